@@ -1,0 +1,147 @@
+"""The bus: commands and events together, and how a daemon is put on it.
+
+A daemon is any object with a name and an ``open`` that declares what it serves.
+Its port is made once and outlives its runs: calls that wait while it is being
+restarted are served afterwards.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+import trio
+
+from rtos.bus.commands import Commands, Route, run_request
+from rtos.bus.declare import DeclaredCommand, DeclaredReaction, Signature, declared
+from rtos.bus.events import Events, Subscription
+from rtos.scheduler import ChildSpec, Kind, Restart
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractAsyncContextManager
+
+    from rtos.scheduler import Port, Scheduler
+
+
+class Daemon(Protocol):
+    """What the bus needs of a daemon.
+
+    Attributes:
+      name: unique on the bus.
+      level: base priority, 0 (most urgent) to 7.
+      workers: how many commands it serves at once.
+      capacity: how many more may wait.
+    """
+
+    name: ClassVar[str]
+    level: ClassVar[int]
+    workers: ClassVar[int]
+    capacity: ClassVar[int]
+
+    def open(self, bus: Bus) -> AbstractAsyncContextManager[None]:
+        """Acquire what it needs; it is ready once entered, and releases on exit."""
+
+
+class Bus:
+    """Commands and events of one runtime."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self.scheduler = scheduler
+        self.commands = Commands()
+        self.events = Events()
+        self.ports: dict[str, Port] = {}
+
+    @contextmanager
+    def attach(self, daemon: Daemon) -> Iterator[ChildSpec]:
+        """Make what a daemon declares known, and give the specification to supervise it by.
+
+        Raises:
+          ConfigurationError: another daemon serves one of its commands.
+        """
+        port = self.scheduler.port(daemon.name, capacity=daemon.capacity)
+        self.ports[daemon.name] = port
+        names = []
+        reactions = []
+        try:
+            for fact, body in declared(daemon):
+                if isinstance(fact, DeclaredCommand):
+                    self.commands.attach(Route(fact, Signature(fact.name, body), body, port, Kind(fact.name)))
+                    names.append(fact.name)
+                else:
+                    reactions.append((fact, body))
+            yield _Serving(self, daemon, port, reactions).specification()
+        finally:
+            for name in names:
+                self.commands.detach(name)
+            del self.ports[daemon.name]
+
+
+class _Serving:
+    """One daemon on the bus: its runs, one after the other."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        daemon: Daemon,
+        port: Port,
+        reactions: Sequence[tuple[DeclaredReaction, Callable[..., Any]]],
+    ) -> None:
+        self._bus = bus
+        self._daemon = daemon
+        self._port = port
+        self._reactions = reactions
+        self._stop = trio.Event()
+
+    def specification(self) -> ChildSpec:
+        return ChildSpec(
+            name=self._daemon.name,
+            run=self._run,
+            level=self._daemon.level,
+            restart=Restart.PERMANENT,
+            stop=self._ask_to_stop,
+            on_down=self._port.close,
+        )
+
+    def _ask_to_stop(self) -> None:
+        self._stop.set()
+
+    async def _run(self, ready: Callable[[], None]) -> None:
+        self._stop = trio.Event()
+        with self._subscriptions() as subscriptions:
+            async with self._daemon.open(self._bus), trio.open_nursery() as nursery:
+                self._start_workers(nursery)
+                for (_, body), subscription in zip(self._reactions, subscriptions, strict=True):
+                    nursery.start_soon(self._react, subscription, body, name=f"{self._daemon.name} events")
+                ready()
+                await self._stop.wait()
+                await self._port.drain()
+                nursery.cancel_scope.cancel()
+
+    def _start_workers(self, nursery: trio.Nursery) -> None:
+        scheduler, daemon = self._bus.scheduler, self._daemon
+        for number in range(daemon.workers):
+            name = daemon.name if daemon.workers == 1 else f"{daemon.name}#{number}"
+            context = scheduler.context(name, level=daemon.level)
+            with context:
+                nursery.start_soon(self._work, context, name=f"{name} worker")
+
+    async def _work(self, context: Any) -> None:
+        try:
+            await self._port.serve(run_request, context=context)
+        finally:
+            self._bus.scheduler.release(context)
+
+    @contextmanager
+    def _subscriptions(self) -> Iterator[list[Subscription]]:
+        # Before the daemon opens, so that nothing falls between what it reads
+        # while it opens and what it is told afterwards.
+        with ExitStack() as stack:
+            yield [
+                stack.enter_context(self._bus.events.subscribe(fact.pattern)) for fact, _ in self._reactions
+            ]
+
+    async def _react(self, subscription: Subscription, body: Callable[..., Any]) -> None:
+        async for event in subscription:
+            await body(event)
+

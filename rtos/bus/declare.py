@@ -1,0 +1,133 @@
+"""How a daemon declares what it serves: decorators that attach facts, and nothing else.
+
+Pure. There is no registry: what a daemon serves is found on its class by the bus
+that it is given to, so two runtimes in one process know nothing of each other.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
+
+import attrs
+import msgspec
+
+from rtos.errors import CommandRejected
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+_MARK = "__rtos_declared__"
+_Body = TypeVar("_Body", bound="Callable[..., Any]")
+
+
+@attrs.frozen
+class DeclaredCommand:
+    """A command as its daemon declares it.
+
+    Attributes:
+      name: ``noun/verb``.
+      cost: declared worst processor time, seconds; ``math.inf`` if not declared.
+    """
+
+    name: str
+    cost: float = math.inf
+
+
+@attrs.frozen
+class DeclaredReaction:
+    """An event pattern that a daemon reacts to."""
+
+    pattern: str
+
+
+def command(name: str, *, cost: float = math.inf) -> Callable[[_Body], _Body]:
+    """Declare that the method below serves the command ``name``.
+
+    Its parameters are keyword-only and typed; callers' parameters are checked
+    against the annotations before delivery. The first line of its docstring is
+    the help of the command.
+    """
+    return _marker(DeclaredCommand(name, cost))
+
+
+def on(pattern: str) -> Callable[[_Body], _Body]:
+    """Declare that the method below reacts to events whose name matches ``pattern``.
+
+    Segments are parted by ``:``; ``*`` stands for exactly one segment.
+    """
+    return _marker(DeclaredReaction(pattern))
+
+
+def _marker(fact: DeclaredCommand | DeclaredReaction) -> Callable[[_Body], _Body]:
+    def mark(body: _Body) -> _Body:
+        setattr(body, _MARK, (*getattr(body, _MARK, ()), fact))
+        return body
+
+    return mark
+
+
+def declared(daemon: object) -> Iterator[tuple[DeclaredCommand | DeclaredReaction, Callable[..., Any]]]:
+    """Everything that ``daemon`` declares, with the bound methods."""
+    for name in dir(type(daemon)):
+        for fact in getattr(getattr(type(daemon), name), _MARK, ()):
+            yield fact, getattr(daemon, name)
+
+
+@attrs.frozen
+class Parameter:
+    """One parameter of a command, for people."""
+
+    name: str
+    type: str
+    required: bool
+
+
+class Signature:
+    """The parameters of a command, and the check that stands before delivery."""
+
+    def __init__(self, name: str, body: Callable[..., Any]) -> None:
+        self.name = name
+        self.summary = (inspect.getdoc(body) or "").partition("\n")[0].rstrip(".")
+        hints = get_type_hints(body)
+        fields: list[Any] = []
+        self.parameters: list[Parameter] = []
+        for parameter in inspect.signature(body).parameters.values():
+            annotation = hints[parameter.name]
+            required = parameter.default is inspect.Parameter.empty
+            fields.append(
+                (parameter.name, annotation) if required else (parameter.name, annotation, parameter.default)
+            )
+            text = getattr(annotation, "__name__", None) if isinstance(annotation, type) else None
+            self.parameters.append(Parameter(parameter.name, text or str(annotation), required))
+        self._struct = msgspec.defstruct("Parameters", fields, kw_only=True, forbid_unknown_fields=True)
+        self._names = tuple(parameter.name for parameter in self.parameters)
+
+    def check(self, given: Mapping[str, object], *, lax: bool = False) -> dict[str, Any]:
+        """The parameters as the body takes them.
+
+        Args:
+          given: what the caller sent.
+          lax: take ``"10"`` for a number and so on, as a command line sends it.
+
+        Raises:
+          CommandRejected: one is missing, unknown or of the wrong type; it is named.
+        """
+        try:
+            checked = msgspec.convert(given, self._struct, strict=not lax)
+        except msgspec.ValidationError as error:
+            raise self._rejection(str(error)) from None
+        return {name: getattr(checked, name) for name in self._names}
+
+    def _rejection(self, text: str) -> CommandRejected:
+        text, _, path = text.partition(" - at `$")
+        parameter = path.strip("`.").partition("[")[0].partition(".")[0] or None
+        if parameter is None and "`" in text:
+            parameter = text.split("`")[1]
+        reason = text.replace("Object missing required field", "lacks the parameter")
+        reason = reason.replace("Object contains unknown field", "does not take a parameter")
+        takes = ", ".join(p.name if p.required else f"[{p.name}]" for p in self.parameters) or "none"
+        return CommandRejected(
+            self.name, reason[:1].lower() + reason[1:], parameter=parameter, remedy=f"parameters: {takes}"
+        )

@@ -1,0 +1,173 @@
+"""The scheduling context: level, deadline and account of whatever runs in it.
+
+A context is apart from any task (seL4's idea): every task that is started under
+it, in any nursery and by any library, is scheduled by it and billed to it.
+
+Owned here: the effective level and deadline, which are the more urgent of the
+context's own and of what it has inherited from the messages that wait for it.
+Invariant: effective level <= base level, and no task is ever ordered by anything
+but the effective pair.
+
+Must not know: Trio, the clock, what a message is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from contextvars import Token
+    from types import TracebackType
+    from typing import Protocol
+
+    class Waited(Protocol):
+        """What a context may wait for: a call that can be made more urgent."""
+
+        def promote(self, level: int, deadline: float) -> None: ...
+
+
+LEVELS: Final = 8
+"""Levels run from 0, the most urgent, to ``LEVELS - 1``."""
+
+SYSTEM_LEVEL: Final = -1
+"""Above every level: Trio's own system tasks, and the kernel's timers."""
+
+DEFAULT_LEVEL: Final = 4
+
+
+class SchedulingContext:
+    """Level, deadline, and the account of the tasks that run under it.
+
+    Attributes:
+      name: for people; need not be unique.
+      base_level: its own level, 0 (most urgent) to ``LEVELS - 1``.
+      level: the effective level, after inheritance.
+      deadline: the effective absolute deadline (Trio time), ``math.inf`` if none.
+      job_deadline: deadline of the job that is being served, handed down to
+        nested calls; ``math.inf`` if none.
+      cpu_ns: time spent in steps, nanoseconds.
+      steps: number of steps run.
+      longest_ns: the longest single step seen (a batch counts by its mean).
+      billed_ns: what others spent while they served calls of this context.
+      chain: names of the daemons that wait on this context, outermost first.
+    """
+
+    __slots__ = (
+        "base_deadline",
+        "base_level",
+        "billed_ns",
+        "chain",
+        "cpu_ns",
+        "deadline",
+        "entry",
+        "job_deadline",
+        "level",
+        "longest_ns",
+        "moved",
+        "name",
+        "payer",
+        "ready",
+        "step_ns",
+        "steps",
+        "token",
+        "waits",
+    )
+
+    def __init__(self, name: str, *, level: int = DEFAULT_LEVEL, deadline: float = math.inf) -> None:
+        self.name = name
+        self.base_level = self.level = level
+        self.base_deadline = self.deadline = deadline
+        self.job_deadline = deadline
+        self.cpu_ns = 0
+        self.steps = 0
+        self.longest_ns = 0
+        self.billed_ns = 0
+        self.chain: tuple[str, ...] = ()
+        # Written by whoever serves a call in this context: who pays for it.
+        self.payer: SchedulingContext | None = None
+        # The calls that its tasks wait for, so that a raise travels on.
+        self.waits: list[Waited] = []
+        # The four below belong to the ready queue.
+        self.ready: deque[tuple[int, Any]] = deque()
+        self.entry: tuple[int, float, int, SchedulingContext] | None = None
+        self.moved: Any = None
+        self.step_ns = 0
+        self.token: Token[SchedulingContext] | None = None
+
+    def __repr__(self) -> str:
+        return f"<SchedulingContext {self.name!r} level={self.level}>"
+
+    def __enter__(self) -> SchedulingContext:
+        """Put the running task, and what it starts from here on, under this context."""
+        if self.token is not None:
+            msg = f"scheduling context {self.name!r} is entered already; make one per place that enters it"
+            raise RuntimeError(msg)
+        self.token = context_variable.set(self)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self.token is not None
+        context_variable.reset(self.token)
+        self.token = None
+
+    def rebase(self, level: int, deadline: float = math.inf) -> None:
+        """Change the context's own level and deadline; its queued tasks move at once."""
+        check_level("rebase", level)
+        self.base_level, self.base_deadline = level, deadline
+        self.inherit(level, deadline)
+
+    def inherit(self, level: int, deadline: float) -> None:
+        """Set what is inherited; the more urgent of it and the context's own takes effect.
+
+        Deadlines compare only inside a level, so an inherited deadline counts
+        when it comes with a level at least as urgent as the context's own.
+        """
+        if level > self.base_level:
+            level, deadline = self.base_level, self.base_deadline
+        elif level == self.base_level and self.base_deadline < deadline:
+            deadline = self.base_deadline
+        if level == self.level and deadline == self.deadline:
+            return
+        self.level, self.deadline = level, deadline
+        if self.entry is not None:
+            self.moved(self)
+        for call in self.waits:
+            call.promote(level, deadline)
+
+
+def check_level(operation: str, level: int) -> None:
+    """Refuse a level that does not exist.
+
+    Raises:
+      ValueError: ``level`` is not an integer from 0 to ``LEVELS - 1``.
+    """
+    if not isinstance(level, int) or not 0 <= level < LEVELS:
+        msg = f"{operation}: level {level!r} does not exist; use 0 (most urgent) to {LEVELS - 1}"
+        raise ValueError(msg)
+
+
+# Every task finds its own context through this variable, and so does every task
+# that it starts. What has none is the host's, and gets the host's context.
+context_variable: Final[ContextVar[SchedulingContext]] = ContextVar("rtos_scheduling_context")
+
+
+def current_context() -> SchedulingContext | None:
+    """The scheduling context of the running task, or ``None`` for a task of the host's."""
+    return context_variable.get(None)
+
+
+def current_level() -> int:
+    """The effective level of what runs now; ``DEFAULT_LEVEL`` where nothing says otherwise."""
+    context = context_variable.get(None)
+    return DEFAULT_LEVEL if context is None else context.level
+
+
+def current_deadline() -> float:
+    """The absolute deadline (Trio time) of the job that runs now, ``math.inf`` if it has none."""
+    context = context_variable.get(None)
+    return math.inf if context is None else context.job_deadline

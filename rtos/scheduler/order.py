@@ -1,0 +1,260 @@
+"""The mailbox's order and its overload policies.
+
+Pure: no Trio, no clock. Time is handed in, and what a policy throws out is
+handed back, so that whoever calls can answer the sender.
+
+Order: level, deadline, arrival, as in the ready order, and for the same reason.
+
+Law, at every instant:
+``accepted = handled + failed + expired + shed + cancelled + waiting``
+where ``waiting`` counts what is queued and what is being served.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from heapq import heapify, heappop, heappush
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_SWEEP: Final = 32
+
+
+class OverloadPolicy(enum.Enum):
+    """What happens to a message for which there is no room."""
+
+    BLOCK = "block"
+    """The sender waits, until its deadline."""
+    REJECT = "reject"
+    """The sender is refused at once."""
+    DROP_OLDEST = "drop oldest"
+    """What has waited longest is shed."""
+    DROP_LEAST_URGENT = "drop least urgent"
+    """What would be served last is shed, the newcomer included."""
+    COALESCE = "coalesce"
+    """Of waiting messages with one key only the newest is kept, full or not; else as REJECT."""
+    KEEP_LATEST = "keep latest"
+    """Only the newest messages are kept: as DROP_OLDEST, for states rather than requests."""
+
+
+class State(enum.IntEnum):
+    """Where a message is; every state but the first two is final."""
+
+    WAITING = 0
+    SERVED = 1
+    HANDLED = 2
+    FAILED = 3
+    EXPIRED = 4
+    SHED = 5
+    CANCELLED = 6
+
+
+class Message:
+    """An envelope: what is sent, how urgent it is, and where it stands."""
+
+    __slots__ = ("arrival", "deadline", "entry", "key", "level", "state", "value")
+
+    def __init__(self, value: Any, *, level: int, deadline: float = math.inf, key: object = None) -> None:
+        self.value = value
+        self.level = level
+        self.deadline = deadline
+        self.key = key
+        self.arrival = 0
+        self.state = State.WAITING
+        # Its one valid place in the queue's heap; the queue's own.
+        self.entry: tuple[int, float, int, Message] | None = None
+
+
+@attrs.define
+class MailboxStatistics:
+    """Counts since the mailbox was made. See the law at the top of the module.
+
+    Attributes:
+      refused: offers that were not accepted; not part of the law.
+      high_water: the most that ever waited in the queue at once.
+    """
+
+    accepted: int = 0
+    handled: int = 0
+    failed: int = 0
+    expired: int = 0
+    shed: int = 0
+    cancelled: int = 0
+    queued: int = 0
+    served: int = 0
+    refused: int = 0
+    high_water: int = 0
+
+    @property
+    def waiting(self) -> int:
+        """Accepted and not settled: queued or being served."""
+        return self.queued + self.served
+
+    def conserved(self) -> bool:
+        """Whether the law holds."""
+        settled = self.handled + self.failed + self.expired + self.shed + self.cancelled
+        return self.accepted == settled + self.waiting
+
+
+_COUNTERS: Final = {
+    State.HANDLED: "handled",
+    State.FAILED: "failed",
+    State.EXPIRED: "expired",
+    State.SHED: "shed",
+    State.CANCELLED: "cancelled",
+}
+
+
+class MailboxQueue:
+    """Messages in order, bounded, with a policy for when the bound is reached.
+
+    Args:
+      capacity: most messages that may wait; ``math.inf`` for no bound.
+      policy: what happens beyond that.
+    """
+
+    __slots__ = ("_arrivals", "_heap", "_keys", "_order", "capacity", "policy", "statistics")
+
+    def __init__(self, capacity: float, policy: OverloadPolicy = OverloadPolicy.REJECT) -> None:
+        self.capacity = capacity
+        self.policy = policy
+        self.statistics = MailboxStatistics()
+        self._arrivals = 0
+        self._heap: list[tuple[int, float, int, Message]] = []
+        # Living messages in order of arrival; only kept where a policy asks for it.
+        self._order: dict[int, Message] | None = (
+            {} if policy in (OverloadPolicy.DROP_OLDEST, OverloadPolicy.KEEP_LATEST) else None
+        )
+        self._keys: dict[object, Message] = {}
+
+    def __len__(self) -> int:
+        return self.statistics.queued
+
+    def __iter__(self) -> Iterator[Message]:
+        """The waiting messages, in no particular order."""
+        return (entry[3] for entry in self._heap if _is_living(entry))
+
+    def offer(self, message: Message) -> tuple[bool, Message | None]:
+        """Try to accept a message.
+
+        Returns:
+          Whether it was accepted, and a message that was shed to make room for
+          it (its state is set). Under BLOCK, not accepted means: wait for room.
+        """
+        shed = None
+        if self.policy is OverloadPolicy.COALESCE and message.key is not None:
+            shed = self._keys.get(message.key)
+            if shed is not None:
+                self.withdraw(shed, State.SHED)
+        if self.statistics.queued >= self.capacity:
+            shed = self._make_room(message)
+            if shed is None:
+                self.statistics.refused += 1
+                return False, None
+        self._insert(message)
+        return True, shed
+
+    def accept_served(self, message: Message) -> None:
+        """Count a message that is handed over without ever being queued."""
+        message.state = State.SERVED
+        self.statistics.accepted += 1
+        self.statistics.served += 1
+
+    def head(self) -> Message | None:
+        """The message that goes next, or ``None``."""
+        heap = self._heap
+        while heap:
+            if _is_living(heap[0]):
+                return heap[0][3]
+            heappop(heap)
+        return None
+
+    def take(self) -> Message | None:
+        """The message that goes next, now being served; ``None`` when nothing waits."""
+        message = self.head()
+        if message is not None:
+            heappop(self._heap)
+            self._forget(message)
+            message.state = State.SERVED
+            self.statistics.served += 1
+        return message
+
+    def withdraw(self, message: Message, state: State) -> None:
+        """Take a waiting message out, for the reason given by its new state."""
+        assert message.state is State.WAITING
+        self._forget(message)
+        message.state = state
+        self._count(state)
+        if len(self._heap) > _SWEEP and len(self._heap) > 2 * self.statistics.queued:
+            self._heap = [entry for entry in self._heap if _is_living(entry)]
+            heapify(self._heap)
+
+    def settle(self, message: Message, state: State) -> None:
+        """Give a message that is being served its final state."""
+        assert message.state is State.SERVED
+        message.state = state
+        self.statistics.served -= 1
+        self._count(state)
+
+    def promote(self, message: Message, level: int, deadline: float) -> None:
+        """Order a waiting message anew; its place among equals stays that of its arrival."""
+        message.level, message.deadline = level, deadline
+        if message.state is State.WAITING:
+            self._enter(message)
+
+    def _insert(self, message: Message) -> None:
+        self._arrivals = arrival = self._arrivals + 1
+        message.arrival = arrival
+        self._enter(message)
+        statistics = self.statistics
+        statistics.accepted += 1
+        statistics.queued += 1
+        if statistics.queued > statistics.high_water:
+            statistics.high_water = statistics.queued
+        if self._order is not None:
+            self._order[arrival] = message
+        if message.key is not None:
+            self._keys[message.key] = message
+
+    def _enter(self, message: Message) -> None:
+        message.entry = entry = (message.level, message.deadline, message.arrival, message)
+        heappush(self._heap, entry)
+
+    def _make_room(self, newcomer: Message) -> Message | None:
+        victim = None
+        if self._order:
+            victim = next(iter(self._order.values()))
+        elif self.policy is OverloadPolicy.DROP_LEAST_URGENT and self.statistics.queued:
+            victim = max(self, key=_urgency)
+            # An equal newcomer came later, and would be served later still.
+            if (newcomer.level, newcomer.deadline) >= (victim.level, victim.deadline):
+                return None
+        if victim is not None:
+            self.withdraw(victim, State.SHED)
+        return victim
+
+    def _forget(self, message: Message) -> None:
+        message.entry = None
+        self.statistics.queued -= 1
+        if self._order is not None:
+            del self._order[message.arrival]
+        if message.key is not None and self._keys.get(message.key) is message:
+            del self._keys[message.key]
+
+    def _count(self, state: State) -> None:
+        name = _COUNTERS[state]
+        setattr(self.statistics, name, getattr(self.statistics, name) + 1)
+
+
+def _is_living(entry: tuple[int, float, int, Message]) -> bool:
+    # An entry is stale when its message has left, or has been promoted since.
+    return entry[3].entry is entry
+
+
+def _urgency(message: Message) -> tuple[int, float, int]:
+    return message.level, message.deadline, message.arrival

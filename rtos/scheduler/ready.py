@@ -1,0 +1,126 @@
+"""The ready order: which released task runs next.
+
+Pure: no Trio, no clock, no logging. Whoever knows the time passes it in, so a
+test is a table of inputs and outputs.
+
+Order: level, then absolute deadline, then arrival. Arrival is a counter rather
+than a timestamp, since two tasks released on one clock reading must still leave
+in the order they came. The deadline breaks ties inside a level and never jumps
+levels: a chatty background daemon with near deadlines must not starve the
+supervisor, whose jobs carry no deadline at all.
+
+What is ordered are contexts, each with its own tasks in order of arrival. So a
+context that changes its level moves all its queued tasks in one step, and an
+entry that has become stale is recognised by identity and skipped: nothing is
+ever re-keyed inside the heap, which is how priority queues get corrupted.
+"""
+
+from __future__ import annotations
+
+from heapq import heappop, heappush
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rtos.scheduler.context import SchedulingContext
+
+Entry = tuple[int, float, int, "SchedulingContext"]
+
+
+class ReadyQueue:
+    """Released tasks, most urgent first.
+
+    Invariant: a context has exactly one valid entry while it has tasks here and
+    none while it has not; ``waiting`` is the number of tasks over all contexts.
+    """
+
+    __slots__ = ("_arrivals", "_heap", "waiting")
+
+    def __init__(self) -> None:
+        self._heap: list[Entry] = []
+        self._arrivals = 0
+        self.waiting = 0
+
+    def __len__(self) -> int:
+        return self.waiting
+
+    def __iter__(self) -> Iterator[Any]:
+        """All tasks, in no particular order; for handing the queue back."""
+        for entry in self._heap:
+            context = entry[3]
+            if context.entry is entry:
+                for _, task in context.ready:
+                    yield task
+
+    def push(self, context: SchedulingContext, task: Any) -> None:
+        """Add a released task."""
+        self._arrivals = arrival = self._arrivals + 1
+        context.ready.append((arrival, task))
+        self.waiting += 1
+        if context.entry is None:
+            context.moved = self.move
+            self._enter(context, arrival)
+
+    def move(self, context: SchedulingContext) -> None:
+        """Order a queued context anew, after its level or deadline changed."""
+        self._enter(context, context.ready[0][0])
+
+    def head(self) -> SchedulingContext | None:
+        """The context that goes next, or ``None``."""
+        heap = self._heap
+        while heap:
+            entry = heap[0]
+            if entry[3].entry is entry:
+                return entry[3]
+            heappop(heap)
+        return None
+
+    def pop(self, limit: int) -> tuple[SchedulingContext, list[Any]]:
+        """Take up to ``limit`` tasks of the most urgent context, in order of arrival.
+
+        More than one is taken only while no other context stands at the same
+        level, so that a batch never overtakes an equal.
+
+        Raises:
+          IndexError: the queue is empty.
+        """
+        context = self.head()
+        if context is None:
+            msg = "pop from an empty ready queue"
+            raise IndexError(msg)
+        ready = context.ready
+        if limit == 1 or len(ready) == 1 or self._has_rival(context.level):
+            tasks = [ready.popleft()[1]]
+        elif len(ready) <= limit:
+            tasks = [task for _, task in ready]
+            ready.clear()
+        else:
+            tasks = [ready.popleft()[1] for _ in range(limit)]
+        self.waiting -= len(tasks)
+        heappop(self._heap)
+        if ready:
+            self._enter(context, ready[0][0])
+        else:
+            context.entry = None
+        return context, tasks
+
+    def clear(self) -> None:
+        """Forget everything; the contexts may be used in another queue after."""
+        for entry in self._heap:
+            context = entry[3]
+            context.entry = context.moved = None
+            context.ready.clear()
+        self._heap.clear()
+        self.waiting = 0
+
+    def _enter(self, context: SchedulingContext, arrival: int) -> None:
+        context.entry = entry = (context.level, context.deadline, arrival, context)
+        heappush(self._heap, entry)
+
+    def _has_rival(self, level: int) -> bool:
+        # The second smallest of a heap is one of the two children of the first.
+        # A stale child makes this answer yes too often, which only makes the
+        # batch smaller.
+        heap = self._heap
+        return (len(heap) > 1 and heap[1][0] == level) or (len(heap) > 2 and heap[2][0] == level)
