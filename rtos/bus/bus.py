@@ -15,6 +15,7 @@ import trio
 from rtos.bus.commands import Commands, Route, run_request
 from rtos.bus.declare import DeclaredCommand, DeclaredReaction, Signature, declared
 from rtos.bus.events import Events, Subscription
+from rtos.errors import ConfigurationError
 from rtos.scheduler import ChildSpec, Kind, Restart
 
 if TYPE_CHECKING:
@@ -57,8 +58,16 @@ class Bus:
         """Make what a daemon declares known, and give the specification to supervise it by.
 
         Raises:
-          ConfigurationError: another daemon serves one of its commands.
+          ConfigurationError: another daemon has its name or serves one of its
+            commands, a command's parameters cannot be checked, or it has no worker.
+          ValueError: its level or its capacity is impossible.
         """
+        if daemon.name in self.ports:
+            raise ConfigurationError(f"two daemons are named {daemon.name!r}", "give each a name of its own")
+        if daemon.workers < 1:
+            raise ConfigurationError(
+                f"daemon {daemon.name!r} has {daemon.workers!r} workers", "give it 1 or more"
+            )
         port = self.scheduler.port(daemon.name, capacity=daemon.capacity)
         self.ports[daemon.name] = port
         names = []
@@ -107,7 +116,13 @@ class _Serving:
         self._stop.set()
 
     async def _run(self, ready: Callable[[], None]) -> None:
-        self._stop = trio.Event()
+        try:
+            await self._serve(ready)
+        finally:
+            # For the next run; made here, since it may be asked to stop before its first step.
+            self._stop = trio.Event()
+
+    async def _serve(self, ready: Callable[[], None]) -> None:
         with self._subscriptions() as subscriptions:
             async with self._daemon.open(self._bus), trio.open_nursery() as nursery:
                 self._start_workers(nursery)
@@ -138,10 +153,9 @@ class _Serving:
         # while it opens and what it is told afterwards.
         with ExitStack() as stack:
             yield [
-                stack.enter_context(self._bus.events.subscribe(fact.pattern)) for fact, _ in self._reactions
+                stack.enter_context(self._bus.events.subscribe(*fact.patterns)) for fact, _ in self._reactions
             ]
 
     async def _react(self, subscription: Subscription, body: Callable[..., Any]) -> None:
         async for event in subscription:
             await body(event)
-

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from rtos.errors import CommandFailed, ConfigurationError, RtosError, UnknownCommand
+from rtos.errors import CommandFailed, ConfigurationError, KernelBug, RtosError, UnknownCommand
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
 
@@ -118,9 +119,8 @@ async def run_request(request: Request) -> Any:
     """Run the body of a command, and turn what it raises into what its caller may see."""
     try:
         return await request.route.body(**request.parameters)
-    except RtosError:
+    except (RtosError, KernelBug):
         raise
     except Exception as error:
         name = request.route.declared.name
         raise CommandFailed(name, f"{type(error).__name__}: {error}") from error
-

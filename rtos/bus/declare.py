@@ -8,18 +8,24 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 import attrs
 import msgspec
 
-from rtos.errors import CommandRejected
+from rtos.bus.pattern import check_pattern
+from rtos.errors import CommandRejected, ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 _MARK = "__rtos_declared__"
 _Body = TypeVar("_Body", bound="Callable[..., Any]")
+
+# Where msgspec found the fault: "... - at `$.limit`", "... - at `key` in `$.filter.a`".
+_PLACE = re.compile(r" - at (?P<key>`key` in )?`\$\.?(?P<parameter>[^`.\[]*)[^`]*`$")
+_BY_NAME = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
 @attrs.frozen
@@ -37,9 +43,9 @@ class DeclaredCommand:
 
 @attrs.frozen
 class DeclaredReaction:
-    """An event pattern that a daemon reacts to."""
+    """Event patterns that a daemon reacts to, one event after the other."""
 
-    pattern: str
+    patterns: tuple[str, ...]
 
 
 def command(name: str, *, cost: float = math.inf) -> Callable[[_Body], _Body]:
@@ -52,12 +58,19 @@ def command(name: str, *, cost: float = math.inf) -> Callable[[_Body], _Body]:
     return _marker(DeclaredCommand(name, cost))
 
 
-def on(pattern: str) -> Callable[[_Body], _Body]:
-    """Declare that the method below reacts to events whose name matches ``pattern``.
+def on(*patterns: str) -> Callable[[_Body], _Body]:
+    """Declare that the method below reacts to events whose name matches one of ``patterns``.
 
-    Segments are parted by ``:``; ``*`` stands for exactly one segment.
+    Segments are parted by ``:``; ``*`` stands for exactly one segment. The
+    events of all the patterns come one after the other, in the order in which
+    they were emitted.
+
+    Raises:
+      ValueError: a pattern can match nothing.
     """
-    return _marker(DeclaredReaction(pattern))
+    for pattern in patterns:
+        check_pattern(pattern)
+    return _marker(DeclaredReaction(patterns))
 
 
 def _marker(fact: DeclaredCommand | DeclaredReaction) -> Callable[[_Body], _Body]:
@@ -71,7 +84,7 @@ def _marker(fact: DeclaredCommand | DeclaredReaction) -> Callable[[_Body], _Body
 def declared(daemon: object) -> Iterator[tuple[DeclaredCommand | DeclaredReaction, Callable[..., Any]]]:
     """Everything that ``daemon`` declares, with the bound methods."""
     for name in dir(type(daemon)):
-        for fact in getattr(getattr(type(daemon), name), _MARK, ()):
+        for fact in getattr(getattr(type(daemon), name, None), _MARK, ()):
             yield fact, getattr(daemon, name)
 
 
@@ -85,15 +98,20 @@ class Parameter:
 
 
 class Signature:
-    """The parameters of a command, and the check that stands before delivery."""
+    """The parameters of a command, and the check that stands before delivery.
+
+    Raises:
+      ConfigurationError: a parameter has no type, or could not be passed by name.
+    """
 
     def __init__(self, name: str, body: Callable[..., Any]) -> None:
         self.name = name
         self.summary = (inspect.getdoc(body) or "").partition("\n")[0].rstrip(".")
-        hints = get_type_hints(body)
+        hints = get_type_hints(body, include_extras=True)
         fields: list[Any] = []
         self.parameters: list[Parameter] = []
         for parameter in inspect.signature(body).parameters.values():
+            _check_parameter(name, parameter, hints)
             annotation = hints[parameter.name]
             required = parameter.default is inspect.Parameter.empty
             fields.append(
@@ -121,13 +139,30 @@ class Signature:
         return {name: getattr(checked, name) for name in self._names}
 
     def _rejection(self, text: str) -> CommandRejected:
-        text, _, path = text.partition(" - at `$")
-        parameter = path.strip("`.").partition("[")[0].partition(".")[0] or None
-        if parameter is None and "`" in text:
+        place = _PLACE.search(text)
+        parameter = None
+        if place is not None:
+            text = text[: place.start()] + (" as a key" if place["key"] else "")
+            parameter = place["parameter"] or None
+        elif text.startswith("Object "):
             parameter = text.split("`")[1]
         reason = text.replace("Object missing required field", "lacks the parameter")
         reason = reason.replace("Object contains unknown field", "does not take a parameter")
         takes = ", ".join(p.name if p.required else f"[{p.name}]" for p in self.parameters) or "none"
         return CommandRejected(
             self.name, reason[:1].lower() + reason[1:], parameter=parameter, remedy=f"parameters: {takes}"
+        )
+
+
+def _check_parameter(command: str, parameter: inspect.Parameter, hints: Mapping[str, object]) -> None:
+    name = parameter.name
+    if parameter.kind not in _BY_NAME:
+        raise ConfigurationError(
+            f"{command}: parameter {name!r} cannot be passed by name", "declare it after a bare *"
+        )
+    if name not in hints:
+        raise ConfigurationError(f"{command}: parameter {name!r} has no type", "annotate it")
+    if name == "deadline":
+        raise ConfigurationError(
+            f"{command}: parameter {name!r} is taken, it is that of every call", "use current_deadline()"
         )

@@ -53,10 +53,19 @@ class Subscription:
         return self
 
     async def __anext__(self) -> Event:
-        return await self.receive()
+        try:
+            return await self.receive()
+        except trio.EndOfChannel:
+            raise StopAsyncIteration from None
 
     async def receive(self) -> Event:
-        """The next event. Always a checkpoint; a cancellation loses nothing."""
+        """The next event.
+
+        Raises:
+          trio.EndOfChannel: the subscription has ended, and nothing waits any more.
+
+        Always a checkpoint; a cancellation loses nothing.
+        """
         event = await self._receive.receive()
         # A gap with nothing after it yet must not stay untold.
         if self.lost and not self._receive.statistics().current_buffer_used:
@@ -101,7 +110,7 @@ class Events:
 
     @contextmanager
     def subscribe(self, *patterns: str, backlog: int = BACKLOG) -> Iterator[Subscription]:
-        """Receive the events that match any of ``patterns``, while the block runs.
+        """Receive the events that match any of ``patterns``, each once, while the block runs.
 
         Args:
           patterns: segments parted by ``:``, ``*`` for exactly one of them.

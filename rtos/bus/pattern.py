@@ -10,9 +10,6 @@ from __future__ import annotations
 
 from typing import Generic, TypeVar
 
-
-
-
 _T = TypeVar("_T")
 ANY = "*"
 
@@ -38,7 +35,7 @@ class PatternIndex(Generic[_T]):
         self._remove(pattern.split(":"), 0, subscriber)
 
     def match(self, name: str) -> list[_T]:
-        """The subscribers whose pattern matches ``name``, each once per pattern."""
+        """The subscribers that match ``name``, each once, however many of its patterns do."""
         nodes = [self]
         for segment in name.split(":"):
             nodes = [
@@ -47,7 +44,9 @@ class PatternIndex(Generic[_T]):
                 for child in (node._children.get(segment), node._children.get(ANY))
                 if child is not None
             ]
-        return [subscriber for node in nodes for subscriber in node._here]
+        if len(nodes) == 1:
+            return list(nodes[0]._here)
+        return list(dict.fromkeys(subscriber for node in nodes for subscriber in node._here))
 
     def __bool__(self) -> bool:
         return bool(self._here or self._children)
@@ -73,5 +72,3 @@ def check_pattern(pattern: str) -> None:
         if not segment or (ANY in segment and segment != ANY):
             msg = f"subscribe: pattern {pattern!r} has the segment {segment!r}; use words or '*' between ':'"
             raise ValueError(msg)
-
-

@@ -1,0 +1,8 @@
+"""``python -m rtos``."""
+
+import sys
+
+from rtos.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

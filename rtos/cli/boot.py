@@ -1,0 +1,120 @@
+"""``boot``: a whole system, from its first daemon to its last breath."""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import sys
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from rtos.cli import FAILED, OK, WRONG
+from rtos.errors import ConfigurationError, RtosError
+from rtos.runtime import Configuration, Runtime, open_runtime
+
+if TYPE_CHECKING:
+    from rtos.cli.arguments import Invocation
+
+
+def boot(invocation: Invocation) -> int:
+    """Boot a system and keep it running until a signal ends it; returns the exit code."""
+    unknown = [*invocation.words, *(f"--{name}" for name in invocation.options if name != "storage")]
+    if unknown:
+        print(f"error: boot does not take {unknown[0]!r}; it takes --root=DIR and --storage", file=sys.stderr)
+        return WRONG
+    logging.basicConfig(
+        level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr
+    )
+    storage = invocation.options.get("storage", "sqlite")
+    if storage not in ("sqlite", "memory"):
+        print(f"error: boot: there is no storage {storage!r}; use sqlite or memory", file=sys.stderr)
+        return WRONG
+    configuration = Configuration(root=invocation.root, storage=storage)
+    show = _Lines() if invocation.json else _Text()
+    try:
+        trio.run(_run, configuration, show)
+    except ConfigurationError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return WRONG
+    except RtosError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return FAILED
+    show.stopped()
+    return OK
+
+
+async def _run(configuration: Configuration, show: _Text | _Lines) -> None:
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_until_signal, signals, nursery.cancel_scope, show)
+                async with open_runtime(configuration, on_ready=show.ready) as runtime:
+                    show.running(configuration, await _facts(runtime))
+                    await trio.sleep_forever()
+        except BaseExceptionGroup as group:
+            if len(group.exceptions) != 1:
+                raise
+            raise group.exceptions[0] from None
+
+
+async def _until_signal(signals: Any, scope: trio.CancelScope, show: _Text | _Lines) -> None:
+    """End the system at the first signal; at the second let the default end the process."""
+    async for number in signals:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        show.stopping(signal.Signals(number).name)
+        scope.cancel()
+        return
+
+
+async def _facts(runtime: Runtime) -> dict[str, Any]:
+    users = await runtime.commands.execute("user/list", limit=500)
+    rooms = await runtime.commands.execute("room/list", limit=500)
+    return {
+        "users": users["count"],
+        "personas": sum(user["type"] == "persona" for user in users["items"]),
+        "rooms": rooms["count"],
+    }
+
+
+class _Text:
+    """For people."""
+
+    def ready(self, daemon: str, took: float) -> None:
+        print(f"  {daemon:8} ready after {took * 1000:7.1f} ms", flush=True)
+
+    def running(self, configuration: Configuration, facts: dict[str, Any]) -> None:
+        root = configuration.root
+        counts = ", ".join(f"{count} {name}" for name, count in facts.items())
+        print(f"running on {str(root)!r}: {counts}")
+        print("in another terminal:")
+        print(f"  python -m rtos chat/send --root={root} --wait 'what do you know?'")
+        print("Ctrl-C stops it", flush=True)
+
+    def stopping(self, signal_name: str) -> None:
+        print(f"{signal_name}: finishing what was accepted; once more to stop at once", flush=True)
+
+    def stopped(self) -> None:
+        print("stopped", flush=True)
+
+
+class _Lines:
+    """For programs: one JSON object a line."""
+
+    def ready(self, daemon: str, took: float) -> None:
+        _line({"ready": daemon, "seconds": took})
+
+    def running(self, configuration: Configuration, facts: dict[str, Any]) -> None:
+        _line({"running": str(configuration.root), **facts})
+
+    def stopping(self, signal_name: str) -> None:
+        _line({"stopping": signal_name})
+
+    def stopped(self) -> None:
+        _line({"stopped": True})
+
+
+def _line(value: dict[str, Any]) -> None:
+    print(json.dumps(value), flush=True)

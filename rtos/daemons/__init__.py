@@ -1,0 +1,1 @@
+"""The daemons. They never import each other: they talk over the bus."""

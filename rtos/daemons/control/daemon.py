@@ -1,0 +1,234 @@
+"""ControlDaemon: lets programs outside the process use the bus.
+
+Law: every request gets exactly one reply, unless its client goes away, which
+cancels what it asked for. No traceback ever leaves the process.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, ClassVar, Final
+
+import trio
+
+from rtos.daemons.control.protocol import (
+    MAX_LINE,
+    Request,
+    decode,
+    encode_error,
+    encode_event,
+    encode_result,
+)
+from rtos.daemons.control.socket import listen, removed_after
+from rtos.errors import CommandRejected, Refused
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from rtos.bus import Bus
+
+log = logging.getLogger("rtos.control")
+
+MAX_CONNECTIONS: Final = 128
+MAX_IN_FLIGHT: Final = 64
+"""Requests of one connection that may be under way at once."""
+CHUNK: Final = 65536
+
+
+class ControlDaemon:
+    """Serves the control socket; declares no command of its own.
+
+    Args:
+      path: of the socket.
+    """
+
+    name: ClassVar[str] = "control"
+    level: ClassVar[int] = 3
+    workers: ClassVar[int] = 1
+    capacity: ClassVar[int] = 1
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._connections = 0
+        self._executing = _Executing()
+
+    @asynccontextmanager
+    async def open(self, bus: Bus) -> AsyncIterator[None]:
+        """Ready when it listens. On exit it stops listening, and what is under way is finished."""
+        self._connections = 0
+        self._executing = _Executing()
+        listener = await listen(self._path)
+        async with trio.open_nursery() as connections, trio.open_nursery() as accepting:
+            with removed_after(self._path):
+                accepting.start_soon(self._accept, listener, bus, connections)
+                yield
+            accepting.cancel_scope.cancel()
+            # Everybody else is still up: what was asked for can be finished. How
+            # long that may take is the supervisor's business.
+            await self._executing.none()
+            connections.cancel_scope.cancel()
+
+    async def _accept(self, listener: trio.SocketListener, bus: Bus, connections: trio.Nursery) -> None:
+        async with listener:
+            while True:
+                stream = await listener.accept()
+                if self._connections >= MAX_CONNECTIONS:
+                    connections.start_soon(_turn_away, stream)
+                else:
+                    self._connections += 1
+                    connections.start_soon(self._serve, stream, bus, name="control connection")
+
+    async def _serve(self, stream: trio.SocketStream, bus: Bus) -> None:
+        try:
+            await _Connection(stream, bus, self._executing).serve()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            log.debug("a client has gone away")
+        finally:
+            self._connections -= 1
+
+
+class _Executing:
+    """How many commands are under way, over all connections."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._none = trio.Event()
+
+    def __enter__(self) -> None:
+        self._count += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._count -= 1
+        if not self._count:
+            self._none.set()
+
+    async def none(self) -> None:
+        """Wait until there are none."""
+        while self._count:
+            self._none = trio.Event()
+            await self._none.wait()
+
+
+class _Connection:
+    """One client."""
+
+    def __init__(self, stream: trio.SocketStream, bus: Bus, executing: _Executing) -> None:
+        self._stream = stream
+        self._bus = bus
+        self._executing = executing
+        self._sending = trio.Lock()
+        self._under_way: dict[int | str, trio.CancelScope] = {}
+
+    async def serve(self) -> None:
+        """Read requests until the client closes; then cancel what it still waits for."""
+        try:
+            async with self._stream, trio.open_nursery() as nursery:
+                async for line in self._lines():
+                    await self._take(line, nursery)
+                nursery.cancel_scope.cancel()
+        except BaseExceptionGroup as group:
+            # The client went away while it was being answered.
+            rest = group.split((trio.BrokenResourceError, trio.ClosedResourceError))[1]
+            if rest is not None:
+                raise rest from None
+
+    async def _lines(self) -> AsyncIterator[bytes]:
+        pending = bytearray()
+        while chunk := await self._stream.receive_some(CHUNK):
+            pending += chunk
+            if b"\n" in chunk:
+                *lines, last = pending.split(b"\n")
+                pending = bytearray(last)
+                for line in lines:
+                    if line.strip():
+                        yield bytes(line)
+            if len(pending) > MAX_LINE:
+                reason = f"a line has more than {MAX_LINE} bytes"
+                await self._send(
+                    encode_error(None, CommandRejected("request", reason, remedy="send less at once"))
+                )
+                return
+
+    async def _take(self, line: bytes, nursery: trio.Nursery) -> None:
+        try:
+            request = decode(line)
+            self._check_room(request)
+        except (CommandRejected, Refused) as error:
+            await self._send(encode_error(_id_in(line), error))
+            return
+        if request.cancel:
+            if request.id in self._under_way:
+                self._under_way[request.id].cancel()
+            return
+        scope = self._under_way[request.id] = trio.CancelScope()
+        nursery.start_soon(self._answer, request, scope, name=f"control {request.command or 'subscription'}")
+
+    def _check_room(self, request: Request) -> None:
+        if not request.cancel and request.id in self._under_way:
+            raise CommandRejected(
+                "request", f"id {request.id!r} is under way", parameter="id", remedy="use another"
+            )
+        if len(self._under_way) >= MAX_IN_FLIGHT and not request.cancel:
+            raise Refused("control", f"{MAX_IN_FLIGHT} requests of this connection are under way")
+
+    async def _answer(self, request: Request, scope: trio.CancelScope) -> None:
+        try:
+            with scope:
+                if request.subscribe is not None:
+                    await self._subscribe(request, request.subscribe)
+                else:
+                    with self._executing:
+                        await self._execute(request)
+        finally:
+            del self._under_way[request.id]
+
+    async def _execute(self, request: Request) -> None:
+        assert request.command is not None
+        deadline = trio.current_time() + request.timeout
+        try:
+            result = await self._bus.commands.send(
+                request.command, request.params, deadline=deadline, lax=True
+            )
+            line = encode_result(request.id, result)
+        except Exception as error:
+            if not isinstance(error, CommandRejected):
+                log.warning("%s failed: %s", request.command, error, exc_info=error)
+            line = encode_error(request.id, error)
+        await self._send(line)
+
+    async def _subscribe(self, request: Request, patterns: list[str]) -> None:
+        try:
+            subscribing = self._bus.events.subscribe(*patterns)
+            with subscribing as subscription:
+                await self._send(encode_result(request.id, {"subscribed": patterns}))
+                async for event in subscription:
+                    await self._send(encode_event(request.id, event.name, event.payload, event.lost))
+        except ValueError as error:
+            rejected = CommandRejected(
+                "subscribe", str(error), parameter="subscribe", remedy="mend the pattern"
+            )
+            await self._send(encode_error(request.id, rejected))
+
+    async def _send(self, line: bytes) -> None:
+        async with self._sending:
+            await self._stream.send_all(line)
+
+
+async def _turn_away(stream: trio.SocketStream) -> None:
+    async with stream:
+        error = Refused("control", f"{MAX_CONNECTIONS} connections are open")
+        with trio.move_on_after(1):
+            await stream.send_all(encode_error(None, error))
+
+
+def _id_in(line: bytes) -> int | str | None:
+    """The id of a request that is otherwise no good, so that its client can tell whose answer it is."""
+    import msgspec
+
+    try:
+        id = msgspec.json.decode(line)["id"]
+    except (msgspec.MsgspecError, KeyError, TypeError, IndexError, RecursionError, UnicodeDecodeError):
+        return None
+    return id if isinstance(id, (int, str)) else None

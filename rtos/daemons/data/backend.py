@@ -1,0 +1,45 @@
+"""What a store has to be able to do. The daemon knows nothing else of it.
+
+Law: a backend tells of the changes of every transaction, once it is durable and
+before its writer goes on, in the order of the commits to a database.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from rtos.daemons.data.operation import Change, Operation, Record
+    from rtos.daemons.data.query import Query
+
+    OnChange = Callable[[str | None, Sequence[Change]], None]
+
+
+class Backend(Protocol):
+    """Databases of records: one per user, and a shared one (``None``).
+
+    All methods are checkpoints. A read that is cancelled has no effect. A write
+    that is cancelled has either been committed as a whole or not at all.
+    """
+
+    async def apply(self, user_id: str | None, operations: Sequence[Operation]) -> list[Change]:
+        """Do all operations in one transaction, durable when this returns, or none.
+
+        Raises:
+          StoreError: ``Conflict`` and ``NotFound`` among others; nothing was changed.
+        """
+        ...
+
+    async def get(self, user_id: str | None, collection: str, id: str) -> Record | None:
+        """One record, or ``None``. Never makes a database."""
+        ...
+
+    async def find(self, user_id: str | None, collection: str, query: Query) -> list[Record]:
+        """The records that a query asks for, in its order. Never makes a database."""
+        ...
+
+    async def search(self, user_id: str | None, collection: str, text: str, limit: int) -> list[Record]:
+        """The records that fit a text best, each with ``score``; higher is better."""
+        ...

@@ -1,0 +1,93 @@
+"""Records in memory, by the pure semantics and nothing else; gone with the process."""
+
+from __future__ import annotations
+
+import copy
+import re
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import trio
+
+from rtos.daemons.data.operation import apply
+from rtos.daemons.data.query import matches, sorted_records
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from rtos.daemons.data.backend import OnChange
+    from rtos.daemons.data.clock import RecordClock
+    from rtos.daemons.data.collection import Collection
+    from rtos.daemons.data.operation import Change, Operation, Record
+    from rtos.daemons.data.query import Query
+
+_WORD = re.compile(r"\w+")
+
+
+class MemoryBackend:
+    """See ``Backend``. Every call is one step, so calls are isolated by themselves."""
+
+    def __init__(self, collections: Sequence[Collection], clock: RecordClock, on_change: OnChange) -> None:
+        self._search = {collection.name: collection.search for collection in collections}
+        self._clock = clock
+        self._on_change = on_change
+        self._tables: dict[tuple[str | None, str], dict[str, Record]] = {}
+
+    async def apply(self, user_id: str | None, operations: Sequence[Operation]) -> list[Change]:
+        """See ``Backend.apply``."""
+        await trio.lowlevel.checkpoint()
+        draft: dict[tuple[str, str], Record | None] = {}
+        changes = []
+        for operation in operations:
+            key = operation.collection, operation.id
+            before = draft[key] if key in draft else self._table(user_id, key[0]).get(key[1])
+            change = apply(operation, copy.deepcopy(before), self._clock.next())
+            draft[key] = None if change.verb == "deleted" else copy.deepcopy(change.record)
+            changes.append(change)
+        for (collection, id), record in draft.items():
+            if record is None:
+                self._table(user_id, collection).pop(id, None)
+            else:
+                self._table(user_id, collection)[id] = record
+        self._on_change(user_id, changes)
+        return changes
+
+    async def get(self, user_id: str | None, collection: str, id: str) -> Record | None:
+        """See ``Backend.get``."""
+        await trio.lowlevel.checkpoint()
+        return copy.deepcopy(self._table(user_id, collection).get(id))
+
+    async def find(self, user_id: str | None, collection: str, query: Query) -> list[Record]:
+        """See ``Backend.find``."""
+        await trio.lowlevel.checkpoint()
+        found = (
+            record for record in self._table(user_id, collection).values() if matches(query.where, record)
+        )
+        return copy.deepcopy(sorted_records(found, query.sort)[: query.limit])
+
+    async def search(self, user_id: str | None, collection: str, text: str, limit: int) -> list[Record]:
+        """See ``Backend.search``. Ranks by the share of the words that a record holds."""
+        await trio.lowlevel.checkpoint()
+        wanted = set(_words(text))
+        scored = []
+        for record in self._table(user_id, collection).values():
+            held = set(_words(" ".join(str(record.get(field, "")) for field in self._search[collection])))
+            if wanted & held:
+                scored.append({**copy.deepcopy(record), "score": len(wanted & held) / len(wanted)})
+        return sorted(scored, key=lambda record: (-record["score"], record["id"]))[:limit]
+
+    def _table(self, user_id: str | None, collection: str) -> dict[str, Record]:
+        return self._tables.setdefault((user_id, collection), {})
+
+
+def _words(text: str) -> list[str]:
+    return _WORD.findall(text.casefold())
+
+
+@asynccontextmanager
+async def open_memory_backend(
+    collections: Sequence[Collection], clock: RecordClock, on_change: OnChange
+) -> AsyncIterator[MemoryBackend]:
+    """A memory backend for these collections."""
+    await trio.lowlevel.checkpoint()
+    yield MemoryBackend(collections, clock, on_change)

@@ -1,0 +1,284 @@
+"""A thread that works on databases: most urgent first, many writes to one commit.
+
+Law: a job that was cancelled before it began never runs. Each job's effect is
+its own: jobs share a transaction, each in its own savepoint, and a job is
+answered only when that transaction is durable.
+
+The thread waits on a lock, without a timeout: where there is no work there is no
+wake-up. It is a daemon thread, so that a backend that was never closed cannot
+hold up the end of the interpreter.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+import threading
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any, Final
+
+import apsw  # noqa: TID251 - the one place that knows the driver
+import outcome
+import trio
+
+from rtos.daemons.data.sqlite.connection import reported
+from rtos.errors import DaemonDown, StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from trio.lowlevel import Abort, RaiseCancelT, Task, TrioToken
+
+BATCH: Final = 256
+"""The most writes in one transaction."""
+PROGRESS_STEPS: Final = 2000
+"""Instructions of SQLite's machine between two looks at the deadline."""
+
+
+class Job:
+    """One piece of work on one database, and the task that waits for it.
+
+    A job with ``done`` writes; ``done`` is told of its result, in Trio and in the
+    order of the commits, before the task goes on.
+    """
+
+    __slots__ = (
+        "body",
+        "cancelled",
+        "deadline",
+        "done",
+        "level",
+        "path",
+        "running",
+        "task",
+        "token",
+        "writes",
+    )
+
+    def __init__(
+        self,
+        path: Path,
+        body: Callable[[apsw.Connection], Any],
+        *,
+        level: int,
+        deadline: float,
+        done: Callable[[Any], None] | None = None,
+    ) -> None:
+        self.path = path
+        self.body = body
+        self.done = done
+        self.writes = done is not None
+        self.level = level
+        self.deadline = deadline
+        self.cancelled = False
+        self.running = False
+        self.task: Task = trio.lowlevel.current_task()
+        self.token: TrioToken = trio.lowlevel.current_trio_token()
+
+
+class Worker:
+    """One thread, and the databases that it has open.
+
+    Args:
+      open_database: opens, and makes, the database at a path; runs on the thread.
+      capacity: how many databases it keeps open.
+      now: reads the clock of the deadlines; from any thread.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        open_database: Callable[[Path], apsw.Connection],
+        *,
+        capacity: int,
+        now: Callable[[], float],
+    ) -> None:
+        self._open_database = open_database
+        self._capacity = capacity
+        self._now = now
+        self._connections: OrderedDict[Path, apsw.Connection] = OrderedDict()
+        self._jobs: list[tuple[int, float, int, Job]] = []
+        self._arrivals = 0
+        self._changed = threading.Condition()
+        self._closing = False
+        self._current: Job | None = None
+        self._thread = threading.Thread(target=self._main, name=f"rtos-store-{number}", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    async def run(self, job: Job) -> Any:
+        """Have a job done, and wait for its outcome.
+
+        Always a checkpoint. A cancellation takes it back if it has not begun,
+        interrupts it if it reads, and waits for its end if it writes.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        with self._changed:
+            if self._closing:
+                raise DaemonDown("data", "it is closed")
+            self._arrivals += 1
+            heapq.heappush(self._jobs, (job.level, job.deadline, self._arrivals, job))
+            self._changed.notify()
+
+        def abort(_: RaiseCancelT) -> Abort:
+            with self._changed:
+                job.cancelled = True
+                begun = job.running
+            if not begun:
+                return trio.lowlevel.Abort.SUCCEEDED
+            if job.writes:
+                return trio.lowlevel.Abort.FAILED
+            # The progress handler sees the mark. Nobody waits for it: what a
+            # read would have found is of no use to anyone any more.
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        return await trio.lowlevel.wait_task_rescheduled(abort)
+
+    def close(self) -> None:
+        """Let the thread finish what it has, close its databases, and end. Does not wait."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+
+    def join(self) -> None:
+        """Wait for the thread. Blocks."""
+        self._thread.join()
+
+    # On the thread.
+
+    def _main(self) -> None:
+        while True:
+            with self._changed:
+                while not self._jobs and not self._closing:
+                    self._changed.wait()
+                jobs = self._take()
+            if not jobs:
+                break
+            self._do(jobs)
+        for connection in self._connections.values():
+            connection.close()
+
+    def _take(self) -> list[Job]:
+        """The most urgent job; if it writes, with all other writes to the same database."""
+        first = self._pop()
+        if first is None:
+            return []
+        first.running = True
+        if not first.writes:
+            return [first]
+        batch, rest = [first], []
+        while self._jobs and len(batch) < BATCH:
+            entry = heapq.heappop(self._jobs)
+            job = entry[3]
+            if job.cancelled:
+                continue
+            if job.writes and job.path == first.path:
+                job.running = True
+                batch.append(job)
+            else:
+                rest.append(entry)
+        self._jobs = rest + self._jobs
+        heapq.heapify(self._jobs)
+        return batch
+
+    def _pop(self) -> Job | None:
+        while self._jobs:
+            job = heapq.heappop(self._jobs)[3]
+            if not job.cancelled:
+                return job
+        return None
+
+    def _do(self, jobs: list[Job]) -> None:
+        try:
+            connection = self._connection(jobs[0].path)
+        except Exception as error:  # noqa: BLE001 - it is the callers' to see
+            replies: list[outcome.Outcome[Any]] = [outcome.Error(_own(error)) for _ in jobs]
+        else:
+            replies = self._write(connection, jobs) if jobs[0].writes else [self._read(connection, jobs[0])]
+        for job, reply in zip(jobs, replies, strict=True):
+            _answer(job, reply)
+
+    def _read(self, connection: apsw.Connection, job: Job) -> outcome.Outcome[Any]:
+        self._current = job
+        try:
+            with reported("read", job.path):
+                return outcome.Value(job.body(connection))
+        except apsw.InterruptError:
+            return outcome.Error(
+                StoreError("read", "its deadline has passed", "ask for less, or allow more time")
+            )
+        except Exception as error:  # noqa: BLE001 - it is the caller's to see
+            return outcome.Error(error)
+        finally:
+            self._current = None
+
+    def _write(self, connection: apsw.Connection, jobs: list[Job]) -> list[outcome.Outcome[Any]]:
+        replies: list[outcome.Outcome[Any]] = []
+        try:
+            with reported("write", jobs[0].path):
+                connection.execute("BEGIN IMMEDIATE")
+                replies.extend(_in_savepoint(connection, job) for job in jobs)
+                connection.execute("COMMIT")
+        except Exception as error:  # noqa: BLE001 - it is the callers' to see
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            # Whoever had failed on its own keeps its own reason.
+            own = [reply if isinstance(reply, outcome.Error) else None for reply in replies]
+            own += [None] * (len(jobs) - len(own))
+            return [reply or outcome.Error(_own(error)) for reply in own]
+        return replies
+
+    def _connection(self, path: Path) -> apsw.Connection:
+        connection = self._connections.get(path)
+        if connection is None:
+            while len(self._connections) >= self._capacity:
+                self._connections.popitem(last=False)[1].close()
+            connection = self._connections[path] = self._open_database(path)
+            connection.set_progress_handler(self._must_stop, PROGRESS_STEPS)
+        self._connections.move_to_end(path)
+        return connection
+
+    def _must_stop(self) -> bool:
+        job = self._current
+        return job is not None and (
+            job.cancelled or (job.deadline != math.inf and self._now() > job.deadline)
+        )
+
+
+def _in_savepoint(connection: apsw.Connection, job: Job) -> outcome.Outcome[Any]:
+    try:
+        with connection:
+            result = job.body(connection)
+    except (apsw.FullError, apsw.IOError, apsw.CorruptError):
+        # The file's fault, not the job's: everything has to go back.
+        raise
+    except Exception as error:  # noqa: BLE001 - it is the caller's to see
+        return outcome.Error(error)
+    return outcome.Value(result)
+
+
+def _own(error: Exception) -> Exception:
+    """A copy, since several tasks must not raise one and the same exception."""
+    try:
+        copy = type(error)(*error.args)
+    except TypeError:
+        return error
+    copy.__cause__ = error.__cause__
+    return copy
+
+
+def _answer(job: Job, reply: outcome.Outcome[Any]) -> None:
+    def deliver() -> None:
+        if job.done is not None and isinstance(reply, outcome.Value):
+            job.done(reply.value)
+        # A read that was cancelled has been answered by its cancellation.
+        if job.writes or not job.cancelled:
+            trio.lowlevel.reschedule(job.task, reply)
+
+    try:
+        job.token.run_sync_soon(deliver)
+    except trio.RunFinishedError:
+        return

@@ -1,0 +1,399 @@
+"""UserDaemon: who there is, and the life of every persona.
+
+Owns the users in memory: each has its folders and its state from boot on, and a
+persona is started once and stopped when it is deleted. What happens to users,
+rooms and messages is learned from events, in the order of their commits; when
+events were lost, from the records themselves.
+
+Law: at most one task serves a persona at a time, and none while it has nothing
+to do.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
+
+import msgspec
+import trio
+
+from rtos.bus import Bus, Event, command, on
+from rtos.errors import CommandRejected, Conflict
+from rtos.user.base import BaseUser, HumanUser
+from rtos.user.entities import ChatMessageEntity, MemoryEntity, RoomEntity, UserEntity
+from rtos.user.identity import slug, validate_user_id
+from rtos.user.passages import split
+from rtos.user.persona import LEVEL, PersonaUser
+from rtos.user.words import terms
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from rtos.scheduler import SchedulingContext
+    from rtos.user.directory import UserDirectoryManager
+    from rtos.user.responder import Responder
+
+log = logging.getLogger("rtos.users")
+
+PAGE: Final = 500
+UserKind = Literal["human", "agent", "persona", "system"]
+
+
+class UserDaemon:
+    """Serves ``user/*`` and ``memory/*``.
+
+    Args:
+      directories: where users live.
+      responder: who finds the words for personas.
+      wall_clock: seconds since the epoch.
+    """
+
+    name: ClassVar[str] = "users"
+    level: ClassVar[int] = 3
+    workers: ClassVar[int] = 8
+    capacity: ClassVar[int] = 1024
+
+    def __init__(
+        self,
+        directories: UserDirectoryManager,
+        responder: Responder,
+        *,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._directories = directories
+        self._responder = responder
+        self._wall_clock = wall_clock
+        self._bus: Bus
+        self._nursery: trio.Nursery
+        self._users: dict[str, BaseUser] = {}
+        self._rooms: dict[str, RoomEntity] = {}
+        self._lives: dict[str, trio.CancelScope] = {}
+        self._starting: dict[str, trio.Event] = {}
+
+    @asynccontextmanager
+    async def open(self, bus: Bus) -> AsyncIterator[None]:
+        """Ready when every user has folders and state, and every persona knows what it has missed."""
+        self._bus = bus
+        self._users.clear()
+        self._rooms.clear()
+        self._lives.clear()
+        async with trio.open_nursery() as self._nursery:
+            await self._seed()
+            async for record in self._records(UserEntity.collection):
+                await self._start(record)
+            async for record in self._records(RoomEntity.collection):
+                self._rooms[record["id"]] = _room(record)
+                await self._catch_up(record)
+            yield
+            self._nursery.cancel_scope.cancel()
+        for user in self._users.values():
+            if isinstance(user, PersonaUser):
+                user.stop()
+
+    # Commands.
+
+    @command("user/create")
+    async def create(
+        self,
+        *,
+        type: UserKind,
+        name: str,
+        id: str | None = None,
+        description: str = "",
+        expertise: list[str] | None = None,
+    ) -> dict[str, Any]:
+        """Create a user; a persona is running when this answers."""
+        user_id = validate_user_id(id, "user/create") if id is not None else slug(name)
+        data = {
+            "type": type,
+            "display_name": name,
+            "short_description": description,
+            "expertise": list(expertise or ()),
+        }
+        try:
+            record: dict[str, Any] = await self._bus.commands.execute(
+                "data/create", collection=UserEntity.collection, id=user_id, data=data
+            )
+        except Conflict:
+            remedy = "choose another name, or give an --id of its own"
+            raise CommandRejected(
+                "user/create", f"there is a user {user_id!r} already", parameter="id", remedy=remedy
+            ) from None
+        await self._start(record)
+        return record
+
+    @command("user/get")
+    async def get(self, *, id: str) -> dict[str, Any]:
+        """A user: its record, its state and, for a persona, how it feels."""
+        user = self._known("user/get", "id", id)
+        shown: dict[str, Any] = {
+            "id": user.id,
+            **msgspec.to_builtins(user.entity),
+            "database": str(user.database_path),
+            "state": msgspec.to_builtins(user.state),
+        }
+        if isinstance(user, PersonaUser):
+            feeling = user.feeling.advance(self._wall_clock())
+            shown |= {
+                "energy": round(feeling.energy, 4),
+                "label": feeling.label,
+                "mood": feeling.temper,
+                "inbox": len(user.inbox),
+            }
+        return shown
+
+    @command("user/list")
+    async def list_users(self, *, type: UserKind | None = None, limit: int = 100) -> dict[str, Any]:
+        """List the users, of one type if it is given."""
+        found: dict[str, Any] = await self._bus.commands.execute(
+            "data/list",
+            collection=UserEntity.collection,
+            filter={} if type is None else {"type": type},
+            limit=limit,
+        )
+        return found
+
+    @command("user/delete")
+    async def delete(self, *, id: str) -> bool:
+        """Delete a user; a persona has stopped when this answers. Its folder stays."""
+        self._known("user/delete", "id", id)
+        deleted: bool = await self._bus.commands.execute(
+            "data/delete", collection=UserEntity.collection, id=id
+        )
+        await self._stop(id)
+        return deleted
+
+    @command("memory/learn")
+    async def learn(self, *, user: str, name: str, text: str) -> dict[str, int]:
+        """Learn a document, cut into passages; what is known already is not learned twice."""
+        self._known("memory/learn", "user", user)
+        try:
+            passages = split(text.encode(), name)
+        except CommandRejected as error:
+            raise CommandRejected(
+                "memory/learn", error.reason, parameter="text", remedy=error.remedy
+            ) from None
+        learned = 0
+        for begin in range(0, len(passages), PAGE):
+            page = passages[begin : begin + PAGE]
+            known = await self._bus.commands.execute(
+                "data/list",
+                collection=MemoryEntity.collection,
+                filter={"id": {"$in": [passage.id for passage in page]}},
+                limit=PAGE,
+                user_id=user,
+            )
+            there = {record["id"] for record in known["items"]}
+            new = [passage for passage in page if passage.id not in there]
+            operations = [
+                {
+                    "op": "create",
+                    "collection": MemoryEntity.collection,
+                    "id": passage.id,
+                    "data": {
+                        "kind": "passage",
+                        "body": passage.text,
+                        "source": passage.source,
+                        "heading": passage.heading,
+                    },
+                }
+                for passage in new
+            ]
+            if operations:
+                await self._bus.commands.execute("data/batch", operations=operations, user_id=user)
+            learned += len(new)
+        return {"learned": learned, "known": len(passages) - learned}
+
+    @command("memory/recall")
+    async def recall(self, *, user: str, query: str, limit: int = 5) -> dict[str, Any]:
+        """The passages of a user's memory that fit a query best."""
+        self._known("memory/recall", "user", user)
+        found: dict[str, Any] = await self._bus.commands.execute(
+            "data/search",
+            collection=MemoryEntity.collection,
+            query=" ".join(terms(query)) or query,
+            limit=limit,
+            user_id=user,
+        )
+        return found
+
+    # Events, in the order of their commits.
+
+    @on("data:users:*", "data:rooms:*", "data:chat_messages:created")
+    async def follow(self, event: Event) -> None:
+        """Keep up with what has been committed."""
+        if event.lost:
+            log.warning("%d events were lost; reading the records instead", event.lost)
+            await self._reread()
+        _, collection, verb = event.name.split(":")
+        record = event.payload["record"]
+        if collection == ChatMessageEntity.collection:
+            self._tell(record)
+        elif collection == RoomEntity.collection:
+            await self._follow_room(record, verb)
+        elif verb == "created":
+            await self._start(record)
+        elif verb == "deleted":
+            await self._stop(record["id"])
+        elif record["id"] in self._users:
+            self._users[record["id"]].entity = msgspec.convert(record, type=UserEntity)
+
+    async def _follow_room(self, record: dict[str, Any], verb: str) -> None:
+        if verb == "deleted":
+            self._rooms.pop(record["id"], None)
+            return
+        self._rooms[record["id"]] = _room(record)
+        await self._catch_up(record)
+
+    async def _reread(self) -> None:
+        async for record in self._records(UserEntity.collection):
+            await self._start(record)
+        async for record in self._records(RoomEntity.collection):
+            await self._follow_room(record, "updated")
+
+    def _tell(self, message: dict[str, Any]) -> None:
+        room = self._rooms.get(message["room_id"])
+        if room is None:
+            return
+        for member in room.member_ids:
+            user = self._users.get(member)
+            if isinstance(user, PersonaUser):
+                user.hear(message, room)
+
+    async def _catch_up(self, room: dict[str, Any]) -> None:
+        """Tell the personas of a room what they have not heard yet."""
+        personas = [self._users.get(member) for member in room["member_ids"]]
+        # Who has no mark in this room takes part from the room's last change on,
+        # which is when it joined.
+        marks = [
+            await p.enter(room["id"], room["updated_at"]) for p in personas if isinstance(p, PersonaUser)
+        ]
+        if not marks:
+            return
+        since = {"room_id": room["id"], "created_at": {"$gt": min(marks).at}}
+        async for message in self._records(ChatMessageEntity.collection, since):
+            self._tell(message)
+
+    # Lives.
+
+    async def _start(self, record: dict[str, Any]) -> None:
+        """Bring a user to life, once, however many ask for it at the same time."""
+        user_id = record["id"]
+        if user_id in self._starting:
+            await self._starting[user_id].wait()
+        if user_id in self._users:
+            return
+        done = self._starting[user_id] = trio.Event()
+        try:
+            user = self._make(record)
+            await user.initialize()
+            self._users[user_id] = user
+        finally:
+            del self._starting[user_id]
+            done.set()
+
+    def _make(self, record: dict[str, Any]) -> BaseUser:
+        if record["type"] != "persona":
+            return HumanUser(record, bus=self._bus, directories=self._directories)
+        return PersonaUser(
+            record,
+            bus=self._bus,
+            directories=self._directories,
+            responder=self._responder,
+            wall_clock=self._wall_clock,
+            activate=self._activate,
+        )
+
+    async def _stop(self, user_id: str) -> None:
+        if user_id in self._starting:
+            await self._starting[user_id].wait()
+        user = self._users.pop(user_id, None)
+        if isinstance(user, PersonaUser):
+            user.stop()
+        if user_id in self._lives:
+            self._lives[user_id].cancel()
+
+    def _activate(self, persona: PersonaUser) -> None:
+        """Give a persona a task, unless it has one."""
+        if persona.id in self._lives or self._users.get(persona.id, persona) is not persona:
+            return
+        self._lives[persona.id] = trio.CancelScope()
+        context = self._bus.scheduler.context(f"persona {persona.id}", level=LEVEL)
+        with context:
+            self._nursery.start_soon(self._live, persona, context, name=f"persona {persona.id}")
+
+    async def _live(self, persona: PersonaUser, context: SchedulingContext) -> None:
+        try:
+            with self._lives[persona.id]:
+                await persona.attend_all()
+        except Exception:
+            # One persona's fault is not the others'. What it has not finished is
+            # still unread, and comes again when it starts again.
+            log.exception("persona %s failed", persona.id)
+            self._bus.events.emit("persona:failed", {"persona_id": persona.id})
+        finally:
+            del self._lives[persona.id]
+            self._bus.scheduler.release(context)
+
+    # Records.
+
+    async def _seed(self) -> None:
+        """On a first boot: a human, a persona, and a room for the two."""
+        existing = await self._bus.commands.execute("data/list", collection=UserEntity.collection, limit=1)
+        if existing["count"]:
+            return
+        made = (
+            (UserEntity.collection, "operator", {"type": "human", "display_name": "Operator"}),
+            (UserEntity.collection, "helper-ai", {"type": "persona", "display_name": "Helper AI"}),
+            (
+                RoomEntity.collection,
+                "general",
+                {"name": "general", "display_name": "General", "member_ids": ["operator", "helper-ai"]},
+            ),
+        )
+        operations = [
+            {"op": "create", "collection": collection, "id": id, "data": data}
+            for collection, id, data in made
+        ]
+        await self._bus.commands.execute("data/batch", operations=operations)
+
+    async def _records(
+        self, collection: str, wanted: dict[str, Any] | None = None
+    ) -> AsyncIterator[dict[str, Any]]:
+        """All records, page by page, by creation; each page begins where the last one ended."""
+        last: tuple[str, str] | None = None
+        while True:
+            conditions: list[dict[str, Any]] = [wanted] if wanted else []
+            if last is not None:
+                at, id = last
+                later = [{"created_at": {"$gt": at}}, {"created_at": at, "id": {"$gt": id}}]
+                conditions.append({"$or": later})
+            page = await self._bus.commands.execute(
+                "data/list",
+                collection=collection,
+                filter={"$and": conditions} if conditions else {},
+                sort=["created_at", "id"],
+                limit=PAGE,
+            )
+            for record in page["items"]:
+                yield record
+            if page["count"] < PAGE:
+                return
+            last = (page["items"][-1]["created_at"], page["items"][-1]["id"])
+
+    def _known(self, asked: str, parameter: str, user_id: str) -> BaseUser:
+        user = self._users.get(user_id)
+        if user is None:
+            raise CommandRejected(
+                asked,
+                f"there is no user {user_id!r}",
+                parameter=parameter,
+                remedy="`rtos user/list` shows who there is",
+            )
+        return user
+
+
+def _room(record: dict[str, Any]) -> RoomEntity:
+    return msgspec.convert(record, type=RoomEntity)

@@ -1,0 +1,35 @@
+"""What a system is booted with. Data, checked before anything starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final, Literal
+
+import attrs
+
+from rtos.errors import ConfigurationError
+
+ROOT: Final = Path(".continuum")
+
+
+def _positive(_: object, attribute: attrs.Attribute[float], value: float) -> None:
+    if not value > 0:
+        raise ConfigurationError(f"{attribute.name} is {value!r}", "use a number of seconds above 0")
+
+
+@attrs.frozen(kw_only=True)
+class Configuration:
+    """The settings of one system.
+
+    Attributes:
+      root: the folder that holds all of it; made when it is not there.
+      storage: ``sqlite``, durable, or ``memory``, gone when the system stops.
+      drain_timeout: seconds in which a daemon may finish what it has accepted
+        when the system stops.
+      socket: whether to open the control socket that the command line talks to.
+    """
+
+    root: Path = attrs.field(default=ROOT, converter=Path)
+    storage: Literal["sqlite", "memory"] = "sqlite"
+    drain_timeout: float = attrs.field(default=5.0, validator=_positive)
+    socket: bool = True

@@ -1,0 +1,133 @@
+"""The tree of daemons, built from a configuration.
+
+Order matters: data before everything that keeps some, the control socket last,
+so that nobody is let in before there is somebody to answer. Stopped the other
+way round: the socket closes first, then what was accepted is finished, and
+storage goes last.
+"""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from functools import partial
+from typing import TYPE_CHECKING
+
+import attrs
+
+from rtos.bus import Bus
+from rtos.daemons.chat import ChatDaemon
+from rtos.daemons.control import ControlDaemon
+from rtos.daemons.data import Collection, DataDaemon, open_memory_backend, open_sqlite_backend
+from rtos.daemons.health import HealthDaemon
+from rtos.daemons.users import UserDaemon
+from rtos.runtime.lock import RootLock
+from rtos.scheduler import Strategy, open_scheduler, open_supervisor
+from rtos.user.directory import UserDirectoryManager
+from rtos.user.entities import ENTITIES
+from rtos.user.responder import RecallResponder
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+    from pathlib import Path
+
+    from rtos.bus import Commands, Daemon, Events
+    from rtos.runtime.configuration import Configuration
+    from rtos.scheduler import Scheduler, Supervisor
+
+SHARED_DATABASE = "shared.db"
+SOCKET = "control.sock"
+
+
+@attrs.define
+class Runtime:
+    """A running system.
+
+    Attributes:
+      configuration: what it was booted with.
+      scheduler: priorities, deadlines and accounts.
+      bus: commands and events.
+      supervisor: the daemons' lives.
+    """
+
+    configuration: Configuration
+    scheduler: Scheduler
+    bus: Bus
+    supervisor: Supervisor
+
+    @property
+    def commands(self) -> Commands:
+        """``await commands.execute(name, ...)``."""
+        return self.bus.commands
+
+    @property
+    def events(self) -> Events:
+        """``events.subscribe(pattern)`` and ``events.emit(name, payload)``."""
+        return self.bus.events
+
+
+class _Children:
+    """What the health daemon may ask of a supervisor that is made after it."""
+
+    def __init__(self) -> None:
+        self.supervisor: Supervisor | None = None
+
+
+@asynccontextmanager
+async def open_runtime(
+    configuration: Configuration, *, on_ready: Callable[[str, float], None] | None = None
+) -> AsyncIterator[Runtime]:
+    """Boot a system, and stop it in order when the block ends.
+
+    Args:
+      configuration: the settings.
+      on_ready: told of each daemon that has come up, with the seconds it took.
+
+    Raises:
+      ConfigurationError: the root is in use or unusable; nothing was changed.
+      DaemonDown: a daemon did not start, or failed too often; all have been stopped.
+
+    A checkpoint on entering and on leaving. Leaving, also by cancellation, lets
+    every daemon finish what it has accepted, within ``drain_timeout`` each.
+    """
+    root = configuration.root.absolute()
+    async with AsyncExitStack() as stack:
+        stack.enter_context(RootLock(root).hold())
+        scheduler = await stack.enter_async_context(open_scheduler())
+        bus = Bus(scheduler)
+        children = _Children()
+        daemons = _daemons(configuration, root, bus, children)
+        attached = stack.enter_context(ExitStack())
+        specs = [
+            attrs.evolve(attached.enter_context(bus.attach(daemon)), shutdown=configuration.drain_timeout)
+            for daemon in daemons
+        ]
+        supervisor = await stack.enter_async_context(
+            open_supervisor(scheduler, specs, strategy=Strategy.REST_FOR_ONE, on_ready=on_ready)
+        )
+        children.supervisor = supervisor
+        yield Runtime(configuration, scheduler, bus, supervisor)
+
+
+def _daemons(configuration: Configuration, root: Path, bus: Bus, children: _Children) -> Sequence[Daemon]:
+    directories = UserDirectoryManager(root)
+
+    def database_path(user_id: str | None) -> Path:
+        return root / "data" / SHARED_DATABASE if user_id is None else directories.get_database_path(user_id)
+
+    collections = [
+        Collection(name, entity=entity, search=entity.search_fields) for name, entity in ENTITIES.items()
+    ]
+    open_backend = (
+        open_memory_backend
+        if configuration.storage == "memory"
+        else partial(open_sqlite_backend, database_path)
+    )
+    daemons: list[Daemon] = [
+        DataDaemon(collections, open_backend),
+        ChatDaemon(),
+        UserDaemon(directories, RecallResponder()),
+        HealthDaemon(bus, children),
+    ]
+    if configuration.socket:
+        daemons.append(ControlDaemon(root / SOCKET))
+    return daemons

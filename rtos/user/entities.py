@@ -1,0 +1,248 @@
+"""The entities: what may be stored in each collection.
+
+Pure. An entity carries only its collection's own fields; `id`, `version`,
+`created_at` and `updated_at` belong to the record around it. Fields that an
+entity does not know are no concern of it.
+
+`msgspec.convert(data, type=UserEntity)` checks and fills in, and
+`msgspec.to_builtins(entity)` gives what JSON can hold. Both need the annotations
+at run time, and neither knows converters: a rule is a validator here, a default
+a value, and what depends on another field is filled in after construction.
+
+Law: what converts once converts again, to an equal entity.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Final, Literal
+
+import attrs
+
+from rtos.user.rules import at_least, finite, non_blank, one_segment, short, small, unique, within
+
+UserType = Literal["human", "agent", "persona", "system"]
+UserStatus = Literal["online", "offline", "away", "busy", "frozen", "deleted"]
+ItemType = Literal["chat", "document", "user-profile", "system-config", "widget-debug", "data-explorer"]
+ItemPriority = Literal["low", "normal", "high", "urgent"]
+MemoryKind = Literal["passage", "exchange", "fact"]
+
+MAX_NAME: Final = 100
+"""The longest name of a user or a room, in characters."""
+MAX_LINE: Final = 500
+"""The longest description, topic, heading or source, in characters."""
+MAX_TEXT: Final = 16 * 1024
+"""The largest chat message or memory, in bytes of UTF-8."""
+MAX_ENTRIES: Final = 64
+"""The most keywords of a user, and the most sources of a message."""
+
+_ADMINISTERS: Final = ("create_rooms", "invite", "moderate", "access_personas")
+_RESPONDS: Final = ("auto_responds", "provides_context")
+
+
+def _capable(*, administers: bool, responds: bool) -> dict[str, bool]:
+    return {**dict.fromkeys(_ADMINISTERS, administers), **dict.fromkeys(_RESPONDS, responds)}
+
+
+CAPABILITIES: Final[dict[UserType, dict[str, bool]]] = {
+    "human": _capable(administers=True, responds=False),
+    "agent": _capable(administers=False, responds=False),
+    "persona": _capable(administers=False, responds=True),
+    "system": _capable(administers=True, responds=False),
+}
+"""What a user may do unless told otherwise, by type."""
+
+
+def _known_capabilities(_: object, field: attrs.Attribute[dict[str, bool]], value: dict[str, bool]) -> None:
+    unknown = sorted(set(value) - set(CAPABILITIES["human"]))
+    if unknown:
+        known = ", ".join(CAPABILITIES["human"])
+        raise ValueError(f"{field.name} has the unknown {unknown[0]!r}; known are {known}")
+
+
+@attrs.frozen(kw_only=True)
+class UserEntity:
+    """A user, human or not. `capabilities` may be given in part; the type's defaults fill the rest."""
+
+    collection: ClassVar[str] = "users"
+    search_fields: ClassVar[tuple[str, ...]] = ("display_name", "short_description")
+
+    type: UserType
+    display_name: str = attrs.field(validator=[non_blank, short(MAX_NAME)])
+    short_description: str = attrs.field(default="", validator=short(MAX_LINE))
+    status: UserStatus = "offline"
+    capabilities: dict[str, bool] = attrs.field(factory=dict, validator=_known_capabilities)
+    expertise: tuple[str, ...] = attrs.field(
+        default=(), validator=[unique, short(MAX_ENTRIES), attrs.validators.deep_iterable(non_blank)]
+    )
+    """Keywords; a message that holds one of them concerns this user more."""
+    last_active_at: str | None = None
+
+    def __attrs_post_init__(self) -> None:
+        object.__setattr__(self, "capabilities", {**CAPABILITIES[self.type], **self.capabilities})
+
+
+@attrs.frozen(kw_only=True)
+class Preferences:
+    """How a user's open items are kept."""
+
+    max_open_tabs: int = attrs.field(default=10, validator=within(1, 50))
+    auto_close_after_days: int = attrs.field(default=30, validator=at_least(1))
+    remember_scroll: bool = True
+    sync_devices: bool = True
+
+
+PREFERENCES: Final[dict[UserType, Preferences]] = {
+    "human": Preferences(),
+    "agent": Preferences(max_open_tabs=3, auto_close_after_days=1, remember_scroll=False, sync_devices=False),
+    "persona": Preferences(max_open_tabs=5, auto_close_after_days=7, sync_devices=False),
+    "system": Preferences(),
+}
+"""The preferences that a user starts with, by type."""
+
+
+@attrs.frozen(kw_only=True)
+class ContentItem:
+    """One thing that a user has open."""
+
+    id: str = attrs.field(validator=non_blank)
+    type: ItemType
+    entity_id: str = attrs.field(validator=non_blank)
+    title: str = attrs.field(default="", validator=short(MAX_LINE))
+    subtitle: str | None = None
+    last_accessed_at: str | None = None
+    priority: ItemPriority = "normal"
+
+
+@attrs.frozen(kw_only=True)
+class ContentState:
+    """What a user has open, newest first, and which of it is in front."""
+
+    open_items: tuple[ContentItem, ...] = ()
+    current_item_id: str | None = None
+    last_updated_at: str | None = None
+
+    def __attrs_post_init__(self) -> None:
+        ids = [item.id for item in self.open_items]
+        if len(set(ids)) != len(ids):
+            raise ValueError("open_items has one id twice; close the older item first")
+        if self.current_item_id is not None and self.current_item_id not in ids:
+            raise ValueError(f"current_item_id {self.current_item_id!r} is not open; name one of open_items")
+
+
+@attrs.frozen(kw_only=True)
+class RoomReadState:
+    """How far a user has read, or a persona has worked, in one room."""
+
+    last_read_message_timestamp: str
+    last_read_message_id: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class UserStateEntity:
+    """What a user has open and has read, on one device."""
+
+    collection: ClassVar[str] = "user_states"
+    search_fields: ClassVar[tuple[str, ...]] = ()
+
+    user_id: str = attrs.field(validator=one_segment)
+    device_id: str = attrs.field(default="default", validator=non_blank)
+    content_state: ContentState = ContentState()
+    preferences: Preferences = Preferences()
+    room_read_state: dict[str, RoomReadState] = attrs.field(factory=dict)
+    """By room id."""
+
+    @classmethod
+    def default(cls, user_id: str, user_type: UserType) -> UserStateEntity:
+        """The state that a user starts with."""
+        device = "agent-device" if user_type == "agent" else "server-device"
+        return cls(user_id=user_id, device_id=device, preferences=PREFERENCES[user_type])
+
+    def with_read(self, room_id: str, message_id: str, timestamp: str) -> UserStateEntity:
+        """The state after a message was read or worked on; an older one changes nothing.
+
+        Args:
+          room_id: The room of the message.
+          message_id: Its id.
+          timestamp: Its `created_at`; such timestamps sort as text.
+        """
+        if not self.is_unread(room_id, timestamp):
+            return self
+        mark = RoomReadState(last_read_message_timestamp=timestamp, last_read_message_id=message_id)
+        return attrs.evolve(self, room_read_state={**self.room_read_state, room_id: mark})
+
+    def is_unread(self, room_id: str, timestamp: str) -> bool:
+        """Whether a message of that `created_at` has not been read yet."""
+        mark = self.room_read_state.get(room_id)
+        return mark is None or timestamp > mark.last_read_message_timestamp
+
+
+@attrs.frozen(kw_only=True)
+class RoomEntity:
+    """A room and who is in it."""
+
+    collection: ClassVar[str] = "rooms"
+    search_fields: ClassVar[tuple[str, ...]] = ("name", "display_name", "topic")
+
+    name: str = attrs.field(validator=[non_blank, short(MAX_NAME)])
+    display_name: str = attrs.field(default="", validator=short(MAX_NAME))
+    topic: str = attrs.field(default="", validator=short(MAX_LINE))
+    member_ids: tuple[str, ...] = attrs.field(
+        default=(), validator=[unique, attrs.validators.deep_iterable(one_segment)]
+    )
+
+    def with_member(self, user_id: str) -> RoomEntity:
+        """The room after someone joined; who is in it already changes nothing."""
+        if user_id in self.member_ids:
+            return self
+        return attrs.evolve(self, member_ids=(*self.member_ids, user_id))
+
+    def without_member(self, user_id: str) -> RoomEntity:
+        """The room after someone left."""
+        return attrs.evolve(self, member_ids=tuple(member for member in self.member_ids if member != user_id))
+
+
+@attrs.frozen(kw_only=True)
+class ChatMessageEntity:
+    """One message in a room."""
+
+    collection: ClassVar[str] = "chat_messages"
+    search_fields: ClassVar[tuple[str, ...]] = ("text",)
+
+    room_id: str = attrs.field(validator=non_blank)
+    sender_id: str = attrs.field(validator=one_segment)
+    sender_type: UserType
+    sender_name: str = attrs.field(validator=[non_blank, short(MAX_NAME)])
+    text: str = attrs.field(validator=[non_blank, small(MAX_TEXT)])
+    reply_to: str | None = None
+    """The id of the message that this one answers."""
+    sources: tuple[str, ...] = attrs.field(default=(), validator=short(MAX_ENTRIES))
+    """Where the answer was found, for people."""
+    causal_depth: int = attrs.field(default=0, validator=at_least(0))
+    """How many replies lie between this message and one that nobody asked for: 0 for a human's own."""
+
+
+@attrs.frozen(kw_only=True)
+class MemoryEntity:
+    """Something that a user remembers."""
+
+    collection: ClassVar[str] = "memories"
+    search_fields: ClassVar[tuple[str, ...]] = ("heading", "body")
+
+    kind: MemoryKind
+    body: str = attrs.field(validator=[non_blank, small(MAX_TEXT)])
+    source: str = attrs.field(default="", validator=short(MAX_LINE))
+    heading: str = attrs.field(default="", validator=short(MAX_LINE))
+    at: str | None = None
+    """When it happened, where that is not when it was written down."""
+    importance: float = attrs.field(default=0.5, validator=[finite, within(0.0, 1.0)])
+    stability: float = attrs.field(default=1.0, validator=[finite, at_least(0.01)])
+    """In days: after 9 of these without use it is half forgotten."""
+    uses: int = attrs.field(default=0, validator=at_least(0))
+    last_used: str | None = None
+
+
+ENTITIES: Final = {
+    entity.collection: entity
+    for entity in (UserEntity, UserStateEntity, RoomEntity, ChatMessageEntity, MemoryEntity)
+}
+"""The entity of every collection, by the collection's name."""

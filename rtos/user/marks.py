@@ -1,0 +1,52 @@
+"""How far a user has come in a room, when messages are not done in the order they came.
+
+Pure. A read mark says: everything up to here is done. Messages are served by
+importance, so the mark may only move up to the oldest one that is still open; a
+crash then repeats some that were done, and never forgets one that was not.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+
+@attrs.frozen(order=True)
+class Mark:
+    """A place in a room: the timestamp of a message, and its id among equals."""
+
+    at: str
+    message_id: str = ""
+
+
+class RoomProgress:
+    """What is open and what is done beyond the mark, in one room.
+
+    Invariant: the mark is below everything that is open, and above everything
+    that is done and older than all that is open.
+    """
+
+    def __init__(self, mark: Mark) -> None:
+        self.mark = mark
+        self._open: dict[str, Mark] = {}
+        self._done: set[Mark] = set()
+
+    def begin(self, message: Mark) -> bool:
+        """Note a message that is to be done; false if it is done or open already."""
+        if message <= self.mark or message in self._done or message.message_id in self._open:
+            return False
+        self._open[message.message_id] = message
+        return True
+
+    def finish(self, message_id: str) -> bool:
+        """Note that it is done; true if the mark has moved."""
+        message = self._open.pop(message_id, None)
+        if message is None:
+            return False
+        self._done.add(message)
+        oldest = min(self._open.values(), default=None)
+        passed = {done for done in self._done if oldest is None or done < oldest}
+        if not passed:
+            return False
+        self._done -= passed
+        self.mark = max(passed)
+        return True
