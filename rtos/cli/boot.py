@@ -6,6 +6,7 @@ import json
 import logging
 import signal
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -79,6 +80,14 @@ async def _facts(runtime: Runtime) -> dict[str, Any]:
     }
 
 
+def _python() -> str:
+    """How a person calls this interpreter from here."""
+    try:
+        return str(Path(sys.executable).relative_to(Path.cwd()))
+    except ValueError:
+        return sys.executable
+
+
 class _Text:
     """For people."""
 
@@ -90,7 +99,7 @@ class _Text:
         counts = ", ".join(f"{count} {name}" for name, count in facts.items())
         print(f"running on {str(root)!r}: {counts}")
         print("in another terminal:")
-        print(f"  python -m rtos chat/send --root={root} --wait 'what do you know?'")
+        print(f"  {_python()} -m rtos chat/send --root={root} --wait 'what do you know?'")
         print("Ctrl-C stops it", flush=True)
 
     def stopping(self, signal_name: str) -> None:

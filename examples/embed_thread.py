@@ -1,0 +1,20 @@
+"""A synchronous program with a whole system in a thread beside it."""
+
+import tempfile
+from pathlib import Path
+
+from rtos import Configuration, open_runtime
+from rtos.host.thread import open_thread
+
+
+def main() -> None:
+    """Boot a system in a folder of its own, and ask it how it is."""
+    with tempfile.TemporaryDirectory() as folder:
+        configuration = Configuration(root=Path(folder), socket=False)
+        with open_thread(lambda: open_runtime(configuration)) as host:
+            answer = host.call(lambda: host.system.commands.execute("ping"), timeout=10)
+            print("ready" if answer["ready"] else "not ready", "with", answer["daemons"], "daemons")
+
+
+if __name__ == "__main__":
+    main()
