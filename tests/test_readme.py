@@ -38,7 +38,12 @@ def _as_pattern(shown: str) -> str:
 def test_a_program_of_the_readme_runs(number: int, tmp_path: Path) -> None:
     # Nothing ends the first one but the end of its tasks.
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAMS[number]], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", PROGRAMS[number]],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     if "print" in PROGRAMS[number]:
@@ -56,7 +61,9 @@ def test_an_example_runs(path: Path, tmp_path: Path) -> None:
 
 def test_the_embedding_takes_ten_lines() -> None:
     for program in PROGRAMS:
-        body = [line for line in program.splitlines() if line.strip() and not line.startswith(("import", "from"))]
+        body = [
+            line for line in program.splitlines() if line.strip() and not line.startswith(("import", "from"))
+        ]
         assert len(body) <= 10
 
 
@@ -72,7 +79,14 @@ def test_the_tour_of_the_readme(tmp_path: Path) -> None:
             if not command.startswith("rtos "):
                 continue
             done = subprocess.run(
-                command, shell=True, cwd=HERE, env=environment, capture_output=True, text=True, timeout=60, check=False
+                command,
+                shell=True,
+                cwd=HERE,
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
             )
             assert done.returncode == 0, (command, done.stderr)
             asked.append(command)

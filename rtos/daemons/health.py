@@ -11,13 +11,13 @@ import platform
 import resource
 import sys
 from contextlib import asynccontextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import attrs
 import trio
 
-import rtos
 from rtos.bus import Bus, command
 from rtos.errors import CommandRejected
 
@@ -67,7 +67,7 @@ class HealthDaemon:
         daemons = self._daemons()
         return {
             "name": "rtos",
-            "version": rtos.__version__,
+            "version": version("rtos"),
             "python": platform.python_version(),
             "trio": trio.__version__,
             "platform": sys.platform,

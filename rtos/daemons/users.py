@@ -41,6 +41,16 @@ PAGE: Final = 500
 UserKind = Literal["human", "agent", "persona", "system"]
 
 
+class _Life:
+    """The task that serves a persona, while it has something to do."""
+
+    __slots__ = ("ended", "scope")
+
+    def __init__(self) -> None:
+        self.scope = trio.CancelScope()
+        self.ended = trio.Event()
+
+
 class UserDaemon:
     """Serves ``user/*`` and ``memory/*``.
 
@@ -69,7 +79,7 @@ class UserDaemon:
         self._nursery: trio.Nursery
         self._users: dict[str, BaseUser] = {}
         self._rooms: dict[str, RoomEntity] = {}
-        self._lives: dict[str, trio.CancelScope] = {}
+        self._lives: dict[str, _Life] = {}
         self._starting: dict[str, trio.Event] = {}
 
     @asynccontextmanager
@@ -170,7 +180,8 @@ class UserDaemon:
         """Learn a document, cut into passages; what is known already is not learned twice."""
         self._known("memory/learn", "user", user)
         try:
-            passages = split(text.encode(), name)
+            # A large document takes seconds to cut, and this loop has others to serve.
+            passages = await trio.to_thread.run_sync(split, text.encode("utf-8", "replace"), name)
         except CommandRejected as error:
             raise CommandRejected(
                 "memory/learn", error.reason, parameter="text", remedy=error.remedy
@@ -312,21 +323,23 @@ class UserDaemon:
         user = self._users.pop(user_id, None)
         if isinstance(user, PersonaUser):
             user.stop()
-        if user_id in self._lives:
-            self._lives[user_id].cancel()
+        life = self._lives.get(user_id)
+        if life is not None:
+            life.scope.cancel()
+            await life.ended.wait()
 
     def _activate(self, persona: PersonaUser) -> None:
         """Give a persona a task, unless it has one."""
         if persona.id in self._lives or self._users.get(persona.id, persona) is not persona:
             return
-        self._lives[persona.id] = trio.CancelScope()
+        life = self._lives[persona.id] = _Life()
         context = self._bus.scheduler.context(f"persona {persona.id}", level=LEVEL)
         with context:
-            self._nursery.start_soon(self._live, persona, context, name=f"persona {persona.id}")
+            self._nursery.start_soon(self._live, persona, life, context, name=f"persona {persona.id}")
 
-    async def _live(self, persona: PersonaUser, context: SchedulingContext) -> None:
+    async def _live(self, persona: PersonaUser, life: _Life, context: SchedulingContext) -> None:
         try:
-            with self._lives[persona.id]:
+            with life.scope:
                 await persona.attend_all()
         except Exception:
             # One persona's fault is not the others'. What it has not finished is
@@ -335,6 +348,7 @@ class UserDaemon:
             self._bus.events.emit("persona:failed", {"persona_id": persona.id})
         finally:
             del self._lives[persona.id]
+            life.ended.set()
             self._bus.scheduler.release(context)
 
     # Records.

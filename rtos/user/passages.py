@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 
 MAX_PASSAGE: Final = 800
 """The longest passage, in characters."""
-MAX_DOCUMENT: Final = 8 * 1024 * 1024
+MAX_DOCUMENT: Final = 4 * 1024 * 1024
 """The largest document, in bytes."""
 MAX_HEADING: Final = 500
 """The longest trail of headings, in characters; the outermost give way."""
 
-_HEADING: Final = re.compile(r" {0,3}(#{1,6})[ \t]+(.*?)(?:[ \t]+#+)?[ \t]*")
+_HEADING: Final = re.compile(r" {0,3}(#{1,6})[ \t]+(.*)")
 _FENCE: Final = re.compile(r" {0,3}(`{3,}|~{3,})")
 
 
@@ -116,7 +116,7 @@ def _blocks(lines: list[str]) -> Iterator[_Block]:
         if heading := _HEADING.fullmatch(lines[start]):
             level = len(heading[1])
             trail = {depth: text for depth, text in trail.items() if depth < level} | {
-                level: heading[2].strip()
+                level: _title(heading[2])
             }
             start += 1
         elif not lines[start].strip():
@@ -128,12 +128,23 @@ def _blocks(lines: list[str]) -> Iterator[_Block]:
             start = end
 
 
+def _title(text: str) -> str:
+    """The text of a heading without the marks that may close it: `A #` is `A`, and `C#` stays `C#`."""
+    text = text.strip()
+    bare = text.rstrip("#")
+    return bare.rstrip() if bare.endswith((" ", "\t")) or not bare else text
+
+
 def _end_of_fence(lines: list[str], start: int) -> int | None:
     opened = _FENCE.match(lines[start])
     if opened is None:
         return None
-    closing = re.compile(rf"\s*{re.escape(opened[1][0])}{{{len(opened[1])},}}\s*")
-    return next((i + 1 for i in range(start + 1, len(lines)) if closing.fullmatch(lines[i])), len(lines))
+    mark = opened[1]
+    for i in range(start + 1, len(lines)):
+        bare = lines[i].strip()
+        if len(bare) >= len(mark) and not bare.strip(mark[0]):
+            return i + 1
+    return len(lines)
 
 
 def _end_of_run(lines: list[str], start: int) -> int:
@@ -172,14 +183,15 @@ def _cut(block: _Block) -> Iterator[_Block]:
         return
     fair = len(block.text) / -(-len(block.text) // MAX_PASSAGE)
     kept: list[str] = []
+    size = 0
     first = last = block.first
     for number, line in enumerate(block.text.split("\n"), block.first):
         for part in _parts(line):
-            size = sum(map(len, kept)) + len(kept)
             if kept and (size >= fair or size + len(part) > MAX_PASSAGE):
                 yield attrs.evolve(block, first=first, last=last, text="\n".join(kept))
-                kept, first = [], number
+                kept, size, first = [], 0, number
             kept.append(part)
+            size += len(part) + 1
             last = number
     yield attrs.evolve(block, first=first, last=last, text="\n".join(kept))
 

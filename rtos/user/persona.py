@@ -87,6 +87,7 @@ class PersonaUser(BaseUser):
         self._open: dict[str, dict[str, Any]] = {}
         self._refusals: list[Shed] = []
         self._timer: Timer | None = None
+        self._estimate = 0.0
 
     # Life.
 
@@ -126,20 +127,29 @@ class PersonaUser(BaseUser):
         progress = self._rooms.get(message["room_id"])
         if progress is None or not progress.begin(Mark(message["created_at"], message["id"])):
             return
-        if not self._concerns(message):
+        if not self._concerns(message, room):
             progress.finish(message["id"])
             return
         now = trio.current_time()
         self._open[message["id"]] = message
-        offered = self.inbox.offer(self._item(message, room, now), now)
+        offered = self.inbox.offer(self._item(message, room, now), now, estimate=self._estimate)
         self._refusals.extend(offered.shed)
         self._activate(self)
 
-    def _concerns(self, message: dict[str, Any]) -> bool:
-        # Personas that answer each other unasked would never stop.
+    def _concerns(self, message: dict[str, Any], room: RoomEntity) -> bool:
         if message["sender_id"] == self.id:
             return False
-        return message["sender_type"] == "human" or mentions(message["text"], self.entity.display_name)
+        text = message["text"]
+        if message["sender_type"] != "human":
+            # Personas that answer each other unasked would never stop, and one
+            # that quotes a name calls nobody.
+            return mentions(
+                text.split("\n", 1)[0][: len(self.entity.display_name) + 2], self.entity.display_name
+            )
+        if mentions(text, self.entity.display_name):
+            return True
+        others = (member.replace("-", " ") for member in room.member_ids if member != self.id)
+        return not any(mentions(text, other) for other in others)
 
     def _item(self, message: dict[str, Any], room: RoomEntity, now: float) -> InboxItem:
         mentioned = mentions(message["text"], self.entity.display_name)
@@ -172,14 +182,21 @@ class PersonaUser(BaseUser):
         self._disarm()
         self._feel(self.feeling.advance(self._wall_clock()))
         while True:
-            taken = self.inbox.take(trio.current_time(), self.feeling.threshold)
+            now = trio.current_time()
+            taken = self.inbox.take(now, self.feeling.threshold, estimate=self._estimate)
             refusals, self._refusals = [*self._refusals, *taken.shed], []
             for shed in refusals:
                 await self._refuse(shed)
             if taken.item is None:
                 break
             await self._attend(taken.item)
+            self._learn_pace(trio.current_time() - now)
         self._arm()
+
+    def _learn_pace(self, seconds: float) -> None:
+        # Capped, so that one slow answer cannot make every later message look hopeless.
+        paced = self._estimate + (seconds - self._estimate) / 4 if self._estimate else seconds
+        self._estimate = min(paced, ANSWER_WITHIN / 2)
 
     async def _attend(self, item: InboxItem) -> None:
         self._feel(self.feeling.begin_work(self._wall_clock()))
@@ -263,7 +280,7 @@ class PersonaUser(BaseUser):
         at = min(
             crossing,
             self.inbox.next_eligible_at(now, self.feeling.threshold),
-            self.inbox.next_infeasible_at(),
+            self.inbox.next_infeasible_at(self._estimate),
         )
         if at < math.inf:
             self._timer = self._bus.scheduler.add_timer(at, lambda: self._activate(self))

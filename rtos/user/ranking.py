@@ -87,7 +87,8 @@ CUES: Final = (
         # Each begins at the start of a token only, or a long one would be tried from each of its letters.
         r"(?<![a-z])[a-z]+://\S+"
         r"|(?<![\w.*{}<>$/~-])(?:~|\.{1,2})?/?[\w.*{}<>$-]+/(?:[\w.*{}<>$-]+/|[\w*{}<>$-]+\.\w)[\w./*{}<>$-]*"
-        r"|(?<!\w)[~.]\w*/[\w./*{}<>$-]+|(?<![\w-])[\w-]+\.[a-z]{2,5}\b|\b(?:in|at|near|under) (?:the )?[A-Z]\w+",
+        r"|(?<!\w)[~.]\w*/[\w./*{}<>$-]+|(?<![\w-])[\w-]+\.[a-z]{2,5}\b"
+        r"|\b(?:in|at|near|under) (?:the )?[A-Z]\w+",
         "live lives located location stored kept found find reside resides placed put happen lie"
         " path folder directory url address",
     ),

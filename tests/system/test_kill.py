@@ -57,7 +57,9 @@ def _all(client: Client, **params: object) -> list[dict]:
     found: list[dict] = []
     while True:
         after = {"id": {"$gt": found[-1]["id"]}} if found else {}
-        page = client.execute("data/list", {**params, "filter": after, "sort": ["id"], "limit": 500}, timeout=60)
+        page = client.execute(
+            "data/list", {**params, "filter": after, "sort": ["id"], "limit": 500}, timeout=60
+        )
         found += page["items"]
         if page["count"] < 500:
             return found
@@ -125,5 +127,3 @@ def test_a_kill_while_it_boots_leaves_a_root_that_boots(tmp_path: Path) -> None:
             "helper-ai",
         ]
         assert client.execute("room/list", {}, timeout=30)["count"] == 1
-
-

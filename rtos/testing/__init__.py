@@ -1,0 +1,1 @@
+"""Shipped for tests of programs that use ``rtos``: virtual time, and laws that a backend must keep."""

@@ -1,0 +1,285 @@
+"""The control daemon over real sockets."""
+
+from __future__ import annotations
+
+import json
+import stat
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import attrs
+import pytest
+import trio
+
+from rtos.bus import Bus, command
+from rtos.daemons.control import ControlDaemon
+from rtos.daemons.control import daemon as module
+from rtos.errors import ConfigurationError, DaemonDown
+from rtos.scheduler import open_scheduler, open_supervisor
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    Connect = Callable[[Path], Awaitable["Peer"]]
+
+
+class Probe:
+    """Something to ask."""
+
+    name: ClassVar[str] = "probe"
+    level: ClassVar[int] = 2
+    workers: ClassVar[int] = 4
+    capacity: ClassVar[int] = 100
+
+    def __init__(self) -> None:
+        self.cancelled = trio.Event()
+        self.started = trio.Event()
+        self.go = trio.Event()
+
+    @asynccontextmanager
+    async def open(self, bus: Bus) -> AsyncIterator[None]:
+        yield
+
+    @command("probe/double")
+    async def double(self, *, number: int) -> int:
+        """Double a number."""
+        return 2 * number
+
+    @command("probe/hang")
+    async def hang(self) -> None:
+        """Wait until it is cancelled."""
+        self.started.set()
+        try:
+            await trio.sleep_forever()
+        finally:
+            self.cancelled.set()
+
+    @command("probe/wait")
+    async def wait(self) -> str:
+        """Wait until it may go on."""
+        self.started.set()
+        await self.go.wait()
+        return "done"
+
+    @command("probe/fail")
+    async def fail(self) -> None:
+        """Raise something that is not ours."""
+        raise ValueError("secret")
+
+
+class Peer:
+    """A client on a Trio stream."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self.stream = stream
+        self._buffer = b""
+
+    async def send(self, **request: Any) -> None:
+        await self.stream.send_all(json.dumps(request).encode() + b"\n")
+
+    async def receive(self) -> dict[str, Any]:
+        while b"\n" not in self._buffer:
+            chunk = await self.stream.receive_some()
+            if not chunk:
+                raise EOFError
+            self._buffer += chunk
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        return json.loads(line)
+
+    async def ask(self, **request: Any) -> dict[str, Any]:
+        await self.send(**request)
+        return await self.receive()
+
+
+@asynccontextmanager
+async def served(path: Path, probe: Probe | None = None) -> AsyncIterator[Bus]:
+    async with open_scheduler() as scheduler:
+        bus = Bus(scheduler)
+        with bus.attach(probe or Probe()) as first, bus.attach(ControlDaemon(path)) as second:
+            specs = [attrs.evolve(spec, shutdown=0.05) for spec in (first, second)]
+            async with open_supervisor(scheduler, specs, intensity=0):
+                with trio.fail_after(30):
+                    yield bus
+
+
+@pytest.fixture
+async def connect() -> AsyncIterator[Connect]:
+    """Connects; every connection is closed after the test."""
+    peers = []
+
+    async def open_peer(path: Path) -> Peer:
+        peers.append(Peer(await trio.open_unix_socket(path)))
+        return peers[-1]
+
+    yield open_peer
+    for peer in peers:
+        await peer.stream.aclose()
+
+
+async def test_commands_are_answered(connect: Connect, tmp_path: Path) -> None:
+    path = tmp_path / "c.sock"
+    async with served(path):
+        peer = await connect(path)
+        assert await peer.ask(id=1, command="probe/double", params={"number": 4}) == {
+            "id": 1,
+            "ok": True,
+            "result": 8,
+        }
+        # As a command line sends it.
+        assert (await peer.ask(id=2, command="probe/double", params={"number": "4"}))["result"] == 8
+
+
+async def test_only_the_owner_may_connect_and_the_file_goes_with_the_daemon(tmp_path: Path) -> None:
+    path = tmp_path / "c.sock"
+    async with served(path):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o700
+    assert not path.exists()
+
+
+async def test_a_file_that_a_dead_process_left_is_replaced(connect: Connect, tmp_path: Path) -> None:
+    path = tmp_path / "c.sock"
+    path.write_text("stale")
+    async with served(path):
+        assert (await (await connect(path)).ask(id=1, command="probe/double", params={"number": 1}))["ok"]
+
+
+async def test_a_path_that_is_too_long_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / ("x" * 100) / "c.sock"
+    with pytest.raises(DaemonDown, match="boot on a folder with a shorter path") as caught:
+        async with served(path):
+            pass
+    assert isinstance(caught.value.__cause__, ConfigurationError)
+
+
+@pytest.mark.parametrize(
+    ("request_", "kind", "text"),
+    [
+        ({"command": "nonsense"}, "UnknownCommand", "no daemon serves this command"),
+        ({"command": "probe/double", "params": {}}, "CommandRejected", "lacks the parameter"),
+        ({"command": "probe/double", "params": {"number": "x"}}, "CommandRejected", "expected `int`"),
+        ({"command": "probe/fail"}, "CommandFailed", "probe/fail failed: ValueError"),
+        ({"command": "probe/hang", "timeout": 0.01}, "DeadlineMissed", "missed its deadline while it ran"),
+        ({"subscribe": ["a::b"]}, "CommandRejected", "has the segment ''"),
+    ],
+)
+async def test_errors_are_answered_and_the_connection_lives(
+    request_: dict[str, Any], kind: str, text: str, connect: Connect, tmp_path: Path
+) -> None:
+    path = tmp_path / "c.sock"
+    async with served(path):
+        peer = await connect(path)
+        reply = await peer.ask(id=1, **request_)
+        assert reply["error"]["type"] == kind
+        assert text in reply["error"]["message"]
+        assert "Traceback" not in json.dumps(reply)
+        assert (await peer.ask(id=2, command="probe/double", params={"number": 1}))["result"] == 2
+
+
+async def test_a_malformed_line_is_answered_and_the_connection_lives(
+    connect: Connect, tmp_path: Path
+) -> None:
+    path = tmp_path / "c.sock"
+    async with served(path):
+        peer = await connect(path)
+        for line in (b"nonsense\n", b"\xff\xfe\n", b'{"id": 7}\n', b"[[[[\n"):
+            await peer.stream.send_all(line)
+            reply = await peer.receive()
+            assert reply["error"]["type"] == "CommandRejected"
+            assert reply["id"] == (7 if b"7" in line else None)
+        assert (await peer.ask(id=2, command="probe/double", params={"number": 1}))["ok"]
+
+
+async def test_a_line_without_end_is_refused(
+    connect: Connect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_LINE", 1000)
+    path = tmp_path / "c.sock"
+    async with served(path):
+        peer = await connect(path)
+        await peer.stream.send_all(b"x" * 2000)
+        assert "more than 1000 bytes" in (await peer.receive())["error"]["message"]
+        with pytest.raises(EOFError):
+            await peer.receive()
+
+
+async def test_a_client_that_goes_away_cancels_what_it_asked_for(connect: Connect, tmp_path: Path) -> None:
+    path, probe = tmp_path / "c.sock", Probe()
+    async with served(path, probe):
+        peer = await connect(path)
+        await peer.send(id=1, command="probe/hang")
+        await probe.started.wait()
+        await peer.stream.aclose()
+        await probe.cancelled.wait()
+
+
+async def test_a_client_may_cancel(connect: Connect, tmp_path: Path) -> None:
+    path, probe = tmp_path / "c.sock", Probe()
+    async with served(path, probe):
+        peer = await connect(path)
+        await peer.send(id=1, command="probe/hang")
+        await probe.started.wait()
+        await peer.send(id=1, cancel=True)
+        await probe.cancelled.wait()
+
+
+async def test_requests_of_one_connection_do_not_wait_for_each_other(
+    connect: Connect, tmp_path: Path
+) -> None:
+    path, probe = tmp_path / "c.sock", Probe()
+    async with served(path, probe):
+        peer = await connect(path)
+        await peer.send(id=1, command="probe/hang")
+        assert (await peer.ask(id=2, command="probe/double", params={"number": 3}))["id"] == 2
+        assert "id 1 is under way" in (await peer.ask(id=1, command="probe/hang"))["error"]["message"]
+
+
+async def test_too_many_requests_and_connections_are_refused(
+    connect: Connect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_IN_FLIGHT", 2)
+    monkeypatch.setattr(module, "MAX_CONNECTIONS", 1)
+    path, probe = tmp_path / "c.sock", Probe()
+    async with served(path, probe):
+        peer = await connect(path)
+        await peer.send(id=1, command="probe/hang")
+        await peer.send(id=2, command="probe/hang")
+        assert (await peer.ask(id=3, command="probe/hang"))["error"]["type"] == "Refused"
+        assert "connections are open" in (await (await connect(path)).receive())["error"]["message"]
+
+
+async def test_events_come_to_who_subscribed_in_order(connect: Connect, tmp_path: Path) -> None:
+    path = tmp_path / "c.sock"
+    async with served(path) as bus:
+        peer = await connect(path)
+        assert (await peer.ask(id="s", subscribe=["a:*"]))["ok"]
+        for number in range(3):
+            bus.events.emit("a:b", number)
+        bus.events.emit("other", 1)
+        assert [(await peer.receive())["event"]["payload"] for _ in range(3)] == [0, 1, 2]
+
+
+async def test_what_was_accepted_is_answered_while_it_stops(connect: Connect, tmp_path: Path) -> None:
+    path, probe = tmp_path / "c.sock", Probe()
+    async with trio.open_nursery() as nursery:
+        stop = trio.Event()
+
+        async def system() -> None:
+            async with served(path, probe):
+                probe_ready.set()
+                await stop.wait()
+
+        probe_ready = trio.Event()
+        nursery.start_soon(system)
+        await probe_ready.wait()
+        peer = await connect(path)
+        await peer.send(id=1, command="probe/wait")
+        await probe.started.wait()
+        stop.set()
+        while path.exists():  # noqa: ASYNC110 - a file has no event; it goes when listening ends
+            await trio.sleep(0.001)
+        probe.go.set()
+        assert (await peer.receive())["result"] == "done"
+        with pytest.raises(EOFError):
+            await peer.receive()

@@ -1,0 +1,372 @@
+"""Users, personas and chat on the bus, with the store in memory."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import attrs
+import pytest
+import trio
+
+from rtos.bus import Bus
+from rtos.daemons.chat import ChatDaemon
+from rtos.daemons.data import Collection, DataDaemon, MemoryBackend
+from rtos.daemons.users import UserDaemon
+from rtos.errors import CommandRejected
+from rtos.scheduler import open_scheduler, open_supervisor
+from rtos.user.directory import UserDirectoryManager
+from rtos.user.entities import ENTITIES
+from rtos.user.persona import ANSWER_WITHIN, PersonaUser, reply_id
+from rtos.user.responder import Question, Reply
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from rtos.user.passages import Passage
+
+
+class Script:
+    """A responder that says what it was asked, after a while."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.takes = 1.0
+        self.fails = False
+
+    async def respond(self, question: Question, passages: Sequence[Passage]) -> Reply:
+        self.asked.append(question.text)
+        if self.fails:
+            raise ValueError("no words")
+        await trio.sleep(self.takes)
+        return Reply(f"re: {question.text}", tuple(passage.source for passage in passages))
+
+
+class World:
+    """What outlives a system: the stored records and the folders."""
+
+    collections: ClassVar[list[Collection]] = [
+        Collection(name, entity=entity, search=entity.search_fields) for name, entity in ENTITIES.items()
+    ]
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.script = Script()
+        self.wall = 1_000_000.0
+        self.backend: MemoryBackend | None = None
+
+    @asynccontextmanager
+    async def _store(self, collections: Any, clock: Any, on_change: Any) -> AsyncIterator[MemoryBackend]:
+        if self.backend is None:
+            self.backend = MemoryBackend(collections, clock, on_change)
+        self.backend._on_change = on_change
+        yield self.backend
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Bus]:
+        daemons = [
+            DataDaemon(self.collections, self._store),
+            ChatDaemon(),
+            UserDaemon(UserDirectoryManager(self.root), self.script, wall_clock=self.now),
+        ]
+        self.users = daemons[2]
+        async with open_scheduler() as scheduler:
+            bus = Bus(scheduler)
+            with (
+                bus.attach(daemons[0]) as one,
+                bus.attach(daemons[1]) as two,
+                bus.attach(daemons[2]) as three,
+            ):
+                specs = [attrs.evolve(spec, shutdown=0.5) for spec in (one, two, three)]
+                async with open_supervisor(scheduler, specs, intensity=0):
+                    yield bus
+
+    def now(self) -> float:
+        return self.wall + trio.current_time()
+
+    def persona(self, id: str = "helper-ai") -> PersonaUser:
+        user = self.users._users[id]
+        assert isinstance(user, PersonaUser)
+        return user
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+async def _replies(bus: Bus, room: str = "general") -> list[tuple[str, str]]:
+    history = await bus.commands.execute("chat/history", room=room)
+    return [(message["sender_id"], message["text"]) for message in history["items"]]
+
+
+async def test_a_message_is_answered(world: World, autojump_clock: trio.testing.MockClock) -> None:
+    async with world.running() as bus:
+        sent = await bus.commands.execute("chat/send", room="general", text="hello")
+        await trio.sleep(5)
+        history = await bus.commands.execute("chat/history", room="general")
+        assert [m["text"] for m in history["items"]] == ["hello", "re: hello"]
+        assert history["items"][1]["id"] == reply_id("helper-ai", sent["id"])
+        assert history["items"][1]["causal_depth"] == 1
+
+
+async def test_a_mention_goes_first(world: World, autojump_clock: trio.testing.MockClock) -> None:
+    async with world.running() as bus:
+        for text in ("one", "two", "three", "@helper-ai four"):
+            await bus.commands.execute("chat/send", room="general", text=text)
+        await trio.sleep(30)
+        assert world.script.asked == [
+            "@helper-ai four",  # mentions it; personas run below whoever sent these
+            "one",  # then in the order of arrival
+            "two",
+            "three",
+        ]
+
+
+async def test_personas_do_not_answer_each_other_unasked(
+    world: World, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with world.running() as bus:
+        await bus.commands.execute("user/create", type="persona", name="Other AI")
+        await bus.commands.execute("room/join", room="general", user="other-ai")
+        await bus.commands.execute("chat/send", room="general", text="hello")
+        await trio.sleep(100)
+        # Both are asked by the human, and neither by the other.
+        assert sorted(await _replies(bus)) == [
+            ("helper-ai", "re: hello"),
+            ("operator", "hello"),
+            ("other-ai", "re: hello"),
+        ]
+
+
+async def test_who_is_called_by_name_answers_alone(
+    world: World, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with world.running() as bus:
+        await bus.commands.execute("user/create", type="persona", name="Other AI")
+        await bus.commands.execute("room/join", room="general", user="other-ai")
+        await bus.commands.execute("chat/send", room="general", text="what now, @Other AI?")
+        await trio.sleep(100)
+        assert await _replies(bus) == [
+            ("operator", "what now, @Other AI?"),
+            ("other-ai", "re: what now, @Other AI?"),
+        ]
+
+
+async def test_an_idle_persona_has_no_task_and_no_timer(
+    world: World, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with world.running() as bus:
+        assert world.users._lives == {}
+        assert bus.scheduler.statistics().timers == 0
+        await bus.commands.execute("chat/send", room="general", text="hello")
+        await trio.sleep(5)
+        assert world.users._lives == {}
+        # It is still lively; the one timer is the instant at which that changes.
+        assert world.persona().feeling.label == "active"
+        assert bus.scheduler.statistics().timers == 1
+        await trio.sleep(7200)
+        assert world.persona().feeling.label == "idle"
+        assert bus.scheduler.statistics().timers == 0
+
+
+async def test_energy_is_spent_by_work_and_comes_back_with_rest(
+    world: World, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with world.running() as bus:
+        with bus.events.subscribe("persona:*:changed") as changes:
+            await bus.commands.execute("chat/send", room="general", text="hello")
+            await trio.sleep(5)
+            assert world.persona().feeling.energy < 1.0
+            change = await changes.receive()
+            assert change.name == "persona:energy:changed"
+            assert change.payload["to"] == "active"
+        await trio.sleep(7200)
+        told = await bus.commands.execute("user/get", id="helper-ai")
+        assert told["energy"] > 0.999
+
+
+async def test_what_was_not_answered_is_answered_after_a_restart(
+    world: World, autojump_clock: trio.testing.MockClock
+) -> None:
+    world.script.takes = 1000.0
+    async with world.running() as bus:
+        await bus.commands.execute("chat/send", room="general", text="hello")
+        await trio.sleep(1)
+        assert world.script.asked == ["hello"]
+    world.script.takes = 1.0
+    async with world.running() as bus:
+        await trio.sleep(5)
+        assert await _replies(bus) == [("operator", "hello"), ("helper-ai", "re: hello")]
+    async with world.running() as bus:
+        await trio.sleep(5)
+        assert len(await _replies(bus)) == 2
+    assert world.script.asked == ["hello", "hello"]
+
+
+async def test_an_answer_that_was_stored_before_a_crash_is_not_given_twice(
+    world: World, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with world.running() as bus:
+        sent = await bus.commands.execute("chat/send", room="general", text="hello")
+        # As if it had crashed between its reply and its read mark.
+        answer = {"room": "general", "sender": "helper-ai", "reply_to": sent["id"], "text": "re: hello"}
+        await bus.commands.execute("chat/send", id=reply_id("helper-ai", sent["id"]), **answer)
+        await trio.sleep(5)
+        assert len(await _replies(bus)) == 2
+    async with world.running():
+        await trio.sleep(5)
+        assert world.script.asked == ["hello"]
+
+
+async def test_a_question_that_takes_too_long_is_answered_with_regret(
+    world: World, autojump_clock: trio.testing.MockClock
+) -> None:
+    world.script.takes = 10 * ANSWER_WITHIN
+    async with world.running() as bus:
+        await bus.commands.execute("chat/send", room="general", text="hello")
+        await trio.sleep(2 * ANSWER_WITHIN)
+        assert (await _replies(bus))[1] == (
+            "helper-ai",
+            "I could not answer this in time; please ask me again.",
+        )
+
+
+async def test_too_many_questions_get_a_visible_refusal_each(
+    world: World, autojump_clock: trio.testing.MockClock
+) -> None:
+    world.script.takes = 40.0
+    async with world.running() as bus:
+        with bus.events.subscribe("inbox:shed") as shed:
+            for number in range(4):
+                await bus.commands.execute("chat/send", room="general", text=str(number))
+            await trio.sleep(1000)
+            replies = [text for sender, text in await _replies(bus) if sender == "helper-ai"]
+            assert len(replies) == 4  # nobody is left without an answer
+            assert sum("re: " in text for text in replies) == 1
+            assert sum("too busy" in text for text in replies) == 3
+            assert (await shed.receive()).payload["reason"] == "infeasible"
+        assert world.persona().inbox.statistics().waiting == 0
+
+
+async def test_a_persona_that_fails_harms_nobody(
+    world: World, autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.script.fails = True
+    async with world.running() as bus:
+        with bus.events.subscribe("persona:failed") as failures:
+            await bus.commands.execute("chat/send", room="general", text="hello")
+            assert (await failures.receive()).payload == {"persona_id": "helper-ai"}
+        world.script.fails = False
+        await bus.commands.execute("chat/send", room="general", text="again")
+        await trio.sleep(5)
+        assert ("helper-ai", "re: again") in await _replies(bus)
+    assert "no words" in caplog.text
+    async with world.running() as bus:
+        await trio.sleep(5)
+        # It was never finished, so it is taken up again.
+        assert ("helper-ai", "re: hello") in await _replies(bus)
+
+
+async def test_a_persona_is_started_once_however_many_ask(
+    world: World, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with world.running() as bus:
+        made = await bus.commands.execute("user/create", type="persona", name="New One")
+        first = world.persona("new-one")
+        async with trio.open_nursery() as nursery:
+            for _ in range(5):
+                nursery.start_soon(world.users._start, made)
+        await trio.sleep(1)
+        assert world.persona("new-one") is first
+
+
+async def test_a_deleted_persona_stops_at_once(world: World, autojump_clock: trio.testing.MockClock) -> None:
+    world.script.takes = 20.0
+    async with world.running() as bus:
+        await bus.commands.execute("chat/send", room="general", text="hello")
+        await trio.sleep(1)
+        assert list(world.users._lives) == ["helper-ai"]
+        assert await bus.commands.execute("user/delete", id="helper-ai") is True
+        assert world.users._lives == {}
+        await trio.sleep(100)
+        assert await _replies(bus) == [("operator", "hello")]
+
+
+async def test_users_made_by_others_come_to_life_by_the_event(
+    world: World, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with world.running() as bus:
+        data = {"type": "human", "display_name": "Ann"}
+        await bus.commands.execute("data/create", collection="users", id="ann", data=data)
+        await trio.sleep(0.1)
+        told = await bus.commands.execute("user/get", id="ann")
+        assert told["state"]["user_id"] == "ann"
+        assert (world.root / "users" / "ann" / "data").is_dir()
+        await bus.commands.execute("data/delete", collection="users", id="ann")
+        await trio.sleep(0.1)
+        with pytest.raises(CommandRejected, match="there is no user 'ann'"):
+            await bus.commands.execute("user/get", id="ann")
+
+
+async def test_a_newcomer_does_not_answer_what_was_said_before(
+    world: World, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with world.running() as bus:
+        await bus.commands.execute("chat/send", room="general", text="old")
+        await trio.sleep(5)
+        await bus.commands.execute("user/create", type="persona", name="New One")
+        await bus.commands.execute("room/join", room="general", user="new-one")
+        await bus.commands.execute("chat/send", room="general", text="@new-one new")
+        await trio.sleep(20)
+        assert [text for sender, text in await _replies(bus) if sender == "new-one"] == ["re: @new-one new"]
+
+
+async def test_state_is_stored_as_the_seed_says(world: World, autojump_clock: trio.testing.MockClock) -> None:
+    async with world.running() as bus:
+        state = await bus.commands.execute("data/read", key="user_state", user_id="operator")
+        assert state["value"]["user_id"] == "operator"
+        assert state["value"]["preferences"]["max_open_tabs"] == 10
+        assert world.users._users["operator"].database_path == (
+            world.root / "users" / "operator" / "data" / "longterm.db"
+        )
+
+
+async def test_two_who_join_at_once_are_both_in(world: World, autojump_clock: trio.testing.MockClock) -> None:
+    async with world.running() as bus:
+        for name in ("a", "b", "c", "d"):
+            await bus.commands.execute("user/create", type="human", name=name)
+        async with trio.open_nursery() as nursery:
+            for name in ("a", "b", "c", "d"):
+                nursery.start_soon(_join, bus, name)
+        room = (await bus.commands.execute("room/list"))["items"][0]
+        assert set(room["member_ids"]) == {"operator", "helper-ai", "a", "b", "c", "d"}
+
+
+async def _join(bus: Bus, name: str) -> None:
+    await bus.commands.execute("room/join", room="general", user=name)
+
+
+async def test_history_goes_back_page_by_page(world: World, autojump_clock: trio.testing.MockClock) -> None:
+    async with world.running() as bus:
+        await bus.commands.execute("room/create", name="Quiet", members=["operator"])
+        for number in range(5):
+            await bus.commands.execute("chat/send", room="quiet", text=str(number))
+        last = await bus.commands.execute("chat/history", room="quiet", limit=2)
+        assert [m["text"] for m in last["items"]] == ["3", "4"]
+        before = await bus.commands.execute(
+            "chat/history", room="quiet", limit=2, before=last["items"][0]["created_at"]
+        )
+        assert [m["text"] for m in before["items"]] == ["1", "2"]
+        with pytest.raises(CommandRejected, match="501 messages cannot be had at once"):
+            await bus.commands.execute("chat/history", room="quiet", limit=501)
+
+
+async def test_who_is_not_in_a_room_cannot_speak_there(
+    world: World, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with world.running() as bus:
+        await bus.commands.execute("user/create", type="human", name="Eve")
+        with pytest.raises(CommandRejected, match=r"'eve' is not in room 'general'; `rtos room/join"):
+            await bus.commands.execute("chat/send", room="general", text="psst", sender="eve")
