@@ -19,8 +19,10 @@ FORBIDDEN = {
         "ASYNC251",
     ),
     "poll loop": (
-        "import trio\n\n\nasync def wait(box: list[int]) -> None:\n"
-        "    while not box:\n        await trio.sleep(1)\n",
+        (
+            "import trio\n\n\nasync def wait(box: list[int]) -> None:\n"
+            "    while not box:\n        await trio.sleep(1)\n"
+        ),
         "ASYNC110",
     ),
     "SQLite outside the store": ("import sqlite3\n\nDB = sqlite3\n", "TID251"),
