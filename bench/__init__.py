@@ -1,0 +1,1 @@
+"""Benchmarks: one file each, ratios within one run."""

@@ -1,0 +1,19 @@
+"""What can be proved of a set of jobs before it runs. Pure, in integers."""
+
+from rtos.scheduler.analysis.assign import suggest_levels
+from rtos.scheduler.analysis.model import Job, JobReport, SetReport
+from rtos.scheduler.analysis.report import admit, analyse
+from rtos.scheduler.analysis.response import non_preemptive, preemptive, response, utilisation
+
+__all__ = [
+    "Job",
+    "JobReport",
+    "SetReport",
+    "admit",
+    "analyse",
+    "non_preemptive",
+    "preemptive",
+    "response",
+    "suggest_levels",
+    "utilisation",
+]

@@ -1,0 +1,87 @@
+"""The report: for each job its bound, its slack, and what the others' steps may cost it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rtos.scheduler.analysis.model import EPSILON, Job, JobReport, SetReport
+from rtos.scheduler.analysis.response import response, utilisation
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def analyse(jobs: Sequence[Job]) -> SetReport:
+    """Prove what can be proved of a set.
+
+    Raises:
+      ValueError: two jobs have one name.
+    """
+    names = [job.name for job in jobs]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        msg = f"analyse: two jobs are named {twice[0]!r}; give each a name of its own"
+        raise ValueError(msg)
+    ordered = sorted(jobs, key=lambda job: (job.level, job.deadline))
+    reports = tuple(_report(job, ordered) for job in ordered)
+    return SetReport(reports, float(utilisation(ordered)), _step_bounds(reports))
+
+
+def admit(jobs: Sequence[Job], newcomer: Job) -> tuple[bool, SetReport]:
+    """Whether all deadlines, the newcomer's among them, hold with one more job."""
+    report = analyse([*jobs, newcomer])
+    return report.feasible, report
+
+
+def _report(job: Job, jobs: Sequence[Job]) -> JobReport:
+    worst = response(job, jobs)
+    slack = None if worst is None else job.deadline - worst
+    late = slack is None or slack < 0
+    return JobReport(
+        job=job,
+        response=worst,
+        slack=slack,
+        step_budget=_step_budget(job, jobs),
+        offender=_offender(job, jobs) if late else None,
+    )
+
+
+def _step_budget(job: Job, jobs: Sequence[Job]) -> int | None:
+    """The longest less urgent step with which the job still meets its deadline.
+
+    The response grows with the blocking, so the limit is found by halving.
+    """
+
+    def holds(blocking: int) -> bool:
+        worst = response(job, jobs, blocking=blocking)
+        return worst is not None and worst <= job.deadline
+
+    if not holds(0):
+        return None
+    low, high = 0, job.deadline
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if holds(middle) else (low, middle - 1)
+    return low + EPSILON
+
+
+def _step_bounds(reports: Sequence[JobReport]) -> dict[str, int | None]:
+    bounds: dict[str, int | None] = {}
+    for report in reports:
+        above = [other.step_budget or 0 for other in reports if other.job.level < report.job.level]
+        bounds[report.job.name] = min(above, default=None)
+    return bounds
+
+
+def _offender(job: Job, jobs: Sequence[Job]) -> str | None:
+    """Whom to look at first: what takes most of the time until the deadline."""
+    taken = {
+        other.name: (other.longest_step if other.level > job.level else _share(job, other))
+        for other in jobs
+        if other is not job
+    }
+    return max(taken, key=lambda name: taken[name], default=None)
+
+
+def _share(job: Job, other: Job) -> int:
+    return -(-(job.deadline + other.jitter) // other.period) * other.cost

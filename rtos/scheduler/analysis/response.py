@@ -1,0 +1,184 @@
+"""Worst response times: how long from arrival to the end, in the worst of all cases.
+
+``response`` is the bound for this kernel: levels, deadlines inside a level, and
+steps that cannot be interrupted. The two others are its textbook special cases.
+
+Sources: Joseph & Pandya 1986 and Lehoczky 1990 (preemptive); George, Rivierre,
+Spuri 1996 and Davis, Burns, Bril, Lukkien 2007 (non-preemptive, all releases of
+the busy period, since the first is not always the worst); Bril et al. 2009 and
+Yao, Buttazzo, Bertogna 2011 (steps); George & Spuri's deadline busy period, after
+González Harbour & Palencia 2003 (deadlines inside a level).
+
+Every fixed point here grows from one iteration to the next; with a utilisation
+above 1 there may be none, which is decided beforehand, and at exactly 1 the
+iteration is cut off.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from itertools import takewhile
+from typing import TYPE_CHECKING, Final
+
+from rtos.scheduler.analysis.model import EPSILON, Job
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+MAX_ITERATIONS: Final = 100_000
+
+
+def utilisation(jobs: Iterable[Job]) -> Fraction:
+    """Processor time that the jobs ask for, per time; exact."""
+    return sum((Fraction(job.cost, job.period) for job in jobs), Fraction(0))
+
+
+def preemptive(job: Job, jobs: Sequence[Job], *, blocking: int = 0) -> int | None:
+    """The bound if steps could be interrupted anywhere, for comparison.
+
+    Returns:
+      The worst response, ``None`` if there is no bound.
+    """
+    above = [other for other in jobs if other is not job and other.level <= job.level]
+    if utilisation((job, *above)) > 1:
+        return None
+    worst = 0
+    for release in range(MAX_ITERATIONS):
+
+        def demand(time: int, release: int = release) -> int:
+            return blocking + (release + 1) * job.cost + _demand(above, time, up_to=True)
+
+        end = _fixed_point(demand, blocking + (release + 1) * job.cost)
+        if end is None:
+            return None
+        worst = max(worst, end + job.jitter - release * job.period)
+        if end + job.jitter <= (release + 1) * job.period:
+            return worst
+    return None
+
+
+def non_preemptive(job: Job, jobs: Sequence[Job], *, blocking: int | None = None) -> int | None:
+    """The bound for one job a level, with steps that cannot be interrupted.
+
+    Args:
+      job: one of ``jobs``.
+      jobs: the set; no two at one level.
+      blocking: what to assume of less urgent steps instead of their lengths.
+
+    Returns:
+      The worst response, ``None`` if there is no bound.
+    """
+    above = [other for other in jobs if other.level < job.level]
+    if blocking is None:
+        blocking = _longest(other for other in jobs if other.level > job.level)
+    if utilisation((job, *above)) > 1:
+        return None
+    busy = _fixed_point(lambda time: blocking + _demand((job, *above), time, up_to=True), 1)
+    if busy is None:
+        return None
+    worst = 0
+    for release in range(-(-(busy + job.jitter) // job.period)):
+        before = blocking + release * job.cost + job.cost - job.last_step
+        start = _fixed_point(lambda time, before=before: before + _demand(above, time, up_to=False), before)
+        if start is None:
+            return None
+        worst = max(worst, job.jitter + start + job.last_step - release * job.period)
+    return worst
+
+
+def response(job: Job, jobs: Sequence[Job], *, blocking: int | None = None) -> int | None:
+    """The bound for this kernel: level, then absolute deadline, then arrival.
+
+    Looks at every arrival of the job in its busy window at which something
+    changes: those where its deadline coincides with another's of its level.
+
+    Args:
+      job: one of ``jobs``.
+      jobs: the set.
+      blocking: what to assume of less urgent steps instead of their lengths.
+
+    Returns:
+      The worst response, ``None`` if there is no bound.
+    """
+    above = [other for other in jobs if other.level < job.level]
+    same = [other for other in jobs if other.level == job.level and other is not job]
+    if not same:
+        return non_preemptive(job, jobs, blocking=blocking)
+    below = _longest(other for other in jobs if other.level > job.level) if blocking is None else blocking
+    everybody = (job, *above, *same)
+    if utilisation(everybody) > 1:
+        return None
+    longest = max(below, _longest(same))
+    window = _fixed_point(lambda time: longest + _demand(everybody, time, up_to=True), 1)
+    if window is None:
+        return None
+    worst = 0
+    for offset in _offsets(job, same, window):
+        # Of its own level only what has the later deadline can be in the way,
+        # with the one step that it has begun.
+        late = _longest(other for other in same if other.deadline > job.deadline + offset)
+        found = _response_at(job, above, same, offset, max(below, late))
+        if found is None:
+            return None
+        worst = max(worst, found)
+    return worst
+
+
+def _response_at(
+    job: Job, above: Sequence[Job], same: Sequence[Job], offset: int, blocking: int
+) -> int | None:
+    """The bound for an arrival ``offset`` after the busy window began; before it, if negative."""
+    own = ((offset + job.jitter) // job.period + 1) * job.cost
+    # Of each other, how many have their deadline not after this one's.
+    most = [
+        max(0, -(-(offset + EPSILON + job.deadline - other.deadline + other.jitter) // other.period))
+        for other in same
+    ]
+
+    def demand(time: int) -> int:
+        earlier = sum(
+            min(-(-(time + other.jitter) // other.period), number) * other.cost
+            for other, number in zip(same, most, strict=True)
+        )
+        return blocking + own - (job.last_step - EPSILON) + _demand(above, time, up_to=True) + earlier
+
+    began = _fixed_point(demand, 1)
+    if began is None:
+        return None
+    return max(began - offset, EPSILON) + job.last_step - EPSILON
+
+
+def _offsets(job: Job, same: Sequence[Job], window: int) -> Iterator[int]:
+    """Arrivals at which one more job begins to count; between two of them nothing gets worse.
+
+    With jitter the window may begin after the arrival: at the release.
+    """
+    seen = {-job.jitter}
+    for other in (job, *same):
+        first = other.deadline - job.deadline - other.jitter
+        start = max(0, -(-(-job.jitter - first) // other.period))
+        times = (first + count * other.period for count in range(start, start + MAX_ITERATIONS))
+        seen.update(takewhile(lambda time: time < window, times))
+    return iter(sorted(seen))
+
+
+def _longest(jobs: Iterable[Job]) -> int:
+    """The most that steps of these can be in the way: one that has just begun."""
+    return max((job.longest_step - EPSILON for job in jobs), default=0)
+
+
+def _demand(jobs: Iterable[Job], time: int, *, up_to: bool) -> int:
+    """Processor time that releases before ``time`` ask for, or those at it too."""
+    if up_to:
+        return sum(-(-(time + job.jitter) // job.period) * job.cost for job in jobs)
+    return sum(((time + job.jitter) // job.period + 1) * job.cost for job in jobs)
+
+
+def _fixed_point(grow: Callable[[int], int], start: int) -> int | None:
+    time = start
+    for _ in range(MAX_ITERATIONS):
+        further = grow(time)
+        if further == time:
+            return time
+        time = further
+    return None

@@ -1,0 +1,133 @@
+"""The referee: the real kernel, run in virtual time, against the analysis."""
+
+from __future__ import annotations
+
+import random
+
+import attrs
+import pytest
+import trio
+
+from rtos.scheduler import open_scheduler
+from rtos.scheduler.analysis import Job, analyse, response
+from rtos.scheduler.analysis.generate import random_set
+from rtos.testing import TICK, run_virtual, simulate, spend
+
+SETS = 120
+
+
+def _worst(jobs: list[Job], **how: object) -> dict[str, int]:
+    worst: dict[str, int] = {}
+    for run in simulate(jobs, **how):
+        worst[run.job] = max(worst.get(run.job, 0), run.response)
+    return worst
+
+
+def test_a_schedule_is_exact_and_the_same_every_time() -> None:
+    jobs = [
+        Job(name="a", level=0, cost=2, period=10),
+        Job(name="b", level=1, cost=3, period=15),
+        Job(name="c", level=1, cost=4, period=30, deadline=12),
+    ]
+    trace = [(run.job, run.end) for run in simulate(jobs, horizon=20, offsets=[1, 0, 0])]
+    assert trace == [
+        ("c", 4),  # due at 12, and so before b, which is due at 15
+        ("a", 6),  # came at 1, into the step of c, and goes before its level
+        ("b", 9),
+        ("a", 13),  # came at 11
+        ("b", 18),  # came at 15
+    ]
+    assert trace == [(run.job, run.end) for run in simulate(jobs, horizon=20, offsets=[1, 0, 0])]
+
+
+def test_a_step_is_never_cut_and_a_job_gives_way_between_two() -> None:
+    jobs = [
+        Job(name="urgent", level=0, cost=1, period=100),
+        Job(name="long", level=1, cost=9, period=100, longest_step=4, last_step=1),
+    ]
+    runs = {run.job: run for run in simulate(jobs, horizon=50, offsets=[2, 0])}
+    assert runs["urgent"].end == 5  # after the step that had begun
+    assert runs["long"].end == 10
+
+
+@pytest.mark.parametrize("levels", ["one each", "shared"])
+def test_no_response_exceeds_its_bound(levels: str, capsys: pytest.CaptureFixture[str]) -> None:
+    chance = random.Random(levels)
+    ratios = []
+    for number in range(SETS):
+        size = chance.randint(2, 7)
+        jobs = random_set(
+            chance,
+            number=size,
+            total=chance.uniform(0.3, 0.95),
+            levels=size if levels == "one each" else max(1, size // 3),
+            shortest=20,
+            longest=400,
+            jitter=chance.choice([0.0, 0.0, 0.4]),
+        )
+        bounds = {job.name: response(job, jobs) for job in jobs}
+        worst: dict[str, int] = {}
+        for seed in range(3):
+            offsets = None if seed else [0] * len(jobs)
+            seen = _worst(jobs, horizon=2000, seed=seed, offsets=offsets, sporadic=seed == 2)
+            worst = {name: max(worst.get(name, 0), value) for name, value in seen.items()}
+        for name, value in worst.items():
+            bound = bounds[name]
+            if bound is not None:
+                assert value <= bound, (number, name, jobs)
+                ratios.append(value / bound)
+    with capsys.disabled():
+        mean = sum(ratios) / len(ratios)
+        print(f"\nobserved/bound, {levels}: mean {mean:.3f} of {len(ratios)} jobs in {SETS} sets")
+    assert max(ratios) == 1.0
+
+
+def test_the_bound_is_met_in_the_critical_instant() -> None:
+    chance = random.Random(4)
+    for _ in range(SETS):
+        size = chance.randint(2, 6)
+        jobs = random_set(chance, number=size, total=0.7, levels=size, shortest=20, longest=300)
+        jobs = [attrs.evolve(job, longest_step=job.cost, last_step=job.cost) for job in jobs]
+        for job in jobs:
+            bound = response(job, jobs)
+            assert bound is not None
+            below = [other for other in jobs if other.level > job.level]
+            blocker = max(below, key=lambda other: other.cost, default=None)
+            # All come at one instant, just after the longest step below has begun.
+            taking_part = [other for other in jobs if other.level <= job.level or other is blocker]
+            offsets = [0 if other is blocker else int(blocker is not None) for other in taking_part]
+            worst = _worst(taking_part, horizon=3000, offsets=offsets)
+            assert worst[job.name] == bound, (job, jobs)
+
+
+def test_what_the_analysis_admits_misses_nothing() -> None:
+    chance = random.Random(11)
+    admitted = 0
+    for seed in range(SETS):
+        jobs = random_set(chance, number=5, total=0.6, levels=2, shortest=50, longest=500)
+        if analyse(jobs).feasible:
+            admitted += 1
+            assert all(run.end <= run.deadline for run in simulate(jobs, horizon=3000, seed=seed))
+    assert admitted > SETS // 10
+
+
+def test_timers_fire_late_when_a_step_is_long_as_on_a_real_loop() -> None:
+    async def main() -> list[tuple[str, float]]:
+        trace: list[tuple[str, float]] = []
+        async with open_scheduler(quantum=0) as scheduler:
+            begin = trio.current_time()
+            scheduler.add_timer(begin + 1, lambda: trace.append(("timer", trio.current_time() - begin)))
+            spend(5)
+            trace.append(("step", trio.current_time() - begin))
+            await trio.lowlevel.checkpoint()
+        return trace
+
+    assert run_virtual(main) == [("step", 5.0), ("timer", 5.0)]
+
+
+def test_spending_needs_virtual_time() -> None:
+    async def main() -> None:
+        spend(TICK)
+
+    with pytest.raises(RuntimeError, match="spend: time is real here"):
+        trio.run(main)
