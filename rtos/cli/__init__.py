@@ -58,6 +58,10 @@ def _run(invocation: Invocation) -> int:
         from rtos.cli.migrate import migrate
 
         return migrate(invocation)
+    if invocation.command == "check":
+        from rtos.cli.check import check
+
+        return check(invocation)
     from rtos.cli.ask import ask
 
     return ask(invocation)

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from rtos.cli import FAILED, OK, WRONG
+from rtos.cli.check import load_jobs
 from rtos.errors import ConfigurationError, RtosError
 from rtos.runtime import Configuration, Runtime, open_runtime
+from rtos.scheduler.analysis import analyse
 
 if TYPE_CHECKING:
     from rtos.cli.arguments import Invocation
@@ -21,9 +23,11 @@ if TYPE_CHECKING:
 
 def boot(invocation: Invocation) -> int:
     """Boot a system and keep it running until a signal ends it; returns the exit code."""
-    unknown = [*invocation.words, *(f"--{name}" for name in invocation.options if name != "storage")]
+    known = {"storage", "strict", "system"}
+    unknown = [*invocation.words, *(f"--{name}" for name in invocation.options if name not in known)]
     if unknown:
-        print(f"error: boot does not take {unknown[0]!r}; it takes --root=DIR and --storage", file=sys.stderr)
+        takes = "--root=DIR, --storage=memory, --strict and --system=FILE"
+        print(f"error: boot does not take {unknown[0]!r}; it takes {takes}", file=sys.stderr)
         return WRONG
     logging.basicConfig(
         level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr
@@ -35,6 +39,7 @@ def boot(invocation: Invocation) -> int:
     configuration = Configuration(root=invocation.root, storage=storage)
     show = _Lines() if invocation.json else _Text()
     try:
+        _prove(invocation)
         trio.run(_run, configuration, show)
     except ConfigurationError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -44,6 +49,25 @@ def boot(invocation: Invocation) -> int:
         return FAILED
     show.stopped()
     return OK
+
+
+def _prove(invocation: Invocation) -> None:
+    """With ``--strict``: refuse to boot what cannot keep its deadlines.
+
+    Raises:
+      ConfigurationError: a deadline cannot be met, or the description is no good.
+    """
+    if not invocation.options.get("strict"):
+        return
+    path = Path(invocation.options.get("system", invocation.root / "system.toml"))
+    report = analyse(load_jobs(path))
+    late = [one for one in report.jobs if not one.feasible]
+    if late:
+        names = ", ".join(f"{one.job.name!r} (look at {one.offender!r})" for one in late)
+        raise ConfigurationError(
+            f"not every deadline of {str(path)!r} can be met: {names}",
+            f"`rtos check {path}` shows why; or boot without --strict",
+        )
 
 
 async def _run(configuration: Configuration, show: _Text | _Lines) -> None:

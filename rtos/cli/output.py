@@ -16,6 +16,7 @@ USAGE: Final = """\
 usage: python -m rtos COMMAND [--name=value ...] [--root=DIR] [--json] [--timeout=SECONDS]
 
   boot                                    start a system, and keep it running
+  check system.toml                       prove that deadlines hold, or say whose do not
   migrate user-directories [--dry-run]    move personas/ to users/
   help [COMMAND]                          show this, or what a command takes
   ping, data/list, chat/send, ...         ask the running system\

@@ -74,7 +74,8 @@ def encode_error(id: int | str | None, error: Exception) -> bytes:
     """The line for a failure. Of an error that is not ours only the kind is told."""
     if isinstance(error, RtosError):
         told: dict[str, Any] = {"type": type(error).__name__, "message": str(error)}
-        fields = attrs.fields_dict(type(error)) if attrs.has(type(error)) else ()
+        kind: Any = type(error)
+        fields = attrs.fields_dict(kind) if attrs.has(kind) else ()
         values = {name: getattr(error, name) for name in fields}
         told |= {name: value for name, value in values.items() if isinstance(value, str | float | bool)}
     else:

@@ -14,13 +14,13 @@ import attrs
 EPSILON: Final = 1
 
 
-def _positive(_: object, field: attrs.Attribute[int], value: int) -> None:
+def _positive(_: object, field: attrs.Attribute[int], value: object) -> None:
     if not isinstance(value, int) or value <= 0:
         msg = f"job: {field.name} is {value!r}; give a whole number above 0"
         raise ValueError(msg)
 
 
-def _not_negative(_: object, field: attrs.Attribute[int], value: int) -> None:
+def _not_negative(_: object, field: attrs.Attribute[int], value: object) -> None:
     if not isinstance(value, int) or value < 0:
         msg = f"job: {field.name} is {value!r}; give a whole number, 0 or more"
         raise ValueError(msg)

@@ -79,11 +79,15 @@ def non_preemptive(job: Job, jobs: Sequence[Job], *, blocking: int | None = None
     worst = 0
     for release in range(-(-(busy + job.jitter) // job.period)):
         before = blocking + release * job.cost + job.cost - job.last_step
-        start = _fixed_point(lambda time, before=before: before + _demand(above, time, up_to=False), before)
+        start = _fixed_point(_start_of(before, above), before)
         if start is None:
             return None
         worst = max(worst, job.jitter + start + job.last_step - release * job.period)
     return worst
+
+
+def _start_of(before: int, above: Sequence[Job]) -> Callable[[int], int]:
+    return lambda time: before + _demand(above, time, up_to=False)
 
 
 def response(job: Job, jobs: Sequence[Job], *, blocking: int | None = None) -> int | None:

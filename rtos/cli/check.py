@@ -1,0 +1,131 @@
+"""``check``: whether a system that is written down, or was traced, can keep its deadlines."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from rtos.cli import FAILED, OK, WRONG
+from rtos.errors import ConfigurationError
+from rtos.scheduler.analysis import Job, JobReport, SetReport, analyse, suggest_levels
+from rtos.scheduler.analysis.describe import jobs_of
+
+if TYPE_CHECKING:
+    from rtos.cli.arguments import Invocation
+
+
+def check(invocation: Invocation) -> int:
+    """Print what can be proved; the exit code says whether all deadlines hold."""
+    try:
+        jobs = _jobs(invocation)
+    except ConfigurationError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return WRONG
+    report = analyse(jobs)
+    if invocation.json:
+        print(json.dumps(as_data(report)))
+    else:
+        for line in as_text(report):
+            print(line)
+    return OK if report.feasible else FAILED
+
+
+def _jobs(invocation: Invocation) -> list[Job]:
+    if len(invocation.words) != 1 or invocation.options:
+        raise ConfigurationError("check takes one file", "write check system.toml")
+    return load_jobs(Path(invocation.words[0]))
+
+
+def load_jobs(path: Path) -> list[Job]:
+    """The jobs that a file describes.
+
+    Raises:
+      ConfigurationError: it cannot be read, or describes none.
+    """
+    try:
+        return jobs_of(tomllib.loads(path.read_text()))
+    except OSError as error:
+        raise ConfigurationError(
+            f"{str(path)!r} cannot be read ({error.strerror})", "name another file"
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{str(path)!r} is no TOML ({error})", "mend it") from None
+
+
+def as_data(report: SetReport) -> dict[str, Any]:
+    """The report for programs; times in nanoseconds."""
+    return {
+        "feasible": report.feasible,
+        "utilisation": report.utilisation,
+        "jobs": [
+            {
+                "name": one.job.name,
+                "level": one.job.level,
+                "response": one.response,
+                "deadline": one.job.deadline,
+                "slack": one.slack,
+                "step_budget": one.step_budget,
+                "longest_step_allowed": report.step_bounds[one.job.name],
+                "feasible": one.feasible,
+                "offender": one.offender,
+            }
+            for one in report.jobs
+        ],
+        "suggested_levels": _suggestion(report),
+    }
+
+
+def as_text(report: SetReport) -> list[str]:
+    """The report for people, line by line."""
+    rows: list[tuple[str, ...]] = [
+        ("job", "level", "response", "deadline", "slack", "own step", "step may be", "")
+    ]
+    rows += [_row(one, report.step_bounds[one.job.name]) for one in report.jobs]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
+    lines.append(f"utilisation {report.utilisation:.1%}")
+    if report.feasible:
+        return [*lines, "every deadline holds"]
+    levels = _suggestion(report)
+    if levels is None:
+        return [*lines, "not every deadline holds, and no other levels would help: shorten steps or costs"]
+    order = ", ".join(f"{name} {level}" for name, level in levels.items())
+    return [*lines, f"not every deadline holds; it would with the levels: {order}"]
+
+
+def _row(one: JobReport, bound: int | None) -> tuple[str, ...]:
+    job = one.job
+    verdict = "holds" if one.feasible else f"MISSED, look at {one.offender}" if one.offender else "MISSED"
+    return (
+        job.name,
+        str(job.level),
+        _time(one.response),
+        _time(job.deadline),
+        _time(one.slack),
+        _time(job.longest_step),
+        "any" if bound is None else _time(bound),
+        verdict,
+    )
+
+
+def _suggestion(report: SetReport) -> dict[str, int] | None:
+    if report.feasible:
+        return None
+    jobs = [attrs.evolve(one.job, level=0) for one in report.jobs]
+    return suggest_levels(jobs)
+
+
+def _time(value: int | None) -> str:
+    if value is None:
+        return "no bound"
+    for unit, size in (("s", 1_000_000_000), ("ms", 1_000_000), ("us", 1_000)):
+        if abs(value) >= size:
+            return f"{value / size:.3f}".rstrip("0").rstrip(".") + unit
+    return f"{value}ns"

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from rtos.cli import main
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "system.toml"
+
+
+def test_a_system_that_holds(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", str(EXAMPLE)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == [
+        "job", "level", "response", "deadline", "slack", "own", "step", "step", "may", "be",
+    ]  # fmt: skip
+    assert lines[1].split() == ["motor/set", "0", "2.3ms", "5ms", "2.7ms", "300us", "any", "holds"]
+    assert lines[-1] == "every deadline holds"
+
+
+def test_a_step_that_is_too_long_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "system.toml"
+    path.write_text(EXAMPLE.read_text().replace('longest_step = "2ms"', 'longest_step = "9ms"'))
+    assert main(["check", str(path), "--json"]) == 1
+    report = json.loads(capsys.readouterr().out)
+    assert report["feasible"] is False
+    by_name = {job["name"]: job for job in report["jobs"]}
+    assert by_name["motor/set"]["offender"] == "log/write"
+    assert by_name["motor/set"]["slack"] < 0
+    # A step of the writer may be this long, and no longer.
+    assert by_name["log/write"]["longest_step_allowed"] == 4_700_001
+
+
+def test_levels_that_would_do_are_suggested(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "system.toml"
+    path.write_text(
+        """
+        [[daemon]]
+        name = "slow"
+        level = 0
+        [[daemon.job]]
+        name = "slow/work"
+        cost = "4ms"
+        longest_step = "1ms"
+        period = "20ms"
+        [[daemon]]
+        name = "fast"
+        level = 1
+        [[daemon.job]]
+        name = "fast/work"
+        cost = "1ms"
+        period = "5ms"
+        deadline = "3ms"
+        """
+    )
+    assert main(["check", str(path)]) == 1
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        "not every deadline holds; it would with the levels: fast/work 0, slow/work 1"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("", "the description has no job"),
+        ("[[daemon]\n", "is no TOML"),
+        ("[motor]\n", "has the unknown 'motor'"),
+        ("daemon = 1\n", "daemon is 1"),
+        ('[[daemon]]\nname = "a"\nlevel = 9\n', "level is 9; use 0"),
+        ('[[daemon]]\nname = "a"\nlevel = 1\njob = [{name = "j"}]\n', "job 'j' lacks cost"),
+        (
+            '[[daemon]]\nname = "a"\nlevel = 1\njob = [{name = "j", cost = 1, period = "1s"}]\n',
+            "cost is 1; write",
+        ),
+        (
+            '[[daemon]]\nname = "a"\nlevel = 1\njob = [{name = "j", cost = "0ms", period = "1s"}]\n',
+            "cost is 0",
+        ),
+        (
+            '[[daemon]]\nname = "a"\nlevel = 1\njob = [{name = "j", cost = "1ms", period = "1s", longest_step = "2ms"}]\n',
+            "do not fit a cost",
+        ),
+        (
+            '[[daemon]]\nname = "a"\nlevel = 1\njob = [{name = "j", cost = "1ms", period = "1s"}, {name = "j", cost = "1ms", period = "1s"}]\n',
+            "two jobs are named 'j'",
+        ),
+    ],
+)
+def test_a_description_that_is_no_good_is_refused(
+    text: str, error: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "system.toml"
+    path.write_text(text)
+    assert main(["check", str(path)]) == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith("error: ")
+    assert error in shown
+    assert shown.count("\n") == 1
+
+
+def test_a_file_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "no-such-file"]) == 2
+    assert "'no-such-file' cannot be read" in capsys.readouterr().err
+    assert main(["check"]) == 2
+    assert "check takes one file" in capsys.readouterr().err
+
+
+def test_a_strict_boot_refuses_what_cannot_be_met(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "system.toml"
+    path.write_text(EXAMPLE.read_text().replace('longest_step = "2ms"', 'longest_step = "9ms"'))
+    root = tmp_path / "root"
+    assert main(["boot", "--strict", f"--system={path}", f"--root={root}"]) == 2
+    error = capsys.readouterr().err
+    assert "'motor/set' (look at 'log/write')" in error
+    assert not root.exists()
