@@ -1,0 +1,110 @@
+"""The tree of daemons: configuration, lock, order, two systems in one process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import trio
+
+from rtos import Configuration, Runtime, open_runtime
+from rtos.errors import ConfigurationError, DaemonDown, UnknownCommand
+from rtos.runtime import RootLock
+
+
+def _configured(root: Path) -> Configuration:
+    return Configuration(root=root, socket=False)
+
+
+async def test_daemons_come_up_in_order_and_are_gone_afterwards(tmp_path: Path) -> None:
+    came: list[str] = []
+    async with open_runtime(_configured(tmp_path), on_ready=lambda name, _: came.append(name)) as system:
+        assert came == ["data", "chat", "users", "health"]
+        assert all(child.ready for child in system.supervisor.children())
+        answer = await system.commands.execute("ping")
+        assert (answer["ready"], answer["pid"]) == (True, os.getpid())
+    assert not any(child.running for child in system.supervisor.children())
+
+
+async def test_two_systems_in_one_loop_know_nothing_of_each_other(tmp_path: Path) -> None:
+    async def users(system: Runtime) -> list[str]:
+        found = await system.commands.execute("user/list")
+        return [user["id"] for user in found["items"]]
+
+    async with (
+        open_runtime(_configured(tmp_path / "a")) as one,
+        open_runtime(_configured(tmp_path / "b")) as two,
+    ):
+        with two.events.subscribe("data:*:*") as heard:
+            await one.commands.execute("user/create", type="human", name="Ann")
+            assert await users(one) == ["operator", "helper-ai", "ann"]
+            assert await users(two) == ["operator", "helper-ai"]
+            with trio.move_on_after(0.05):
+                pytest.fail(f"it heard {await heard.receive()}")
+
+
+async def test_a_root_has_one_system_at_a_time(tmp_path: Path) -> None:
+    async with open_runtime(_configured(tmp_path)):
+        with pytest.raises(ConfigurationError, match=f"as process {os.getpid()}; stop it first"):
+            async with open_runtime(_configured(tmp_path)):
+                pytest.fail("it is not open")
+    async with open_runtime(_configured(tmp_path)):
+        pass
+
+
+def test_the_lock_goes_with_the_process_that_held_it(tmp_path: Path) -> None:
+    program = (
+        "import os, sys; from pathlib import Path; from rtos.runtime import RootLock\n"
+        "with RootLock(Path(sys.argv[1])).hold(): os.kill(os.getpid(), 9)"
+    )
+    done = subprocess.run([sys.executable, "-c", program, tmp_path], check=False)
+    assert done.returncode == -9
+    with RootLock(tmp_path).hold():
+        assert (tmp_path / "rtos.lock").read_text() == f"{os.getpid()}\n"
+
+
+async def test_what_the_block_raises_comes_out_as_it_is(tmp_path: Path) -> None:
+    with pytest.raises(LookupError, match="mine"):
+        async with open_runtime(_configured(tmp_path)):
+            raise LookupError("mine")
+    with trio.move_on_after(5) as scope:
+        async with open_runtime(_configured(tmp_path)) as system:
+            scope.cancel()
+            await trio.sleep_forever()
+    assert scope.cancelled_caught
+    assert not any(child.running for child in system.supervisor.children())
+
+
+async def test_a_daemon_that_cannot_start_is_named(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "shared.db").write_text("this is no database" * 100)
+    with pytest.raises(DaemonDown, match=r"daemon 'data' is down .* file is not a database"):
+        async with open_runtime(_configured(tmp_path)):
+            pytest.fail("it is not open")
+
+
+async def test_memory_storage_leaves_no_database(tmp_path: Path) -> None:
+    async with open_runtime(Configuration(root=tmp_path, storage="memory", socket=False)) as system:
+        await system.commands.execute("chat/send", room="general", text="hello")
+    assert not list(tmp_path.rglob("*.db"))
+
+
+async def test_commands_go_with_the_system(tmp_path: Path) -> None:
+    async with open_runtime(_configured(tmp_path)) as system:
+        commands = system.commands
+    with pytest.raises(UnknownCommand, match="no daemon serves this command"):
+        await commands.execute("ping")
+
+
+def test_settings_are_checked_before_anything_starts() -> None:
+    with pytest.raises(ConfigurationError, match="drain_timeout is 0"):
+        Configuration(drain_timeout=0)
+
+
+async def test_the_socket_is_there_while_the_system_is(tmp_path: Path) -> None:
+    async with open_runtime(Configuration(root=tmp_path)):
+        assert (tmp_path / "control.sock").is_socket()
+    assert not (tmp_path / "control.sock").exists()
