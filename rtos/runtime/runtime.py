@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 SHARED_DATABASE = "shared.db"
 SOCKET = "control.sock"
+INDEXES = {"users": ("type",), "chat_messages": ("room_id",)}
+"""What is looked up often, by collection."""
 
 
 @attrs.define
@@ -115,7 +117,8 @@ def _daemons(configuration: Configuration, root: Path, bus: Bus, children: _Chil
         return root / "data" / SHARED_DATABASE if user_id is None else directories.get_database_path(user_id)
 
     collections = [
-        Collection(name, entity=entity, search=entity.search_fields) for name, entity in ENTITIES.items()
+        Collection(name, entity=entity, search=entity.search_fields, indexes=INDEXES.get(name, ()))
+        for name, entity in ENTITIES.items()
     ]
     open_backend = (
         open_memory_backend

@@ -6,17 +6,23 @@ registry.
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 import attrs
 import msgspec
 
-from rtos.errors import CommandRejected
+from rtos.daemons.data.plain import first_unknown, plain
+from rtos.errors import CommandRejected, ConfigurationError
 
 KV: Final = "kv"
 """The collection of plain keys and values."""
 META: Final = ("id", "version", "created_at", "updated_at")
 """Fields of every record, which are the store's to write."""
+
+
+_FIELD: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_TAKEN: Final = (*META, "rowid", "rank")
 
 
 @attrs.frozen
@@ -26,7 +32,7 @@ class Collection:
     Attributes:
       name: letters, digits and ``_``; also the middle of its events' names.
       entity: an attrs class that the data must convert to; ``None`` for any data.
-      search: fields that are indexed for full-text search, the weightiest first.
+      search: fields that are indexed for full-text search; all weigh the same.
       indexes: fields that are looked up often.
     """
 
@@ -35,54 +41,49 @@ class Collection:
     search: tuple[str, ...] = ()
     indexes: tuple[str, ...] = ()
 
+    def __attrs_post_init__(self) -> None:
+        known = None if self.entity is None else {field.name for field in attrs.fields(self.entity)}
+        for field in (*self.search, *self.indexes):
+            # They become words of SQL, and a wrong one would index nothing for ever.
+            if not _FIELD.fullmatch(field) or field in _TAKEN or (known is not None and field not in known):
+                raise ConfigurationError(
+                    f"collection {self.name!r} cannot index {field!r}", "name a field of its records"
+                )
+
     def checked(self, command: str, data: dict[str, Any]) -> dict[str, Any]:
-        """The data with the entity's defaults filled in.
+        """The data, plain, with the entity's defaults filled in; a copy.
 
         Raises:
           CommandRejected: a field is unknown, missing or wrong; it is named.
         """
-        reserved = [name for name in META if name in data]
+        given: dict[str, Any] = plain_or_rejected(command, "data", data)
+        reserved = [name for name in META if name in given]
         if reserved:
-            raise CommandRejected(
-                command,
-                f"field {reserved[0]!r} is the store's own",
-                parameter="data",
-                remedy="leave it out of the data",
-            )
+            raise _rejected(command, f"field {reserved[0]!r} is the store's own", "leave it out of the data")
         if self.entity is None:
-            free: dict[str, Any] = _plain_or_rejected(command, data)
-            return free
-        known = {field.name for field in attrs.fields(self.entity)}
-        unknown = sorted(set(data) - known)
-        if unknown:
-            raise CommandRejected(
-                command,
-                f"{self.name} has no field {unknown[0]!r}",
-                parameter="data",
-                remedy="its fields are " + ", ".join(sorted(known)),
-            )
+            return given
         try:
-            checked: dict[str, Any] = plain(msgspec.convert(data, type=self.entity))
+            checked: dict[str, Any] = plain(msgspec.to_builtins(msgspec.convert(given, type=self.entity)))
         except (msgspec.ValidationError, ValueError, TypeError) as error:
-            raise CommandRejected(
-                command, f"{self.name}: {error}", parameter="data", remedy="mend the field that is named"
-            ) from None
+            raise _rejected(command, f"{self.name}: {error}", "mend the field that is named") from None
+        unknown = first_unknown(given, checked)
+        if unknown is not None:
+            known = ", ".join(sorted(field.name for field in attrs.fields(self.entity)))
+            raise _rejected(command, f"{self.name} has no field {unknown!r}", f"its fields are {known}")
         return checked
 
 
-def _plain_or_rejected(command: str, value: Any) -> Any:
-    try:
-        return plain(value)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise CommandRejected(
-            command, f"the value cannot be stored: {error}", parameter="value", remedy="use JSON data"
-        ) from None
-
-
-def plain(value: Any) -> Any:
-    """A value as JSON gives it back, so that every backend stores one and the same.
+def plain_or_rejected(command: str, parameter: str, value: Any) -> Any:
+    """A value, made plain.
 
     Raises:
-      TypeError: it holds what JSON cannot.
+      CommandRejected: it cannot be stored.
     """
-    return msgspec.json.decode(msgspec.json.encode(value))
+    try:
+        return plain(value, parameter)
+    except ValueError as error:
+        raise CommandRejected(command, str(error), parameter=parameter, remedy="use JSON data") from None
+
+
+def _rejected(command: str, reason: str, remedy: str) -> CommandRejected:
+    return CommandRejected(command, reason, parameter="data", remedy=remedy)

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import uuid
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import trio
 
 from rtos.bus import Bus, command
 from rtos.daemons.data.clock import RecordClock
-from rtos.daemons.data.collection import KV, Collection
+from rtos.daemons.data.collection import KV, Collection, plain_or_rejected
 from rtos.daemons.data.operation import Operation, Record
+from rtos.daemons.data.plain import copied
 from rtos.daemons.data.query import Query, parse_filter, parse_sort
 from rtos.errors import CommandRejected
 
@@ -33,6 +35,14 @@ if TYPE_CHECKING:
 MAX_LIMIT: Final = 500
 MAX_OPERATIONS: Final = 10_000
 MAX_ID: Final = 200
+
+_GIVEN: Final[dict[Any, set[str]]] = {
+    "create": {"op", "collection", "id", "data"},
+    "update": {"op", "collection", "id", "data", "expected_version"},
+    "delete": {"op", "collection", "id", "expected_version"},
+    "store": {"op", "key", "value"},
+}
+"""What the operations of a batch take."""
 
 
 class DataDaemon:
@@ -79,15 +89,15 @@ class DataDaemon:
         user_id: str | None = None,
     ) -> Record | None:
         """Read what is stored under a key, or one record of a collection."""
-        if (key is None) == (collection is None or id is None):
+        by_id = collection is not None and id is not None
+        if (key is not None) == by_id or (key is not None and (collection, id) != (None, None)):
             raise CommandRejected(
                 "data/read", "takes either a key, or a collection and an id", remedy="give one of the two"
             )
         if key is not None:
-            return await self._backend.get(user_id, KV, key)
-        assert collection is not None
-        assert id is not None
-        return await self._backend.get(user_id, self._known("data/read", collection).name, id)
+            return await self._backend.get(user_id, KV, _checked_id("data/read", "key", key))
+        known = self._known("data/read", collection)
+        return await self._backend.get(user_id, known.name, _checked_id("data/read", "id", id))
 
     @command("data/create")
     async def create(
@@ -189,24 +199,34 @@ class DataDaemon:
     def _tell(self, user_id: str | None, changes: Sequence[Change]) -> None:
         for change in changes:
             if change.record is not None:
-                payload = {"record": change.record, "user_id": user_id}
+                # A copy: whoever asked for the write may do with its reply what it likes.
+                payload = {"record": copied(change.record), "user_id": user_id}
                 self._bus.events.emit(f"data:{change.collection}:{change.verb}", payload)
 
     def _operation(self, asked: str, given: dict[str, Any]) -> Operation:
-        op = given.get("op")
-        if op not in ("create", "update", "delete", "store"):
+        op: Any = given.get("op")
+        if not (isinstance(op, str) and op in _GIVEN):
             raise CommandRejected(
                 asked,
                 f"there is no operation {op!r}",
                 parameter="operations",
                 remedy="use create, update, delete or store",
             )
+        # A mistyped expected_version that is passed over would lose an update.
+        unknown = sorted(set(given) - _GIVEN[op])
+        if unknown:
+            raise CommandRejected(
+                asked,
+                f"{op} does not take {unknown[0]!r}",
+                parameter="operations",
+                remedy="it takes " + ", ".join(sorted(_GIVEN[op])),
+            )
         if op == "store":
             return Operation(
                 op="store",
                 collection=KV,
                 id=_checked_id(asked, "key", given.get("key")),
-                data={"value": given.get("value")},
+                data={"value": plain_or_rejected(asked, "value", given.get("value"))},
             )
         known = self._known(asked, given.get("collection"))
         id = given.get("id")
@@ -218,12 +238,12 @@ class DataDaemon:
                 asked, f"data is {data!r}", parameter="data", remedy="give a mapping of fields"
             )
         return Operation(
-            op=op,
+            op=given["op"],
             collection=known.name,
             id=_checked_id(asked, "id", id),
-            data=known.checked(asked, data) if op == "create" else data,
-            expected_version=given.get("expected_version"),
-            check=None if op == "delete" else lambda whole: known.checked(asked, whole),
+            data=known.checked(asked, data) if op == "create" else plain_or_rejected(asked, "data", data),
+            expected_version=_checked_version(asked, given.get("expected_version")),
+            check=partial(known.checked, asked) if op == "update" else None,
         )
 
     def _known(self, asked: str, collection: object) -> Collection:
@@ -249,8 +269,19 @@ def _checked_limit(asked: str, limit: int) -> int:
     return limit
 
 
+def _checked_version(asked: str, version: object) -> int | None:
+    if version is None or (isinstance(version, int) and not isinstance(version, bool)):
+        return version
+    raise CommandRejected(
+        asked,
+        f"expected_version is {version!r}",
+        parameter="expected_version",
+        remedy="use the version of the record that you have read",
+    )
+
+
 def _checked_id(asked: str, parameter: str, id: object) -> str:
-    if not isinstance(id, str) or not 1 <= len(id) <= MAX_ID or "\0" in id:
+    if not isinstance(id, str) or not 1 <= len(id) <= MAX_ID or not _is_text(id):
         raise CommandRejected(
             asked,
             f"{parameter} is {id!r}",
@@ -258,3 +289,7 @@ def _checked_id(asked: str, parameter: str, id: object) -> str:
             remedy=f"use 1 to {MAX_ID} characters of text",
         )
     return id
+
+
+def _is_text(id: str) -> bool:
+    return "\0" not in id and not any("\ud800" <= char <= "\udfff" for char in id)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import re
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from rtos.daemons.data.operation import apply
+from rtos.daemons.data.plain import copied, text_of
 from rtos.daemons.data.query import matches, sorted_records
 
 if TYPE_CHECKING:
@@ -41,21 +41,21 @@ class MemoryBackend:
         for operation in operations:
             key = operation.collection, operation.id
             before = draft[key] if key in draft else self._table(user_id, key[0]).get(key[1])
-            change = apply(operation, copy.deepcopy(before), self._clock.next())
-            draft[key] = None if change.verb == "deleted" else copy.deepcopy(change.record)
+            change = apply(operation, copied(before), self._clock.next())
+            draft[key] = None if change.verb == "deleted" else copied(change.record)
             changes.append(change)
         for (collection, id), record in draft.items():
             if record is None:
                 self._table(user_id, collection).pop(id, None)
             else:
-                self._table(user_id, collection)[id] = record
+                self._tables.setdefault((user_id, collection), {})[id] = record
         self._on_change(user_id, changes)
         return changes
 
     async def get(self, user_id: str | None, collection: str, id: str) -> Record | None:
         """See ``Backend.get``."""
         await trio.lowlevel.checkpoint()
-        return copy.deepcopy(self._table(user_id, collection).get(id))
+        return copied(self._table(user_id, collection).get(id))
 
     async def find(self, user_id: str | None, collection: str, query: Query) -> list[Record]:
         """See ``Backend.find``."""
@@ -63,7 +63,7 @@ class MemoryBackend:
         found = (
             record for record in self._table(user_id, collection).values() if matches(query.where, record)
         )
-        return copy.deepcopy(sorted_records(found, query.sort)[: query.limit])
+        return copied(sorted_records(found, query.sort)[: query.limit])
 
     async def search(self, user_id: str | None, collection: str, text: str, limit: int) -> list[Record]:
         """See ``Backend.search``. Ranks by the share of the words that a record holds."""
@@ -71,13 +71,13 @@ class MemoryBackend:
         wanted = set(_words(text))
         scored = []
         for record in self._table(user_id, collection).values():
-            held = set(_words(" ".join(str(record.get(field, "")) for field in self._search[collection])))
+            held = set(_words(" ".join(text_of(record.get(field)) for field in self._search[collection])))
             if wanted & held:
-                scored.append({**copy.deepcopy(record), "score": len(wanted & held) / len(wanted)})
+                scored.append({**copied(record), "score": len(wanted & held) / len(wanted)})
         return sorted(scored, key=lambda record: (-record["score"], record["id"]))[:limit]
 
     def _table(self, user_id: str | None, collection: str) -> dict[str, Record]:
-        return self._tables.setdefault((user_id, collection), {})
+        return self._tables.get((user_id, collection), {})
 
 
 def _words(text: str) -> list[str]:

@@ -3,7 +3,11 @@
 Pure. A filter is a mapping of fields to values or to operators, all of which
 must hold. Fields may be dotted paths. A missing field equals nothing, not even
 ``null``; values of different kinds (number, text, truth, list, mapping) never
-compare, rather than fail; truth is not a number.
+compare, rather than fail; truth is not a number. Numbers are plain ones: finite,
+and whole ones of 64 bits.
+
+Order: missing, ``null``, false, true, numbers, text by code points, lists,
+mappings. Two lists, or two mappings, are equal in order, and so ``id`` decides.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
+from rtos.daemons.data.regex import may_explode
 from rtos.errors import CommandRejected
 
 if TYPE_CHECKING:
@@ -93,6 +98,8 @@ def parse_filter(command: str, given: Mapping[str, Any] | None, depth: int = 0) 
         raise _malformed(command, "filter", f"it is nested more than {MAX_DEPTH} deep", "make it flatter")
     parts: list[Node] = []
     for name, value in (given or {}).items():
+        if not isinstance(name, str):
+            raise _malformed(command, "filter", f"{name!r} is no field", "fields are text")
         if name in ("$and", "$or"):
             if not isinstance(value, list) or not all(isinstance(part, dict) for part in value):
                 raise _malformed(
@@ -110,7 +117,7 @@ def parse_filter(command: str, given: Mapping[str, Any] | None, depth: int = 0) 
 
 
 def _conditions(command: str, path: str, value: Any) -> Iterable[Compare]:
-    if not (isinstance(value, dict) and any(key.startswith("$") for key in value)):
+    if not (isinstance(value, dict) and any(str(key).startswith("$") for key in value)):
         return [Compare(path, "$eq", value)]
     for operator, operand in value.items():
         if operator not in OPERATORS:
@@ -132,10 +139,23 @@ def _check_operand(command: str, operator: str, operand: Any) -> None:
             raise _malformed(
                 command, "filter", f"$regex needs at most {MAX_PATTERN} characters", "shorten it"
             )
-        try:
-            re.compile(operand)
-        except re.error as error:
-            raise _malformed(command, "filter", f"{operand!r} is no pattern ({error})", "mend it") from None
+        _check_pattern(command, operand)
+
+
+def _check_pattern(command: str, pattern: str) -> None:
+    try:
+        re.compile(pattern)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise _malformed(command, "filter", f"{pattern!r} is no pattern ({error})", "mend it") from None
+    # Matching holds the interpreter's lock: a pattern that takes exponential
+    # time would stop every task of the process, and no deadline could end it.
+    if may_explode(pattern):
+        raise _malformed(
+            command,
+            "filter",
+            f"{pattern!r} repeats a group that repeats or chooses, or refers back, and may never end",
+            "repeat single characters or classes only",
+        )
 
 
 def parse_sort(command: str, given: Sequence[str] | None) -> tuple[SortKey, ...]:
@@ -145,7 +165,7 @@ def parse_sort(command: str, given: Sequence[str] | None) -> tuple[SortKey, ...]
       CommandRejected: one is no field; ``parameter`` is ``sort``.
     """
     keys = given or ("created_at", "id")
-    return tuple(SortKey(_field(command, "sort", key.lstrip("-")), key.startswith("-")) for key in keys)
+    return tuple(SortKey(_field(command, "sort", key.removeprefix("-")), key.startswith("-")) for key in keys)
 
 
 def _field(command: str, parameter: str, name: str) -> str:
@@ -256,4 +276,4 @@ def sorted_records(records: Iterable[dict[str, Any]], sort: Sequence[SortKey]) -
 
 def _rank(value: Any) -> tuple[int, Any]:
     rank = kind(value)
-    return (rank, value if rank in (2, 3, 4) else repr(value) if rank > 4 else 0)
+    return (rank, value if rank in (2, 3, 4) else 0)

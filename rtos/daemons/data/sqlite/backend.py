@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from rtos.daemons.data.sqlite import records
-from rtos.daemons.data.sqlite.connection import open_connection
+from rtos.daemons.data.sqlite.connection import open_connection, reported
 from rtos.daemons.data.sqlite.worker import Job, Worker
 from rtos.scheduler import current_deadline, current_level
 
@@ -51,6 +51,7 @@ class SqliteBackend:
         self._database_path = database_path
         self._collections = tuple(collections)
         self._search = {collection.name: collection.search for collection in collections}
+        self._indexes = {collection.name: collection.indexes for collection in collections}
         self._clock = clock
         self._on_change = on_change
         now = trio.lowlevel.current_clock().current_time
@@ -71,7 +72,9 @@ class SqliteBackend:
 
     async def find(self, user_id: str | None, collection: str, query: Query) -> list[Record]:
         """See ``Backend.find``."""
-        found = await self._read(user_id, partial(records.find, collection=collection, query=query))
+        indexes = self._indexes[collection]
+        body = partial(records.find, collection=collection, query=query, indexes=indexes)
+        found = await self._read(user_id, body)
         return found or []
 
     async def search(self, user_id: str | None, collection: str, text: str, limit: int) -> list[Record]:
@@ -93,12 +96,8 @@ class SqliteBackend:
                 await trio.to_thread.run_sync(worker.join)
 
     async def _read(self, user_id: str | None, body: Callable[[apsw.Connection], Any]) -> Any:
-        path = self._database_path(user_id)
-        # Reading must not make a database, nor a folder for it.
-        if not path.exists():
-            await trio.lowlevel.checkpoint()
-            return None
-        return await self._run(path, body)
+        """``None`` where there is no database: reading never makes one."""
+        return await self._run(self._database_path(user_id), body)
 
     async def _run(
         self,
@@ -110,9 +109,16 @@ class SqliteBackend:
         job = Job(path, body, level=current_level(), deadline=current_deadline(), done=done)
         return await worker.run(job)
 
-    def _open(self, path: Path) -> apsw.Connection:
-        connection = open_connection(path, self._collections)
-        newest = records.newest(connection, self._search)
+    def _open(self, path: Path, create: bool) -> apsw.Connection | None:
+        connection = open_connection(path, self._collections, create=create)
+        if connection is None:
+            return None
+        try:
+            with reported("open", path):
+                newest = records.newest(connection)
+        except BaseException:
+            connection.close()
+            raise
         if newest is not None:
             self._clock.advance_to(newest)
         return connection

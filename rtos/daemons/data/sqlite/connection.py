@@ -1,4 +1,4 @@
-"""One database file: how it is opened, what its tables are, and what goes wrong.
+"""One database file: how it is opened, and what goes wrong.
 
 Synchronous, and used by one worker thread only.
 """
@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import apsw  # noqa: TID251 - the one place that knows the driver
 
+from rtos.daemons.data.sqlite.schema import SCHEMA, migrate
 from rtos.errors import SchemaTooNew, StoreBusy, StoreCorrupt, StoreError, StoreFull
 
 if TYPE_CHECKING:
@@ -19,34 +20,72 @@ if TYPE_CHECKING:
 
     from rtos.daemons.data.collection import Collection
 
-SCHEMA: Final = 1
-"""Version of the layout below; a file that says more is left untouched."""
 BUSY_MS: Final = 2000
 
 
-def open_connection(path: Path, collections: Sequence[Collection]) -> apsw.Connection:
-    """Open a database, made and given its tables if it is new.
+def open_connection(path: Path, collections: Sequence[Collection], *, create: bool) -> apsw.Connection | None:
+    """Open a database, and give it the tables that it lacks.
+
+    Args:
+      path: its file.
+      collections: what it has to hold.
+      create: make the file and its folders if need be; otherwise answer ``None``.
 
     Raises:
       StoreError: the file is no database, is damaged, locked, newer, or cannot be made.
     """
     with reported("open", path):
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        # SQLite would make it readable for all.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        connection = apsw.Connection(str(path))
+        if create:
+            _create(path)
+        elif not path.exists() or path.stat().st_size == 0:
+            return None
+        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
     try:
         with reported("open", path):
+            connection.set_busy_timeout(BUSY_MS)
+            # First of all, since even a pragma below may write to the file.
+            _refuse_newer(connection, path)
             _configure(connection)
-            _migrate(connection, path, collections)
+            migrate(connection, collections)
     except BaseException:
         connection.close()
         raise
     return connection
 
 
+def _create(path: Path) -> None:
+    """Make an empty file that only its owner can read, and its folders; durably."""
+    made = [folder for folder in path.parents if not folder.exists()]
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        # SQLite would make it readable for all.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        return
+    for folder in (path.parent, *(each.parent for each in made)):
+        _sync_folder(folder)
+
+
+def _sync_folder(folder: Path) -> None:
+    # A commit that is durable is of no use in a folder that is not.
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _refuse_newer(connection: apsw.Connection, path: Path) -> None:
+    version: int = connection.pragma("user_version")
+    if version > SCHEMA:
+        raise SchemaTooNew(
+            f"open {str(path)!r}",
+            f"it was written with schema {version}, and this program knows {SCHEMA}",
+            "update the program; the file is untouched",
+        )
+
+
 def _configure(connection: apsw.Connection) -> None:
-    connection.set_busy_timeout(BUSY_MS)
     _pragma_wal(connection)
     _pragma_durable(connection)
     _pragma_small_cache(connection)
@@ -68,46 +107,6 @@ def _pragma_small_cache(connection: apsw.Connection) -> None:
     list(connection.execute("PRAGMA cache_size = -512"))
 
 
-def _migrate(connection: apsw.Connection, path: Path, collections: Sequence[Collection]) -> None:
-    version: int = connection.pragma("user_version")
-    if version > SCHEMA:
-        raise SchemaTooNew(
-            f"open {str(path)!r}",
-            f"it was written with schema {version}, and this program knows {SCHEMA}",
-            "update the program; the file is untouched",
-        )
-    with connection:
-        for collection in collections:
-            _make_tables(connection, collection)
-        connection.pragma("user_version", SCHEMA)
-
-
-def _make_tables(connection: apsw.Connection, collection: Collection) -> None:
-    table = table_of(collection.name)
-    connection.execute(
-        f"CREATE TABLE IF NOT EXISTS {table} (row INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE,"
-        " version INTEGER NOT NULL, created_at TEXT NOT NULL, updated_at TEXT NOT NULL,"
-        " body TEXT NOT NULL) STRICT"
-    )
-    connection.execute(f"CREATE INDEX IF NOT EXISTS {table}_created ON {table} (created_at, id)")
-    for field in collection.indexes:
-        connection.execute(
-            f"CREATE INDEX IF NOT EXISTS {table}_by_{field} ON {table}"
-            f" (json_extract(body, '$.{field}'), created_at, id)"
-        )
-    if collection.search:
-        columns = ", ".join(collection.search)
-        connection.execute(
-            f"CREATE VIRTUAL TABLE IF NOT EXISTS {table}_text USING fts5"
-            f" ({columns}, tokenize = 'porter unicode61')"
-        )
-
-
-def table_of(collection: str) -> str:
-    """The table of a collection; collection names are words, so it needs no quoting."""
-    return f"c_{collection}"
-
-
 @contextmanager
 def reported(operation: str, path: Path) -> Iterator[None]:
     """Turn what the driver and the file system raise into what a host can act on."""
@@ -118,16 +117,13 @@ def reported(operation: str, path: Path) -> Iterator[None]:
         raise StoreCorrupt(what, str(error), "restore a backup; the file is untouched") from error
     except (apsw.BusyError, apsw.LockedError) as error:
         raise StoreBusy(what, str(error), "close the program that holds it, or try again") from error
-    except (apsw.FullError, apsw.IOError) as error:
-        raise StoreFull(what, str(error), "make room, or look at the disk") from error
+    except apsw.FullError as error:
+        raise StoreFull(what, str(error), "make room on the disk") from error
+    except apsw.IOError as error:
+        raise StoreError(what, str(error), "look at the disk and its log") from error
     except (apsw.CantOpenError, apsw.ReadOnlyError, apsw.PermissionsError) as error:
         raise StoreError(what, str(error), "mend the permissions of the file and its folder") from error
     except OSError as error:
         raise StoreError(
             what, str(error.strerror), "mend the permissions of the file and its folder"
         ) from error
-
-
-def rows(connection: apsw.Connection, sql: str, bindings: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-    """All rows of a statement, run to its end."""
-    return list(connection.execute(sql, tuple(bindings)))

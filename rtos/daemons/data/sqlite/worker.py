@@ -15,6 +15,7 @@ import heapq
 import math
 import threading
 from collections import OrderedDict
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import apsw  # noqa: TID251 - the one place that knows the driver
@@ -22,7 +23,7 @@ import outcome
 import trio
 
 from rtos.daemons.data.sqlite.connection import reported
-from rtos.errors import DaemonDown, StoreError
+from rtos.errors import DaemonDown, StoreCorrupt, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,7 +82,8 @@ class Worker:
     """One thread, and the databases that it has open.
 
     Args:
-      open_database: opens, and makes, the database at a path; runs on the thread.
+      open_database: opens the database at a path, and makes it if it is told so;
+        runs on the thread.
       capacity: how many databases it keeps open.
       now: reads the clock of the deadlines; from any thread.
     """
@@ -89,7 +91,7 @@ class Worker:
     def __init__(
         self,
         number: int,
-        open_database: Callable[[Path], apsw.Connection],
+        open_database: Callable[[Path, bool], apsw.Connection | None],
         *,
         capacity: int,
         now: Callable[[], float],
@@ -152,14 +154,13 @@ class Worker:
     def _main(self) -> None:
         while True:
             with self._changed:
-                while not self._jobs and not self._closing:
+                while not (jobs := self._take()) and not self._closing:
                     self._changed.wait()
-                jobs = self._take()
             if not jobs:
                 break
             self._do(jobs)
         for connection in self._connections.values():
-            connection.close()
+            _close(connection)
 
     def _take(self) -> list[Job]:
         """The most urgent job; if it writes, with all other writes to the same database."""
@@ -192,12 +193,19 @@ class Worker:
         return None
 
     def _do(self, jobs: list[Job]) -> None:
+        # Whatever goes wrong, everybody is answered and the thread goes on: a task
+        # that waits for an answer that never comes could not be told from a slow disk.
+        first = jobs[0]
         try:
-            connection = self._connection(jobs[0].path)
+            connection = self._connection(first)
+            if connection is None:
+                replies: list[outcome.Outcome[Any]] = [outcome.Value(None)]
+            else:
+                replies = self._write(connection, jobs) if first.writes else [self._read(connection, first)]
         except Exception as error:  # noqa: BLE001 - it is the callers' to see
-            replies: list[outcome.Outcome[Any]] = [outcome.Error(_own(error)) for _ in jobs]
-        else:
-            replies = self._write(connection, jobs) if jobs[0].writes else [self._read(connection, jobs[0])]
+            replies = [outcome.Error(_own(error)) for _ in jobs]
+        if any(_is_broken(reply) for reply in replies):
+            self._forget(first.path)
         for job, reply in zip(jobs, replies, strict=True):
             _answer(job, reply)
 
@@ -223,23 +231,39 @@ class Worker:
                 replies.extend(_in_savepoint(connection, job) for job in jobs)
                 connection.execute("COMMIT")
         except Exception as error:  # noqa: BLE001 - it is the callers' to see
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
+            self._roll_back(connection, jobs[0].path)
             # Whoever had failed on its own keeps its own reason.
             own = [reply if isinstance(reply, outcome.Error) else None for reply in replies]
             own += [None] * (len(jobs) - len(own))
             return [reply or outcome.Error(_own(error)) for reply in own]
         return replies
 
-    def _connection(self, path: Path) -> apsw.Connection:
-        connection = self._connections.get(path)
+    def _roll_back(self, connection: apsw.Connection, path: Path) -> None:
+        try:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+        except apsw.Error:
+            # Closing it undoes what is left; the next job opens it anew.
+            self._forget(path)
+
+    def _connection(self, job: Job) -> apsw.Connection | None:
+        """The database of a job; ``None`` if it reads from one that is not there."""
+        connection = self._connections.get(job.path)
         if connection is None:
-            while len(self._connections) >= self._capacity:
-                self._connections.popitem(last=False)[1].close()
-            connection = self._connections[path] = self._open_database(path)
+            connection = self._open_database(job.path, job.writes)
+            if connection is None:
+                return None
             connection.set_progress_handler(self._must_stop, PROGRESS_STEPS)
-        self._connections.move_to_end(path)
+            while len(self._connections) >= self._capacity:
+                _close(self._connections.popitem(last=False)[1])
+            self._connections[job.path] = connection
+        self._connections.move_to_end(job.path)
         return connection
+
+    def _forget(self, path: Path) -> None:
+        connection = self._connections.pop(path, None)
+        if connection is not None:
+            _close(connection)
 
     def _must_stop(self) -> bool:
         job = self._current
@@ -249,15 +273,34 @@ class Worker:
 
 
 def _in_savepoint(connection: apsw.Connection, job: Job) -> outcome.Outcome[Any]:
+    # Not the driver's own context manager: where SQLite has given up the whole
+    # transaction, it hides the reason behind "no such savepoint".
+    connection.execute("SAVEPOINT job")
     try:
-        with connection:
-            result = job.body(connection)
+        result = job.body(connection)
     except (apsw.FullError, apsw.IOError, apsw.CorruptError):
         # The file's fault, not the job's: everything has to go back.
         raise
-    except Exception as error:  # noqa: BLE001 - it is the caller's to see
+    except Exception as error:
+        # What came after would be committed on its own, although it is answered as failed.
+        if not connection.in_transaction:
+            raise
+        connection.execute("ROLLBACK TO job")
+        connection.execute("RELEASE job")
         return outcome.Error(error)
+    connection.execute("RELEASE job")
     return outcome.Value(result)
+
+
+def _is_broken(reply: outcome.Outcome[Any]) -> bool:
+    # Opened anew for the next job, so that a backup that is put back is found.
+    return isinstance(reply, outcome.Error) and isinstance(reply.error, StoreCorrupt)
+
+
+def _close(connection: apsw.Connection) -> None:
+    # What was acknowledged is in the log already; closing only tidies it up.
+    with suppress(apsw.Error):
+        connection.close()
 
 
 def _own(error: Exception) -> Exception:

@@ -1,0 +1,422 @@
+"""What every storage backend has to do, as checks that any of them can be put to.
+
+For backends of one's own::
+
+    @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+    async def test_conformance(check, tmp_path):
+        await check(partial(open_my_backend, tmp_path))
+
+A check is given a function that opens the backend, empty, with collections, a
+clock and a listener. It raises ``AssertionError`` where the backend falls short.
+Law: a check depends on no wall clock, no order of unrelated tasks, and no way of
+ranking beyond "a record that holds more of the words is not ranked lower".
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+import trio
+
+from rtos.daemons.data import Collection, RecordClock
+from rtos.daemons.data.operation import Operation
+from rtos.daemons.data.query import Query, matches, parse_filter, parse_sort, sorted_records
+from rtos.errors import Conflict, NotFound, RtosError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+    from contextlib import AbstractAsyncContextManager
+
+    from rtos.daemons.data import Backend
+    from rtos.daemons.data.backend import OnChange
+    from rtos.daemons.data.operation import Change, Record
+
+    OpenBackend = Callable[
+        [Sequence[Collection], RecordClock, OnChange], AbstractAsyncContextManager[Backend]
+    ]
+    Check = Callable[[OpenBackend], Awaitable[None]]
+
+COLLECTIONS: Final = (
+    Collection("notes", search=("title", "text"), indexes=("kind",)),
+    Collection("notes_text"),
+    Collection("things"),
+)
+
+RECORDS: Final[tuple[dict[str, Any], ...]] = (
+    {},
+    {"kind": "a", "n": 1, "tags": ["x", "y"], "deep": {"er": 1}},
+    {"kind": "a", "n": 1.0, "tags": [], "deep": {"er": "1"}},
+    {"kind": "b", "n": 2, "tags": ["X"], "deep": {"er": None}},
+    {"kind": "b", "n": "2", "tags": "xy", "deep": {}},
+    {"kind": None, "n": True, "tags": [1, True, None], "deep": [{"er": 1}]},
+    {"kind": "ä", "n": False, "tags": {"x": 1}, "deep": "er"},
+    {"kind": "a\0b", "n": None, "tags": [["x"]], "deep": {"er": [1]}},
+    {"kind": "", "n": -0.5, "tags": ["STRASSE"], "deep": {"er": {"est": 2}}},
+    {"kind": "Z", "n": 2**63 - 1, "tags": ["ß"], "deep": {"er": 2**53 + 1}},
+)
+
+FILTERS: Final[tuple[dict[str, Any], ...]] = (
+    {},
+    {"kind": "a"},
+    {"kind": None},
+    {"kind": {"$ne": "a"}},
+    {"kind": {"$ne": None}},
+    {"kind": {"$in": []}},
+    {"kind": {"$nin": []}},
+    {"kind": {"$in": ["a", None, 1]}},
+    {"kind": {"$nin": ["a", None]}},
+    {"kind": {"$gt": "Z"}},
+    {"kind": "a\0b"},
+    {"n": 1},
+    {"n": True},
+    {"n": "2"},
+    {"n": {"$gt": 0}},
+    {"n": {"$lte": 1.0}},
+    {"n": {"$gte": 2**63 - 1}},
+    {"n": {"$in": [1, True, "2"]}},
+    {"n": {"$exists": False}},
+    {"n": {"$exists": True}, "kind": "a"},
+    {"tags": {"$contains": "x"}},
+    {"tags": {"$contains": "strasse"}},
+    {"tags": []},
+    {"tags": {"$regex": "^x"}},
+    {"tags.0": "x"},
+    {"deep.er": 1},
+    {"deep.er": None},
+    {"deep": {}},
+    {"deep.er": {"$exists": True}},
+    {"deep.er.est": {"$lt": 3}},
+    {"version": 1, "id": {"$gte": "r3"}},
+    {"version": {"$in": [1.0, "1"]}},
+    {"id": {"$in": ["r1", "r4", 7]}},
+    {"$or": []},
+    {"$and": []},
+    {"$or": [{"kind": "a"}, {"n": {"$lt": 0}}]},
+    {"$not": {"kind": "a"}},
+    {"$not": {"$or": [{"kind": {"$exists": False}}, {"tags": {"$contains": "x"}}]}},
+)
+
+SORTS: Final[tuple[list[str], ...]] = (
+    [],
+    ["id"],
+    ["-created_at"],
+    ["kind"],
+    ["-kind", "n"],
+    ["n", "-id"],
+    ["tags"],
+    ["-deep.er"],
+    ["tags.0"],
+    ["-version", "-n"],
+)
+
+
+def _create(id: str, collection: str = "notes", **data: Any) -> Operation:
+    return Operation(op="create", collection=collection, id=id, data=data)
+
+
+def _update(id: str, version: int | None = None, **data: Any) -> Operation:
+    return Operation(op="update", collection="notes", id=id, data=data, expected_version=version)
+
+
+def _delete(id: str) -> Operation:
+    return Operation(op="delete", collection="notes", id=id)
+
+
+def _ignore(_user: str | None, _changes: Sequence[Change]) -> None:
+    return None
+
+
+async def _refusal(backend: Backend, *operations: Operation) -> RtosError:
+    try:
+        await backend.apply(None, operations)
+    except RtosError as error:
+        return error
+    raise AssertionError(f"{operations!r} was not refused")
+
+
+async def check_a_record_comes_back_as_it_was_given(open_backend: OpenBackend) -> None:
+    """Every plain value, in every collection, kind for kind."""
+    async with open_backend(COLLECTIONS, RecordClock(), _ignore) as backend:
+        for number, data in enumerate(RECORDS):
+            (change,) = await backend.apply(None, [_create(f"r{number}", **data)])
+            record = await backend.get(None, "notes", f"r{number}")
+            assert record is not None
+            assert repr(record) == repr(change.record)
+            assert {key: record[key] for key in data} == data
+            assert (record["id"], record["version"]) == (f"r{number}", 1)
+            assert record["created_at"] == record["updated_at"]
+
+
+async def check_an_update_merges_and_counts(open_backend: OpenBackend) -> None:
+    """The whole record is told, with the day it was created on."""
+    async with open_backend(COLLECTIONS, RecordClock(), _ignore) as backend:
+        (created,) = await backend.apply(None, [_create("a", kind="x", n=1)])
+        (updated,) = await backend.apply(None, [_update("a", n=2, new=None)])
+        assert created.record is not None
+        assert updated.record is not None
+        assert updated.record == await backend.get(None, "notes", "a")
+        fields = {key: updated.record[key] for key in ("kind", "n", "new", "version")}
+        assert fields == {"kind": "x", "n": 2, "new": None, "version": 2}
+        assert updated.record["created_at"] == created.record["created_at"]
+        assert updated.record["updated_at"] > created.record["updated_at"]
+
+
+async def check_store_writes_whatever_is_there(open_backend: OpenBackend) -> None:
+    """It replaces all of the record, and says which of the two it was."""
+    store = Operation(op="store", collection="notes", id="k", data={"value": 1})
+    again = Operation(op="store", collection="notes", id="k", data={"other": 2})
+    async with open_backend(COLLECTIONS, RecordClock(), _ignore) as backend:
+        (first, second) = await backend.apply(None, [store, again])
+        assert [first.verb, second.verb] == ["created", "updated"]
+        record = await backend.get(None, "notes", "k")
+        assert record is not None
+        assert (record["version"], record["other"], "value" in record) == (2, 2, False)
+
+
+async def check_versions_are_kept(open_backend: OpenBackend) -> None:
+    """What would overwrite unseen is refused, and nothing has changed then."""
+    async with open_backend(COLLECTIONS, RecordClock(), _ignore) as backend:
+        await backend.apply(None, [_create("a", n=1)])
+        assert isinstance(await _refusal(backend, _create("a")), Conflict)
+        assert isinstance(await _refusal(backend, _update("a", 7, n=2)), Conflict)
+        assert isinstance(await _refusal(backend, _update("b", n=2)), NotFound)
+        record = await backend.get(None, "notes", "a")
+        assert record is not None
+        assert (record["n"], record["version"]) == (1, 1)
+
+
+async def check_a_delete_tells_what_was_there(open_backend: OpenBackend) -> None:
+    """And that there was nothing, the second time."""
+    async with open_backend(COLLECTIONS, RecordClock(), _ignore) as backend:
+        await backend.apply(None, [_create("a", n=1)])
+        (deleted,) = await backend.apply(None, [_delete("a")])
+        (nothing,) = await backend.apply(None, [_delete("a")])
+        assert deleted.record is not None
+        assert deleted.record["n"] == 1
+        assert nothing.record is None
+        assert await backend.get(None, "notes", "a") is None
+        # A new record under an old id starts from the beginning.
+        (again,) = await backend.apply(None, [_create("a")])
+        assert again.record is not None
+        assert again.record["version"] == 1
+
+
+async def check_a_transaction_is_done_whole_or_not_at_all(open_backend: OpenBackend) -> None:
+    """Operations see those before them, and go back with the one that fails."""
+    told: list[str] = []
+    async with open_backend(COLLECTIONS, RecordClock(), _telling(told)) as backend:
+        await backend.apply(None, [_create("a", n=1)])
+        error = await _refusal(backend, _update("a", n=2), _delete("a"), _create("b"), _update("a", n=3))
+        assert isinstance(error, NotFound)
+        record = await backend.get(None, "notes", "a")
+        assert record is not None
+        assert record["n"] == 1
+        assert await backend.get(None, "notes", "b") is None
+        assert told == ["created a"]
+
+
+async def check_changes_are_told_in_order_before_the_writer_goes_on(open_backend: OpenBackend) -> None:
+    """One after the other, each once, and a deletion of nothing too as nothing."""
+    told: list[str] = []
+    async with open_backend(COLLECTIONS, RecordClock(), _telling(told)) as backend:
+        await backend.apply(None, [_create("a"), _update("a", n=1), _delete("a"), _delete("a")])
+        assert told == ["created a", "updated a", "deleted a"]
+        async with trio.open_nursery() as nursery:
+            for number in range(20):
+                nursery.start_soon(backend.apply, None, [_create(f"r{number}", n=number)])
+        stamps = {r["id"]: r["created_at"] for r in await backend.find(None, "notes", Query())}
+        order = [line.removeprefix("created ") for line in told[3:]]
+        assert sorted(order) == sorted(stamps)
+        assert order == sorted(stamps, key=stamps.__getitem__)
+
+
+async def check_timestamps_never_repeat(open_backend: OpenBackend) -> None:
+    """Not even on a clock that stands still, and not across databases."""
+    async with open_backend(COLLECTIONS, RecordClock(lambda: 10**18), _ignore) as backend:
+        stamps = []
+        for number in range(10):
+            user = ("u1", "u2", None)[number % 3]
+            (change,) = await backend.apply(user, [_create(f"r{number}")])
+            assert change.record is not None
+            stamps.append(change.record["updated_at"])
+        assert stamps == sorted(set(stamps))
+
+
+async def check_databases_are_apart(open_backend: OpenBackend) -> None:
+    """Of users, of the shared one, and of collections whose names begin alike."""
+    async with open_backend(COLLECTIONS, RecordClock(), _ignore) as backend:
+        await backend.apply("u1", [_create("a", text="one")])
+        await backend.apply("u1", [_create("a", "notes_text", text="other")])
+        assert await backend.get(None, "notes", "a") is None
+        assert await backend.find("u2", "notes", Query()) == []
+        assert await backend.search("u2", "notes", "one", 5) == []
+        assert len(await backend.find("u1", "notes", Query())) == 1
+        record = await backend.get("u1", "notes_text", "a")
+        assert record is not None
+        assert record["text"] == "other"
+
+
+async def check_queries_mean_what_they_mean(open_backend: OpenBackend) -> None:
+    """Every filter with every order, against the pure semantics."""
+    async with open_backend(COLLECTIONS, RecordClock(), _ignore) as backend:
+        await backend.apply(None, [_create(f"r{number}", **data) for number, data in enumerate(RECORDS)])
+        await backend.apply(None, [_update("r4", extra=1)])
+        everything = [await backend.get(None, "notes", f"r{number}") for number in range(len(RECORDS))]
+        records = [record for record in everything if record is not None]
+        for given in FILTERS:
+            for sort in SORTS:
+                for limit in (1, 3, 100):
+                    await _agrees(backend, records, given, sort, limit)
+
+
+async def _agrees(
+    backend: Backend, records: list[Record], given: dict[str, Any], sort: list[str], limit: int
+) -> None:
+    where, keys = parse_filter("check", given), parse_sort("check", sort)
+    found = await backend.find(None, "notes", Query(where=where, sort=keys, limit=limit))
+    wanted = sorted_records([record for record in records if matches(where, record)], keys)[:limit]
+    assert [r["id"] for r in found] == [r["id"] for r in wanted], (given, sort, limit)
+    assert found == wanted
+
+
+async def check_search_follows_the_records(open_backend: OpenBackend) -> None:
+    """Words of the declared fields, until the record changes or goes."""
+    async with open_backend(COLLECTIONS, RecordClock(), _ignore) as backend:
+        await backend.apply(
+            None, [_create("a", title="the harbour", text="ships"), _create("b", text="Ships!")]
+        )
+        await backend.apply(None, [_create("c", other="ships")])
+        assert await _found(backend, "SHIPS") == {"a", "b"}
+        best = (await backend.search(None, "notes", "harbour ships", 1))[0]
+        assert best["id"] == "a"
+        assert best["score"] > 0
+        await backend.apply(None, [_update("a", text="boats"), _delete("b")])
+        assert await _found(backend, "ships") == set()
+        assert await _found(backend, "boats") == {"a"}
+        assert await _found(backend, "none") == set()
+
+
+async def check_search_takes_any_text(open_backend: OpenBackend) -> None:
+    """Nothing that a user types is an operator, or an error."""
+    async with open_backend(COLLECTIONS, RecordClock(), _ignore) as backend:
+        await backend.apply(
+            None, [_create("a", text="near the quay"), _create("b", text="it's 50% AND more")]
+        )
+        for text in (
+            '"',
+            "quay OR",
+            "NEAR(quay, 1)",
+            "text:quay",
+            "quay*",
+            "-quay",
+            "^quay",
+            "'); --",
+            "_ quay",
+        ):
+            assert await _found(backend, text) in ({"a"}, set(), {"a", "b"}), text
+        assert await _found(backend, "text:quay") == {"a"}
+        for nothing in ("", "   ", "_", "%", "\0"):
+            assert await _found(backend, nothing) == set(), nothing
+        assert await _found(backend, "quay " * 5000) == {"a"}
+
+
+async def _found(backend: Backend, text: str) -> set[str]:
+    return {record["id"] for record in await backend.search(None, "notes", text, 10)}
+
+
+async def check_what_is_returned_is_a_copy(open_backend: OpenBackend) -> None:
+    """Whoever changes a record it got changes nothing that is stored."""
+    async with open_backend(COLLECTIONS, RecordClock(), _ignore) as backend:
+        given: dict[str, Any] = {"tags": ["x"]}
+        (change,) = await backend.apply(None, [_create("a", **given)])
+        assert change.record is not None
+        change.record["tags"].append("y")
+        for record in (
+            await backend.get(None, "notes", "a"),
+            (await backend.find(None, "notes", Query()))[0],
+        ):
+            assert record is not None
+            assert record["tags"] == ["x"]
+            record["tags"].append("z")
+        again = await backend.get(None, "notes", "a")
+        assert again is not None
+        assert again["tags"] == ["x"]
+
+
+async def check_no_update_is_lost(open_backend: OpenBackend) -> None:
+    """Fifty tasks add one each, by the version that they have read."""
+    async with open_backend(COLLECTIONS, RecordClock(), _ignore) as backend:
+        await backend.apply(None, [_create("a", n=0)])
+
+        async def add_one() -> None:
+            while True:
+                record = await backend.get(None, "notes", "a")
+                assert record is not None
+                try:
+                    await backend.apply(None, [_update("a", record["version"], n=record["n"] + 1)])
+                except Conflict:
+                    continue
+                return
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(50):
+                nursery.start_soon(add_one)
+        record = await backend.get(None, "notes", "a")
+        assert record is not None
+        assert (record["n"], record["version"]) == (50, 51)
+
+
+async def check_one_writers_failure_is_its_own(open_backend: OpenBackend) -> None:
+    """However many writes share a commit, each fails or succeeds alone."""
+    failed: list[str] = []
+    async with open_backend(COLLECTIONS, RecordClock(), _ignore) as backend:
+
+        async def write(id: str, *, good: bool) -> None:
+            operations = [_create(id)] if good else [_create(id), _update("nobody")]
+            try:
+                await backend.apply(None, operations)
+            except NotFound:
+                failed.append(id)
+
+        async with trio.open_nursery() as nursery:
+            for number in range(40):
+                nursery.start_soon(partial(write, f"r{number:02}", good=number % 3 != 0))
+        there = {record["id"] for record in await backend.find(None, "notes", Query(limit=100))}
+    bad = {f"r{number:02}" for number in range(0, 40, 3)}
+    assert set(failed) == bad
+    assert there == {f"r{number:02}" for number in range(40)} - bad
+
+
+async def check_every_call_is_a_checkpoint(open_backend: OpenBackend) -> None:
+    """And one that was cancelled before it began has done nothing."""
+    told: list[str] = []
+    async with open_backend(COLLECTIONS, RecordClock(), _telling(told)) as backend:
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await backend.apply(None, [_create("a")])
+        assert scope.cancelled_caught
+        for call in (
+            lambda: backend.get(None, "notes", "a"),
+            lambda: backend.find(None, "notes", Query()),
+            lambda: backend.search(None, "notes", "x", 1),
+        ):
+            with trio.CancelScope() as scope:
+                scope.cancel()
+                await call()
+            assert scope.cancelled_caught
+        assert await backend.get(None, "notes", "a") is None
+        assert told == []
+
+
+def _telling(told: list[str]) -> OnChange:
+    def tell(_user: str | None, changes: Sequence[Change]) -> None:
+        told.extend(f"{change.verb} {change.record['id']}" for change in changes if change.record is not None)
+
+    return tell
+
+
+CHECKS: Final[tuple[Check, ...]] = tuple(
+    value for name, value in list(globals().items()) if name.startswith("check_")
+)
+"""All of them."""

@@ -1,0 +1,197 @@
+"""SQLite means what the pure semantics mean: on every invented query, over invented records."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from rtos.daemons.data import Collection, RecordClock
+from rtos.daemons.data.operation import Operation
+from rtos.daemons.data.query import Query, matches, parse_filter, parse_sort, sorted_records
+from rtos.daemons.data.sqlite import records
+from rtos.daemons.data.sqlite.compile import compile_order, compile_where
+from rtos.daemons.data.sqlite.connection import open_connection
+
+COLLECTIONS = (Collection("plain"), Collection("indexed", indexes=("a", "b")))
+
+# Few names and few values, so that what is asked for is there; and those on which
+# the two sides could differ: kinds that look alike, the edges of numbers, odd text.
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers(-2, 2)
+    | st.sampled_from([2**53, 2**53 + 1, float(2**53), 2**63 - 1, -(2**63), 9.223372036854775807e18])
+    | st.sampled_from([0.5, -0.0, 1.0, 0.1, 0.1 + 0.2, 5e-324, 1.7976931348623157e308, 1e-7])
+    | st.sampled_from(
+        ["", "a", "A", "b", "ä", "a\0", "a\0b", "1", "true", "null", "ß", "\U0001f600", "\uffff", '"', "\\"]
+    )
+)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["a", "b", "0", "ab"]), inner, max_size=2)
+    ),
+    max_leaves=5,
+)
+DATA = st.dictionaries(st.sampled_from(["a", "b", "c", "0"]), VALUES, max_size=4)
+PATHS = st.sampled_from(
+    [
+        "a",
+        "b",
+        "c",
+        "a.a",
+        "a.b",
+        "a.0",
+        "a.0.b",
+        "b.ab",
+        "a.a.b",
+        "id",
+        "version",
+        "created_at",
+        "updated_at",
+        "id.x",
+    ]
+)
+OPERANDS = VALUES | st.sampled_from(["r0", "r3", 2**64, "2026-01-01T00:00:00.000000Z"])
+CONDITIONS = st.one_of(
+    st.tuples(
+        PATHS, OPERANDS.filter(lambda v: not (isinstance(v, dict) and any(k.startswith("$") for k in v)))
+    ).map(lambda pair: {pair[0]: pair[1]}),
+    st.tuples(
+        PATHS, st.sampled_from(["$eq", "$ne", "$gt", "$gte", "$lt", "$lte", "$contains"]), OPERANDS
+    ).map(lambda triple: {triple[0]: {triple[1]: triple[2]}}),
+    st.tuples(PATHS, st.sampled_from(["$in", "$nin"]), st.lists(OPERANDS, max_size=4)).map(
+        lambda triple: {triple[0]: {triple[1]: triple[2]}}
+    ),
+    st.tuples(PATHS, st.booleans()).map(lambda pair: {pair[0]: {"$exists": pair[1]}}),
+    st.tuples(PATHS, st.sampled_from(["a", "^a$", "[0-9]", "(?i)Ä", ""])).map(
+        lambda pair: {pair[0]: {"$regex": pair[1]}}
+    ),
+)
+FILTERS = st.recursive(
+    CONDITIONS,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3).map(lambda parts: {"$and": parts}),
+        st.lists(inner, max_size=3).map(lambda parts: {"$or": parts}),
+        inner.map(lambda part: {"$not": part}),
+        st.tuples(inner, inner).map(lambda two: {**two[0], **two[1]}),
+    ),
+    max_leaves=5,
+)
+SORTS = st.lists(st.tuples(st.sampled_from(["", "-"]), PATHS).map("".join), max_size=3)
+
+
+@pytest.fixture(scope="module")
+def connection(tmp_path_factory):
+    connection = open_connection(tmp_path_factory.mktemp("db") / "x.db", COLLECTIONS, create=True)
+    yield connection
+    connection.close()
+
+
+@settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    collection=st.sampled_from(["plain", "indexed"]),
+    data=st.lists(DATA, max_size=6),
+    filter=FILTERS,
+    sort=SORTS,
+    limit=st.integers(1, 7),
+)
+@example("plain", [{"a": "a\0b"}, {"a": "a"}], {"a": "a"}, ["a"], 5)
+@example("plain", [{"a": 2**53 + 1}, {"a": float(2**53)}], {"a": {"$gt": float(2**53)}}, ["-a"], 5)
+@example("plain", [{}, {"a": None}], {"$not": {"a": {"$gt": 1}}}, ["-a"], 5)
+@example("indexed", [{"a": [1]}, {"a": "[1]"}], {"a": "[1]"}, ["a"], 5)
+def test_sqlite_agrees_with_the_semantics(connection, collection, data, filter, sort, limit) -> None:
+    query = Query(where=parse_filter("x", filter), sort=parse_sort("x", sort), limit=limit)
+    operations = [
+        Operation(op="create", collection=collection, id=f"r{i}", data=d) for i, d in enumerate(data)
+    ]
+    random.Random(len(data)).shuffle(operations)
+    connection.execute("BEGIN")
+    try:
+        changes = records.apply_all(connection, operations, RecordClock(), {})
+        everything = [change.record for change in changes]
+        wanted = sorted_records([r for r in everything if matches(query.where, r)], query.sort)[:limit]
+        indexes = ("a", "b") if collection == "indexed" else ()
+        found = records.find(connection, collection, query, indexes)
+        assert [r["id"] for r in found] == [r["id"] for r in wanted]
+        assert repr(sorted(map(str, found))) == repr(sorted(map(str, wanted)))
+    finally:
+        connection.execute("ROLLBACK")
+
+
+@pytest.mark.parametrize(
+    "filter",
+    [
+        {"a": "x"},
+        {"a": 1.5},
+        {"a": None},
+        {"a": {"$gte": 3}},
+        {"a": {"$ne": True}},
+        {"a": {"$in": ["x", 1, None]}},
+        {"a": {"$nin": []}},
+        {"a.b": {"$exists": True}},
+        {"$or": [{"a": 1}, {"$not": {"version": {"$lt": 3}}}]},
+        {"id": {"$in": [f"r{n}" for n in range(500)]}},
+    ],
+    ids=lambda filter: str(filter)[:40],
+)
+def test_what_sql_can_say_exactly_is_left_to_it(filter) -> None:
+    where, exact = compile_where(parse_filter("x", filter))
+    assert where is not None
+    assert exact
+
+
+@pytest.mark.parametrize(
+    "filter", [{"a": {"$regex": "x"}}, {"a": [1]}, {"a.0": 1}, {"a": {"$contains": "x"}}, {"a": "\0"}]
+)
+def test_what_it_cannot_say_is_not_said(filter) -> None:
+    where, exact = compile_where(parse_filter("x", filter))
+    assert (where, exact) == (None, False)
+
+
+def test_the_part_that_can_be_said_narrows_the_rest() -> None:
+    where, exact = compile_where(parse_filter("x", {"b": 1, "a": {"$regex": "x"}}))
+    assert where is not None
+    assert where.values[-1] == '$."b"'
+    assert not exact
+
+
+def test_no_value_and_no_path_is_written_into_a_statement() -> None:
+    evil = "x'); DROP TABLE c_plain; --"
+    where, _ = compile_where(parse_filter("x", {"evil_path": evil, "$or": [{"b": {"$in": [evil, 4711]}}]}))
+    order = compile_order(parse_sort("x", ["evil_path"]))
+    assert where is not None
+    assert order is not None
+    for word in ("DROP", "evil_path", "4711"):
+        assert word not in where.text + order.text
+
+
+def test_a_declared_index_is_used(connection) -> None:
+    for collection, indexes in (("plain", ()), ("indexed", ("a", "b"))):
+        where, _ = compile_where(parse_filter("x", {"a": "x"}), indexes)
+        assert where is not None
+        sql = f"EXPLAIN QUERY PLAN SELECT id FROM c_{collection} WHERE {where.text}"
+        plan = " ".join(row[3] for row in connection.execute(sql, where.values))
+        assert ("c_indexed$by_a" in plan) is (collection == "indexed"), plan
+
+
+def test_the_default_order_needs_no_sorting(connection) -> None:
+    order = compile_order(parse_sort("x", None))
+    assert order is not None
+    plan = " ".join(
+        row[3]
+        for row in connection.execute(f"EXPLAIN QUERY PLAN SELECT id FROM c_plain ORDER BY {order.text}")
+    )
+    assert "TEMP B-TREE" not in plan
+    assert "c_plain$created" in plan
+
+
+def test_a_condition_of_any_length_is_answered(connection) -> None:
+    many = [{"a": f"v{number}"} for number in range(3000)]
+    for filter in ({"$or": many}, {"$and": many}, {"$not": {"$or": many}}, {"a": {"$in": list(range(3000))}}):
+        query = Query(where=parse_filter("x", filter), sort=parse_sort("x", None))
+        assert records.find(connection, "plain", query) == []

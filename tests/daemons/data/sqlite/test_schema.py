@@ -1,0 +1,93 @@
+"""Tables: made once, only looked at afterwards, and mended when a declaration has changed."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+import pytest
+
+from rtos.daemons.data import Collection, RecordClock
+from rtos.daemons.data.operation import Operation
+from rtos.daemons.data.sqlite import records
+from rtos.daemons.data.sqlite.connection import open_connection
+from rtos.daemons.data.sqlite.schema import SCHEMA, rows
+
+
+def fill(path, collections, *ids) -> None:
+    search = {collection.name: collection.search for collection in collections}
+    operations = [
+        Operation(op="create", collection="notes", id=id, data={"title": f"title {id}", "text": "harbour"})
+        for id in ids
+    ]
+    with closing(open_connection(path, collections, create=True)) as connection:
+        records.apply_all(connection, operations, RecordClock(), search)
+
+
+def found(path, collections, text) -> list[str]:
+    with closing(open_connection(path, collections, create=False)) as connection:
+        return sorted(record["id"] for record in records.search(connection, "notes", text, 10))
+
+
+def test_an_opening_that_lacks_nothing_writes_nothing(tmp_path) -> None:
+    collections = (Collection("notes", search=("title",), indexes=("title",)),)
+    path = tmp_path / "x.db"
+    fill(path, collections, "a")
+    # Somebody else holds the only right to write.
+    with closing(open_connection(path, collections, create=False)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert found(path, collections, "title") == ["a"]
+        other.execute("ROLLBACK")
+
+
+def test_text_that_was_there_before_the_index_is_found(tmp_path) -> None:
+    path = tmp_path / "x.db"
+    fill(path, (Collection("notes"),), "a")
+    fill(path, (Collection("notes", search=("title",)),), "b")
+    assert found(path, (Collection("notes", search=("title",)),), "title") == ["a", "b"]
+    # Other fields: the index is made anew, with what is there.
+    wider = (Collection("notes", search=("title", "text")),)
+    fill(path, wider, "c")
+    assert found(path, wider, "harbour") == ["a", "b", "c"]
+
+
+def test_collections_that_come_later_get_their_tables(tmp_path) -> None:
+    path = tmp_path / "x.db"
+    fill(path, (Collection("notes"),), "a")
+    more = (Collection("notes"), Collection("later", search=("x",), indexes=("y",)))
+    with closing(open_connection(path, more, create=False)) as connection:
+        assert records.get(connection, "later", "a") is None
+        assert connection.pragma("user_version") == SCHEMA
+
+
+def test_no_two_collections_meet_in_a_name(tmp_path) -> None:
+    names = ("notes", "notes_text", "notes_created", "notes_by_a", "notes_text_data")
+    collections = tuple(Collection(name, search=("text",), indexes=("a",)) for name in names)
+    with closing(open_connection(tmp_path / "x.db", collections, create=True)) as connection:
+        tables = rows(connection, "SELECT count(*) FROM sqlite_schema WHERE name LIKE 'c\\_%' ESCAPE '\\'")
+        assert tables[0][0] > len(names)
+        for name in names:
+            assert records.get(connection, name, "a") is None
+
+
+def test_the_latest_timestamp_outlives_its_record(tmp_path) -> None:
+    path, collections = tmp_path / "x.db", (Collection("notes"),)
+    delete = Operation(op="delete", collection="notes", id="a")
+    with closing(open_connection(path, collections, create=True)) as connection:
+        assert records.newest(connection) is None
+        fill(path, collections, "a")
+        clock = RecordClock()
+        with connection:
+            records.apply_all(connection, [delete], clock, {})
+        assert records.get(connection, "notes", "a") is None
+        assert records.newest(connection) < clock.next()
+        assert records.newest(connection) is not None
+
+
+@pytest.mark.parametrize("create", [True, False])
+def test_the_pragmas_are_as_they_say(tmp_path, create) -> None:
+    path = tmp_path / "x.db"
+    fill(path, (Collection("notes"),), "a")
+    with closing(open_connection(path, (Collection("notes"),), create=create)) as connection:
+        assert connection.pragma("journal_mode") == "wal"
+        assert connection.pragma("synchronous") == 2
+        assert connection.pragma("busy_timeout") == 2000
