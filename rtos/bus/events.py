@@ -73,12 +73,15 @@ class Subscription:
         return event
 
     def deliver(self, event: Event) -> None:
-        """Put an event in the backlog, or count it as lost."""
+        """Put an event in the backlog, or count it as lost; nothing when it has ended."""
         lost = self.lost
         try:
             self._send.send_nowait(self._mark(event) if lost else event)
         except trio.WouldBlock:
             self.lost = lost + 1
+        except (trio.ClosedResourceError, trio.BrokenResourceError):
+            # Whoever emits is not told of it: it is no failure of theirs.
+            return
 
     def close(self) -> None:
         """No more events; what waits can still be received, then iteration ends."""

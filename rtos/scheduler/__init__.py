@@ -4,6 +4,7 @@ Stands alone: a Trio program that only wants priorities opens a scheduler and
 starts its tasks under scheduling contexts.
 """
 
+from rtos.scheduler.budget import Budget, BudgetStatistics, Exhausted, Reservation
 from rtos.scheduler.context import (
     DEFAULT_LEVEL,
     LEVELS,
@@ -18,7 +19,11 @@ from rtos.scheduler.core import (
     SchedulerStatistics,
     open_scheduler,
 )
+from rtos.scheduler.exchange import ChannelStatistics, DropReason
+from rtos.scheduler.grid import Overrun
+from rtos.scheduler.mailbox import MailboxReceiveChannel, MailboxSendChannel, open_mailbox
 from rtos.scheduler.order import MailboxStatistics, OverloadPolicy
+from rtos.scheduler.periodic import Periodic, PeriodicStatistics, Release, Spread, periodic
 from rtos.scheduler.port import Kind, Port
 from rtos.scheduler.restart import Backoff, Restart, Strategy
 from rtos.scheduler.supervisor import ChildSpec, ChildState, CrashReport, Supervisor, open_supervisor
@@ -28,24 +33,39 @@ __all__ = [
     "DEFAULT_LEVEL",
     "LEVELS",
     "Backoff",
+    "Budget",
+    "BudgetStatistics",
+    "ChannelStatistics",
     "ChildSpec",
     "ChildState",
     "ContextStatistics",
     "CrashReport",
+    "DropReason",
+    "Exhausted",
     "Kind",
+    "MailboxReceiveChannel",
+    "MailboxSendChannel",
     "MailboxStatistics",
     "OverloadPolicy",
+    "Overrun",
+    "Periodic",
+    "PeriodicStatistics",
     "Port",
+    "Release",
+    "Reservation",
     "Restart",
     "Scheduler",
     "SchedulerStatistics",
     "SchedulingContext",
+    "Spread",
     "Strategy",
     "Supervisor",
     "Timer",
     "current_context",
     "current_deadline",
     "current_level",
+    "open_mailbox",
     "open_scheduler",
     "open_supervisor",
+    "periodic",
 ]

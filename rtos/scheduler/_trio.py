@@ -5,7 +5,9 @@ What it relies on, and checks before it changes anything:
 * the running loop is ``trio._core._run.GLOBAL_RUN_CONTEXT.runner``, and its ready
   queue is ``runner.runq``, a ``collections.deque`` that is looked up anew each time;
 * of that queue only ``append``, truth, length, iteration and ``clear`` are used, and
-  each pass of the loop copies it with ``list()`` and clears it right after;
+  each pass of the loop copies it with ``list()`` and clears it right after (Trio's
+  statistics take the length for the number of runnable tasks; while the ready order
+  holds some it is too low, and ``Scheduler.statistics`` has the right one);
 * ``runner.init_task`` is the root of the task tree, ``runner.main_task`` the host's
   first task, and ``runner.system_context`` what new system tasks start from.
 
@@ -33,13 +35,18 @@ import trio
 from trio._core import _run as trio_run
 
 from rtos.errors import UnsupportedTrio
+from rtos.scheduler.allowance import Allowances
 from rtos.scheduler.context import SYSTEM_LEVEL, SchedulingContext, context_variable
 from rtos.scheduler.ready import ReadyQueue
+from rtos.scheduler.recorder import Recorder
+from rtos.scheduler.reserve import Reserve
+from rtos.scheduler.trace import BUDGET, STEP, Trace, nanoseconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextvars import Context, Token
 
+    from rtos.scheduler.budget import Reservation
     from rtos.scheduler.timers import TimerHeap
 
 TESTED: Final = ("0.30.0", "0.35.0")
@@ -58,9 +65,21 @@ class RunQueue(deque[Any]):
       host: the context of tasks that have none of their own.
       system: the context of Trio's system tasks and the kernel's own.
       passes: passes of the loop that ran at least one step.
+      clock: reads the Trio time of this loop.
+      ticks_ns: reads what steps are timed and billed by; in virtual time a step
+        costs what it moves the clock by.
+      quantum_ns: how long a pass may go on with short steps of one context;
+        0, one step per pass, in virtual time, where a measured batch would make
+        a run depend on the machine.
+      wake_timers: called when a timer is due.
+      allowances: the budgets of contexts that have one.
+      trace: what the loop did lately, ``records`` of it.
+      recorder: what is told of sleep and of the CPU.
     """
 
-    def __init__(self, *, quantum_ns: int, host_level: int, timers: TimerHeap) -> None:
+    def __init__(
+        self, *, quantum_ns: int, host_level: int, timers: TimerHeap, records: int, reserve: float
+    ) -> None:
         super().__init__()
         self.host = SchedulingContext("host", level=host_level)
         self.system = SchedulingContext("system")
@@ -68,30 +87,64 @@ class RunQueue(deque[Any]):
         self.passes = 0
         self.wake_timers: Callable[[], None] = _nothing
         self._timers = timers
-        self.clock = _clock_reader(_runner().clock)
-        self._quantum_ns = quantum_ns
+        # How many passes there will have been when the timers have run.
+        self._timers_passed = -1
+        clock = _runner().clock
+        self.clock = _clock_reader(clock)
+        self.quantum_ns = quantum_ns if _is_real(clock) else 0
+        self.ticks_ns = perf_counter_ns if _is_real(clock) else _ticks_of(clock)
         self._ready = ReadyQueue()
+        self.allowances = Allowances(self._hold, self._let_go, self.clock)
+        self._reserve = Reserve(reserve) if reserve else None
+        # Whether the running step goes first on the reserve.
+        self._lent = False
+        # The last to have run, and the one whose step or batch is being run.
+        self._last: SchedulingContext | None = None
         self._running: SchedulingContext | None = None
+        # The level that it was chosen with, and since when it was ready.
+        self._level = 0
+        self._since_ns = 0
         self._batch = 1
-        self._began_ns = perf_counter_ns()
+        self._began_ns = self._settled_ns = self.ticks_ns()
         self._marked: list[tuple[Context, Token[SchedulingContext]]] = []
+        epoch = nanoseconds(clock.offset) if _is_real(clock) else 0
+        self.trace = Trace(records, epoch=epoch)
+        self.recorder = Recorder(self.trace, now_ns=self._began_ns, real=_is_real(clock))
+        # This thread's part of Trio's thread-local state, for reading from another.
+        self._locals = vars(trio_run.GLOBAL_RUN_CONTEXT)
+
+    def __repr__(self) -> str:
+        # The inherited one iterates, and would take the next tasks off the queue.
+        return f"<RunQueue of {len(self.tasks())} tasks>"
 
     # What the loop calls: list(queue), then queue.clear().
 
     def __iter__(self) -> Iterator[Any]:
         """Choose what this pass runs. The loop calls it once a pass, before ``clear``."""
-        self._began_ns = perf_counter_ns()
+        self._began_ns = self.ticks_ns()
+        if self.recorder.asleep:
+            self.recorder.wake_up(self._began_ns)
         at = self._timers.next_at()
-        if at != math.inf and at <= self.clock():
-            self.wake_timers()
         ready = self._ready
+        if at != math.inf and at <= self.clock():
+            # A timer that is always due again must not keep everybody else waiting:
+            # between two passes of timers there is one of what is ready.
+            if self.passes != self._timers_passed or not (ready.waiting or _length(self)):
+                self._timers_passed = self.passes + 1
+                self.wake_timers()
         if not ready.waiting and _length(self) == 1:
             # The common case of a calm system, kept out of the ready order.
             task = self[0]
-            self._running = task.context.get(context_variable, self.host)
-            self._batch = 1
-            self.passes += 1
-            return iter((task,))
+            context = task.context.get(context_variable, self.host)
+            if context.budget is not None:
+                self.allowances.arrive(context.budget)
+            if not context.is_held and not ready.waiting:
+                self._running = context
+                self._level = context.level
+                self._since_ns = self._began_ns
+                self._batch = 1
+                self.passes += 1
+                return iter((task,))
         self._order_arrivals()
         if not ready.waiting:
             self._running = None
@@ -106,19 +159,35 @@ class RunQueue(deque[Any]):
 
     def _order_arrivals(self) -> None:
         push, host = self._ready.push, self.host
+        self._ready.now = self._began_ns
         for task in _arrivals(self):
             if task is not _PLACEHOLDER:
-                push(task.context.get(context_variable, host), task)
+                context = task.context.get(context_variable, host)
+                if context.budget is not None:
+                    self.allowances.arrive(context.budget)
+                push(context, task)
         _clear(self)
 
     def _choose(self) -> list[Any]:
         head = self._ready.head()
         assert head is not None
-        fitting = self._quantum_ns // head.step_ns if head.step_ns else 1
+        self.passes += 1
+        reserve = self._reserve
+        if reserve is not None and reserve.look_at <= self._began_ns:
+            borrower = reserve.pick(head.level, self._ready.contexts(), self._began_ns)
+            if borrower is not None:
+                return self._lend(borrower)
+        fitting = self.quantum_ns // head.step_ns if head.step_ns else 1
+        self._level, self._since_ns = head.level, head.since
         self._running, tasks = self._ready.pop(max(fitting, 1))
         self._batch = len(tasks)
-        self.passes += 1
         return tasks
+
+    def _lend(self, borrower: SchedulingContext) -> list[Any]:
+        self._lent = True
+        self._batch = 1
+        self._running, self._level, self._since_ns = borrower, borrower.level, borrower.since
+        return [self._ready.pop_from(borrower)]
 
     # What the kernel calls.
 
@@ -127,8 +196,9 @@ class RunQueue(deque[Any]):
         context = self._running
         if context is None:
             return
-        self._running = None
-        spent_ns, steps = perf_counter_ns() - self._began_ns, self._batch
+        self._settle(context)
+        self._running, self._last = None, context
+        spent_ns, steps = self._settled_ns - self._began_ns, self._batch
         context.cpu_ns += spent_ns
         context.steps += steps
         mean_ns, known_ns = spent_ns // steps, context.step_ns
@@ -137,30 +207,116 @@ class RunQueue(deque[Any]):
         # Rises at once and falls slowly, so that one lucky step does not make
         # the next batch long.
         context.step_ns = mean_ns if mean_ns > known_ns else known_ns - ((known_ns - mean_ns) >> 3)
-        if context.payer is not None:
-            context.payer.billed_ns += spent_ns
+        if context.budget is not None:
+            self._charge(context, context.budget, spent_ns)
+        reserve = self._reserve
+        if reserve is not None and reserve.is_saturated:
+            reserve.ran(self._level, spent_ns, lent=self._lent)
+            self._lent = False
+        recorder = self.recorder
+        if recorder.record is not None:
+            recorder.record((STEP, self._began_ns, spent_ns, context.number, context.name, self._level, steps,
+                             self._since_ns))  # fmt: skip
+        if self._settled_ns >= recorder.measure_at:
+            recorder.measure(self._settled_ns, context)
+
+    def fall_asleep(self, planned: float) -> None:
+        """The loop will sleep for up to ``planned`` seconds. Called after ``close_pass``."""
+        self.recorder.fall_asleep(self.ticks_ns(), planned, self._last)
+
+    def settle(self, context: SchedulingContext) -> None:
+        """Bill what was spent up to here. Called before the payer of ``context`` changes.
+
+        A step may serve many calls, each for somebody else, and ends with none.
+        """
+        if context is self._running:
+            self._settle(context)
+
+    def _settle(self, context: SchedulingContext) -> None:
+        now_ns = self.ticks_ns()
+        payer = context.payer
+        if payer is not None:
+            spent_ns = now_ns - max(self._settled_ns, self._began_ns)
+            payer.billed_ns += spent_ns
+            # Who has a budget of its own serves on that.
+            if payer.budget is not None and context.budget is None:
+                self.allowances.charge_payer(payer.budget, spent_ns)
+        self._settled_ns = now_ns
+
+    def _charge(self, context: SchedulingContext, budget: Reservation, spent_ns: int) -> None:
+        self.allowances.charge_own(budget, spent_ns, self._level)
+        if self.recorder.record is not None:
+            name = context.name
+            self.recorder.record((BUDGET, self._settled_ns, context.number, name, budget.remaining))
+        budget.is_active = self._goes_on(budget)
+
+    def _goes_on(self, budget: Reservation) -> bool:
+        """Whether something of it is ready by now; what I/O wakes later is a new start."""
+        for member in budget.members:
+            if member.ready:
+                return True
+        for task in _arrivals(self):
+            if task is not _PLACEHOLDER and task.context.get(context_variable, self.host).budget is budget:
+                return True
+        return False
+
+    def _hold(self, context: SchedulingContext) -> None:
+        self._ready.hold(context)
+        # The loop must be able to sleep while all that waits is held back.
+        if not self._ready.waiting and _length(self) and self[0] is _PLACEHOLDER:
+            self.popleft()
+
+    def _let_go(self, context: SchedulingContext) -> None:
+        self._ready.let_go(context)
+        if self._ready.waiting and not _length(self):
+            self.append(_PLACEHOLDER)
 
     def step_age_ns(self) -> int:
         """How long the running step, or batch of steps, has run so far."""
-        return perf_counter_ns() - self._began_ns
+        return self.ticks_ns() - self._began_ns
+
+    def cpu_ns(self, context: SchedulingContext) -> int:
+        """What ``context`` has used so far, the running step included."""
+        return context.cpu_ns + (self.step_age_ns() if context is self._running else 0)
+
+    @property
+    def running(self) -> SchedulingContext | None:
+        """The context whose step, or batch, is being run; ``None`` between passes."""
+        return self._running
+
+    @property
+    def asleep(self) -> bool:
+        """Whether the loop sleeps."""
+        return self.recorder.asleep
+
+    def running_task(self) -> str:
+        """The name of the task that is running, from any thread."""
+        task = self._locals.get("task")
+        return "none" if task is None else str(task.name)
 
     def tasks(self) -> list[Any]:
         """Every released task that waits here, in no particular order."""
         return [*self._ready, *(task for task in _arrivals(self) if task is not _PLACEHOLDER)]
 
-    def install(self) -> None:
-        """Take over from the queue of the running loop."""
+    def take_over(self) -> None:
+        """Replace the queue of the running loop, with everything that waits."""
         runner = _runner()
         for context in _system_contexts(runner):
             self._marked.append((context, context.run(context_variable.set, self.system)))
         self.extend(runner.runq)
         runner.runq = self
 
-    def remove(self) -> None:
+    def hand_back(self) -> None:
         """Put a plain queue back, with everything that waits."""
         runner = _runner()
+        here = trio.lowlevel.current_task().context
         for context, token in self._marked:
-            context.run(context_variable.reset, token)
+            # Whoever closes the last scheduler need not have opened the first, and
+            # may be one of Trio's system tasks, whose context is in use just now.
+            if context is here:
+                context_variable.reset(token)
+            else:
+                context.run(context_variable.reset, token)
         self._marked.clear()
         plain = deque(self.tasks())
         self._ready.clear()
@@ -174,7 +330,7 @@ def check_trio() -> None:
     Raises:
       UnsupportedTrio: it is not; nothing has been changed.
     """
-    runner = getattr(getattr(trio_run, "GLOBAL_RUN_CONTEXT", None), "runner", None)
+    runner: Any = getattr(getattr(trio_run, "GLOBAL_RUN_CONTEXT", None), "runner", None)
     missing = [
         name for name in ("runq", "init_task", "main_task", "system_context") if not hasattr(runner, name)
     ]
@@ -202,10 +358,18 @@ def _system_contexts(runner: Any) -> Iterator[Context]:
 
 def _clock_reader(clock: trio.abc.Clock) -> Callable[[], float]:
     """A function that reads ``clock``, inlined for Trio's own."""
-    if type(clock) is not trio_run.SystemClock:
+    if not _is_real(clock):
         return clock.current_time
-    offset = clock.offset
+    offset: float = clock.offset  # type: ignore[attr-defined]
     return lambda: offset + perf_counter()
+
+
+def _ticks_of(clock: trio.abc.Clock) -> Callable[[], int]:
+    return lambda: round(clock.current_time() * 1e9)
+
+
+def _is_real(clock: trio.abc.Clock) -> bool:
+    return type(clock) is trio_run.SystemClock
 
 
 def _nothing() -> None:

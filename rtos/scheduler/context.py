@@ -16,17 +16,21 @@ from __future__ import annotations
 import math
 from collections import deque
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Final
+from itertools import count
+from typing import TYPE_CHECKING, Any, Final, Self
 
 if TYPE_CHECKING:
     from contextvars import Token
     from types import TracebackType
     from typing import Protocol
 
+    from rtos.scheduler.budget import Reservation
+
     class Waited(Protocol):
         """What a context may wait for: a call that can be made more urgent."""
 
-        def promote(self, level: int, deadline: float) -> None: ...
+        def promote(self, level: int, deadline: float) -> None:
+            """Order it as if it had been sent with this level and deadline."""
 
 
 LEVELS: Final = 8
@@ -37,12 +41,18 @@ SYSTEM_LEVEL: Final = -1
 
 DEFAULT_LEVEL: Final = 4
 
+_NOTHING: Final = (LEVELS, math.inf)
+
+# Numbers tell contexts of one name apart in a trace; 0 stands for none.
+_next_number = count(1).__next__
+
 
 class SchedulingContext:
     """Level, deadline, and the account of the tasks that run under it.
 
     Attributes:
       name: for people; need not be unique.
+      number: unique in this process.
       base_level: its own level, 0 (most urgent) to ``LEVELS - 1``.
       level: the effective level, after inheritance.
       deadline: the effective absolute deadline (Trio time), ``math.inf`` if none.
@@ -52,6 +62,8 @@ class SchedulingContext:
       steps: number of steps run.
       longest_ns: the longest single step seen (a batch counts by its mean).
       billed_ns: what others spent while they served calls of this context.
+      jobs: calls that it sent or served, and releases of its periodic jobs.
+      budget: what it may use, maybe together with others; ``None`` for no limit.
       chain: names of the daemons that wait on this context, outermost first.
     """
 
@@ -59,17 +71,23 @@ class SchedulingContext:
         "base_deadline",
         "base_level",
         "billed_ns",
+        "budget",
         "chain",
         "cpu_ns",
         "deadline",
         "entry",
+        "inherited",
+        "is_held",
         "job_deadline",
+        "jobs",
         "level",
         "longest_ns",
         "moved",
         "name",
+        "number",
         "payer",
         "ready",
+        "since",
         "step_ns",
         "steps",
         "token",
@@ -78,29 +96,36 @@ class SchedulingContext:
 
     def __init__(self, name: str, *, level: int = DEFAULT_LEVEL, deadline: float = math.inf) -> None:
         self.name = name
+        self.number = _next_number()
         self.base_level = self.level = level
         self.base_deadline = self.deadline = deadline
         self.job_deadline = deadline
+        # What was inherited last, so that the context's own can change under it.
+        self.inherited: tuple[int, float] = _NOTHING
         self.cpu_ns = 0
         self.steps = 0
         self.longest_ns = 0
         self.billed_ns = 0
+        self.jobs = 0
+        self.budget: Reservation | None = None
         self.chain: tuple[str, ...] = ()
         # Written by whoever serves a call in this context: who pays for it.
         self.payer: SchedulingContext | None = None
         # The calls that its tasks wait for, so that a raise travels on.
         self.waits: list[Waited] = []
-        # The four below belong to the ready queue.
+        # The six below belong to the ready queue.
         self.ready: deque[tuple[int, Any]] = deque()
         self.entry: tuple[int, float, int, SchedulingContext] | None = None
         self.moved: Any = None
+        self.is_held = False
+        self.since = 0
         self.step_ns = 0
         self.token: Token[SchedulingContext] | None = None
 
     def __repr__(self) -> str:
         return f"<SchedulingContext {self.name!r} level={self.level}>"
 
-    def __enter__(self) -> SchedulingContext:
+    def __enter__(self) -> Self:
         """Put the running task, and what it starts from here on, under this context."""
         if self.token is not None:
             msg = f"scheduling context {self.name!r} is entered already; make one per place that enters it"
@@ -116,10 +141,19 @@ class SchedulingContext:
         self.token = None
 
     def rebase(self, level: int, deadline: float = math.inf) -> None:
-        """Change the context's own level and deadline; its queued tasks move at once."""
+        """Change the context's own level and deadline; its queued tasks move at once.
+
+        What it has inherited stays in effect.
+
+        Raises:
+          ValueError: there is no such level.
+        """
         check_level("rebase", level)
         self.base_level, self.base_deadline = level, deadline
-        self.inherit(level, deadline)
+        if not self.chain:
+            # Not serving anybody: its own deadline is what nested calls get.
+            self.job_deadline = deadline
+        self.reorder()
 
     def inherit(self, level: int, deadline: float) -> None:
         """Set what is inherited; the more urgent of it and the context's own takes effect.
@@ -127,10 +161,14 @@ class SchedulingContext:
         Deadlines compare only inside a level, so an inherited deadline counts
         when it comes with a level at least as urgent as the context's own.
         """
-        if level > self.base_level:
-            level, deadline = self.base_level, self.base_deadline
-        elif level == self.base_level and self.base_deadline < deadline:
-            deadline = self.base_deadline
+        self.inherited = (level, deadline)
+        own_level, own_deadline = self.base_level, self.base_deadline
+        if self.budget is not None:
+            own_level, own_deadline = self.budget.place(own_level)
+        if level > own_level:
+            level, deadline = own_level, own_deadline
+        elif level == own_level and own_deadline < deadline:
+            deadline = own_deadline
         if level == self.level and deadline == self.deadline:
             return
         self.level, self.deadline = level, deadline
@@ -139,6 +177,19 @@ class SchedulingContext:
         for call in self.waits:
             call.promote(level, deadline)
 
+    def inherit_more(self, level: int, deadline: float) -> None:
+        """``inherit``, but only what is more urgent than what is in effect."""
+        if (level, deadline) < (self.level, self.deadline):
+            self.inherit(level, deadline)
+
+    def reorder(self) -> None:
+        """Take effect of a change of the context's own, or of its budget's, place."""
+        self.inherit(*self.inherited)
+
+    def fall_back(self) -> None:
+        """Inherit nothing any more: the context's own level and deadline take effect."""
+        self.inherit(*_NOTHING)
+
 
 def check_level(operation: str, level: int) -> None:
     """Refuse a level that does not exist.
@@ -146,7 +197,8 @@ def check_level(operation: str, level: int) -> None:
     Raises:
       ValueError: ``level`` is not an integer from 0 to ``LEVELS - 1``.
     """
-    if not isinstance(level, int) or not 0 <= level < LEVELS:
+    number: object = level
+    if not isinstance(number, int) or not 0 <= number < LEVELS:
         msg = f"{operation}: level {level!r} does not exist; use 0 (most urgent) to {LEVELS - 1}"
         raise ValueError(msg)
 

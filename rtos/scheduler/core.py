@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -17,19 +17,34 @@ import trio
 
 from rtos.errors import ConfigurationError
 from rtos.scheduler._trio import RunQueue, check_trio
-from rtos.scheduler.context import DEFAULT_LEVEL, SchedulingContext, check_level
+from rtos.scheduler.budget import Budget, Exhausted, Reservation
+from rtos.scheduler.context import DEFAULT_LEVEL, LEVELS, SchedulingContext, check_level
+from rtos.scheduler.misses import MissLog
 from rtos.scheduler.order import OverloadPolicy
 from rtos.scheduler.port import Port
+from rtos.scheduler.recorder import CollectionRecorder
 from rtos.scheduler.timers import Timer, TimerHeap
 from rtos.scheduler.wakeup import open_wakeup
+from rtos.scheduler.watchdog import Watchdog
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+    from rtos.scheduler.explain import MissReport
+    from rtos.scheduler.misses import OnMiss
+    from rtos.scheduler.trace import Trace
+    from rtos.scheduler.watchdog import Alarm
 
 log = logging.getLogger("rtos.scheduler")
 
 QUANTUM: Final = 100e-6
 """Default length, in seconds, of a batch of short steps in one pass of the loop."""
+
+RESERVE: Final = 0.05
+"""Default share of the time that is kept for less urgent levels."""
+
+RECORDS: Final = 65_536
+"""Default length of the trace: some 12 MB when it is full."""
 
 _kernel: trio.lowlevel.RunVar[_Kernel] = trio.lowlevel.RunVar("rtos_kernel")
 
@@ -43,6 +58,8 @@ class SchedulerStatistics:
       sleeps: times the loop went to sleep; a system that is idle adds none.
       ready: tasks that are released and wait to run.
       timers: timers that have not fired.
+      misses: calls to ports of this scheduler that were not answered by their deadline.
+      unexplained: those of them for which there is no report, since there were too many.
       contexts: the account of each context that is alive, most urgent first.
     """
 
@@ -50,6 +67,8 @@ class SchedulerStatistics:
     sleeps: int
     ready: int
     timers: int
+    misses: int
+    unexplained: int
     contexts: tuple[ContextStatistics, ...]
 
 
@@ -68,10 +87,20 @@ class ContextStatistics:
 class _Kernel(trio.abc.Instrument):
     """What one loop has, shared by the schedulers that are open in it."""
 
-    def __init__(self, *, quantum: float, host_level: int) -> None:
+    def __init__(self, *, quantum: float, host_level: int, reserve: float, records: int) -> None:
         self.timers = TimerHeap()
-        self.quantum_ns = int(quantum * 1e9)
-        self.queue = RunQueue(quantum_ns=self.quantum_ns, host_level=host_level, timers=self.timers)
+        self.settings = (quantum, host_level, reserve)
+        self.queue = RunQueue(
+            quantum_ns=int(quantum * 1e9),
+            host_level=host_level,
+            timers=self.timers,
+            records=records,
+            reserve=reserve,
+        )
+        self.queue.allowances.add_timer = self.add_timer
+        self.queue.allowances.tell = self._tell
+        self._token = trio.lowlevel.current_trio_token()
+        self.collections = CollectionRecorder(self.queue.trace, self.queue.ticks_ns)
         self.users = 0
         self.sleeps = 0
         self.now = self.queue.clock
@@ -88,25 +117,30 @@ class _Kernel(trio.abc.Instrument):
         self.queue.close_pass()
         if timeout > 0:
             self.sleeps += 1
+            self.queue.fall_asleep(min(timeout, self.timers.next_at() - self.now()))
             self._wakeup.arm(self.timers.next_at())
+        else:
+            self._arm_early()
 
     def install(self) -> None:
         self.queue.wake_timers = self._wake_timers
-        self.queue.install()
+        self.queue.take_over()
         trio.lowlevel.add_instrument(self)
-        with self.queue.system:
-            for body in (self._run_timers, self._wakeup.run):
-                scope = trio.CancelScope()
-                self._scopes.append(scope)
-                trio.lowlevel.spawn_system_task(self._run_system, body, scope)
+        for body in (self._run_timers, self._run_wakeup):
+            scope = trio.CancelScope()
+            self._scopes.append(scope)
+            trio.lowlevel.spawn_system_task(self._run_system, body, scope)
 
     async def remove(self) -> None:
+        # Trio's own queue is back before anybody else runs: a scheduler that is
+        # opened while this one still winds down finds the loop as it must be.
+        trio.lowlevel.remove_instrument(self)
+        self.queue.close_pass()
+        self.queue.hand_back()
         for scope in tuple(self._scopes):
             scope.cancel()
         with trio.CancelScope(shield=True):
             await self._stopped.wait()
-        trio.lowlevel.remove_instrument(self)
-        self.queue.remove()
 
     async def _run_system(self, body: Callable[[], Any], scope: trio.CancelScope) -> None:
         try:
@@ -133,6 +167,13 @@ class _Kernel(trio.abc.Instrument):
                 except Exception:
                     # The timers of everybody else must go on.
                     log.exception("the action of a timer raised")
+            self._arm_early()
+
+    async def _run_wakeup(self) -> None:
+        # Below everybody: its step says only that the sleep is over. Each pass looks
+        # at the timers by itself, and the loop cannot sleep before this has run.
+        with SchedulingContext("wake-up", level=LEVELS - 1):
+            await self._wakeup.run()
 
     def _wake_timers(self) -> None:
         if self._timer_parked:
@@ -140,19 +181,47 @@ class _Kernel(trio.abc.Instrument):
             self._timer_parked = False
             trio.lowlevel.reschedule(self._timer_task)
 
+    def _tell(self, told: Callable[[], None]) -> None:
+        def tell() -> None:
+            try:
+                told()
+            except Exception:
+                log.exception("what was told of an exhausted budget raised")
+
+        # From a system task, and not from the end of the pass: what it makes ready
+        # then could lie in the queue while the loop goes to sleep.
+        self._token.run_sync_soon(tell)
+
     def add_timer(self, at: float, action: Callable[[], None]) -> Timer:
         timer = self.timers.add(at, action)
+        self._arm_early()
+        return timer
+
+    def _arm_early(self) -> None:
+        # Trio has chosen how long to sleep when an instrument is told of it.
         if not self._wakeup.lazy:
             self._wakeup.arm(self.timers.next_at())
-        return timer
 
 
 class Scheduler:
     """Priorities, deadlines and accounts for the running loop. Made by ``open_scheduler``."""
 
-    def __init__(self, kernel: _Kernel) -> None:
+    def __init__(self, kernel: _Kernel, *, on_miss: OnMiss = None) -> None:
         self._kernel = kernel
+        self.trace: Trace = kernel.queue.trace
+        """What the loop did lately; ``scheduler.trace.snapshot()`` reads it."""
+        self.record = kernel.queue.recorder.record
+        """Where raw records of the trace are written; ``None`` when there is no trace."""
+        self.next_call: Callable[[], int] = self.trace.next_call
+        """A number for a call in the trace."""
+        self.miss_log = MissLog(self.trace, now=kernel.now, add_timer=kernel.add_timer, on_miss=on_miss)
         self._contexts: dict[SchedulingContext, None] = {}
+        self.host: SchedulingContext = kernel.queue.host
+        """The context of tasks that have none of their own."""
+        self.settle: Callable[[SchedulingContext], None] = kernel.queue.settle
+        """``settle(context)``: bill what the running step has spent; for whoever changes ``payer``."""
+        self.cpu_ns: Callable[[SchedulingContext], int] = kernel.queue.cpu_ns
+        """``cpu_ns(context)``: nanoseconds it has used so far, the running step included."""
         self.now: Callable[[], float] = kernel.now
         """The current Trio time, in seconds; the same as ``trio.current_time()``, and cheaper."""
         self.add_timer: Callable[[float, Callable[[], None]], Timer] = kernel.add_timer
@@ -164,7 +233,12 @@ class Scheduler:
         return self._kernel.queue.host.base_level
 
     def context(
-        self, name: str, *, level: int = DEFAULT_LEVEL, deadline: float = math.inf
+        self,
+        name: str,
+        *,
+        level: int = DEFAULT_LEVEL,
+        deadline: float = math.inf,
+        budget: Budget | Reservation | None = None,
     ) -> SchedulingContext:
         """A scheduling context; enter it with ``with`` to start tasks under it.
 
@@ -172,18 +246,28 @@ class Scheduler:
           name: for people.
           level: 0, the most urgent, to 7.
           deadline: absolute Trio time; the nearer goes first among equals.
+          budget: how much CPU time it may use; another context's ``budget`` to
+            share that one. It decides the order among equals instead of ``deadline``.
+            What a daemon without a budget does for a call is charged to its caller.
 
         Raises:
-          ValueError: there is no such level.
+          ValueError: there is no such level, or DEMOTE would not make it less urgent.
         """
         check_level(f"context({name!r})", level)
+        if isinstance(budget, Budget):
+            budget = Reservation(budget)
+        if budget is not None:
+            _check_budget(name, level, budget.budget)
         context = SchedulingContext(name, level=level, deadline=deadline)
         self._contexts[context] = None
+        if budget is not None:
+            self._kernel.queue.allowances.join(context, budget)
         return context
 
     def release(self, context: SchedulingContext) -> None:
-        """Forget a context; its account leaves the statistics."""
+        """Forget a context; its account leaves the statistics, and it shares no budget any more."""
         self._contexts.pop(context, None)
+        self._kernel.queue.allowances.leave(context)
 
     def port(
         self, name: str, *, capacity: float = 1024, policy: OverloadPolicy = OverloadPolicy.REJECT
@@ -193,7 +277,16 @@ class Scheduler:
 
     def may_continue(self) -> bool:
         """Whether the running step is still within the quantum for short steps."""
-        return self._kernel.queue.step_age_ns() < self._kernel.quantum_ns
+        queue = self._kernel.queue
+        return queue.step_age_ns() < queue.quantum_ns
+
+    @property
+    def misses(self) -> tuple[MissReport, ...]:
+        """Reports on the latest calls that missed their deadline, the oldest first.
+
+        A report is there a pass after the miss; later, or never, when many miss.
+        """
+        return tuple(self.miss_log.reports)
 
     def statistics(self) -> SchedulerStatistics:
         """A snapshot. Not a checkpoint."""
@@ -205,13 +298,23 @@ class Scheduler:
             sleeps=kernel.sleeps,
             ready=len(kernel.queue.tasks()),
             timers=len(kernel.timers),
+            misses=self.miss_log.count,
+            unexplained=self.miss_log.unexplained,
             contexts=tuple(sorted(accounts, key=lambda account: account.level)),
         )
 
 
 @asynccontextmanager
 async def open_scheduler(
-    *, quantum: float = QUANTUM, host_level: int = DEFAULT_LEVEL
+    *,
+    quantum: float = QUANTUM,
+    host_level: int = DEFAULT_LEVEL,
+    reserve: float = RESERVE,
+    trace: int = RECORDS,
+    trace_gc: bool = False,
+    on_miss: OnMiss = None,
+    watchdog: float | None = None,
+    on_alarm: Callable[[Alarm], None] | None = None,
 ) -> AsyncIterator[Scheduler]:
     """Run the tasks of this Trio loop by priority and deadline, until the block ends.
 
@@ -219,44 +322,97 @@ async def open_scheduler(
       quantum: how long a pass may go on with short steps of one context, in
         seconds; 0 runs one step per pass (strict mode).
       host_level: where tasks without a context stand, 0 (most urgent) to 7.
+      reserve: share of each second that less urgent levels get although more
+        urgent ones could use all of it, so that nobody can be locked out; 0 for
+        strict priorities.
+      trace: how many records of what happened are kept; 0 for none. Of several
+        schedulers in one loop the first one decides.
+      trace_gc: record garbage collections too, of the whole process.
+      on_miss: what is done about a call that missed its deadline, besides telling
+        its caller: ``"log"``, or a function that is called with its report in the
+        kernel's timer task (synchronous, short).
+      watchdog: longest step, in seconds, beyond which it is reported while it
+        runs, by a thread of its own; ``None`` for no watchdog. Without use in
+        virtual time. Of several schedulers in one loop the first to ask decides.
+      on_alarm: called with each report of the watchdog, in its thread. They are
+        logged in any case.
 
     Raises:
       UnsupportedTrio: this Trio is not shaped as the run queue needs it.
       ConfigurationError: another scheduler is open in this loop with other settings.
-      ValueError: there is no such level, or the quantum is negative.
+      ValueError: there is no such level, the quantum is negative or not finite,
+        the reserve is no share, the trace has a negative length, or the watchdog would wait for nothing.
 
     Entering is no checkpoint, leaving is one, also when cancelled. What waits
     when it is left goes on in Trio's own order.
     """
     check_level("open_scheduler(host_level)", host_level)
-    if not quantum >= 0:
-        msg = f"open_scheduler: quantum {quantum!r} is negative; use seconds, or 0 for one step per pass"
+    if not 0 <= quantum < math.inf:
+        msg = f"open_scheduler: quantum {quantum!r} is no length of time; use seconds, or 0 for strict mode"
         raise ValueError(msg)
-    kernel = _join(quantum, host_level)
+    if not 0 <= reserve < 1:
+        msg = f"open_scheduler: reserve {reserve!r} is no share; use 0 for none, or less than 1"
+        raise ValueError(msg)
+    _check_observers(trace, watchdog)
+    kernel = _join(quantum, host_level, reserve, trace)
+    scheduler = Scheduler(kernel, on_miss=on_miss)
     try:
-        yield Scheduler(kernel)
+        with ExitStack() as observers:
+            if trace_gc:
+                observers.enter_context(kernel.collections)
+            if watchdog is not None and kernel.queue.recorder.watch is None:
+                observers.enter_context(_watch(kernel, watchdog, on_alarm))
+            yield scheduler
     finally:
+        scheduler.miss_log.close()
         kernel.users -= 1
         if not kernel.users:
             _kernel.set(None)  # type: ignore[arg-type]
             await kernel.remove()
 
 
-def _join(quantum: float, host_level: int) -> _Kernel:
+def _check_observers(trace: int, watchdog: float | None) -> None:
+    if trace < 0:
+        msg = f"open_scheduler: trace {trace!r} is no number of records; use 0 for none"
+        raise ValueError(msg)
+    if watchdog is not None and not 0 < watchdog < math.inf:
+        msg = f"open_scheduler: watchdog {watchdog!r} is no limit; use seconds, or None for no watchdog"
+        raise ValueError(msg)
+
+
+@contextmanager
+def _watch(kernel: _Kernel, limit: float, on_alarm: Callable[[Alarm], None] | None) -> Iterator[None]:
+    recorder = kernel.queue.recorder
+    recorder.watch = watchdog = Watchdog(kernel.queue, limit=limit, on_alarm=on_alarm)
+    watchdog.start()
+    try:
+        yield
+    finally:
+        recorder.watch = None
+        watchdog.stop()
+
+
+def _join(quantum: float, host_level: int, reserve: float, records: int) -> _Kernel:
     kernel = _kernel.get(None)  # type: ignore[arg-type]
     if kernel is None:
         check_trio()
-        kernel = _Kernel(quantum=quantum, host_level=host_level)
+        kernel = _Kernel(quantum=quantum, host_level=host_level, reserve=reserve, records=records)
         kernel.install()
         _kernel.set(kernel)
-    elif (kernel.quantum_ns, kernel.queue.host.base_level) != (int(quantum * 1e9), host_level):
+    elif kernel.settings != (quantum, host_level, reserve):
         raise ConfigurationError(
-            f"another scheduler is open in this loop with quantum {kernel.quantum_ns / 1e9!r} s"
-            f" and host level {kernel.queue.host.base_level!r}",
+            "another scheduler is open in this loop with quantum {!r} s, host level {!r}"
+            " and reserve {!r}".format(*kernel.settings),
             "open both with the same settings",
         )
     kernel.users += 1
     return kernel
+
+
+def _check_budget(name: str, level: int, budget: Budget) -> None:
+    if budget.on_exhausted is Exhausted.DEMOTE and budget.level <= level:
+        msg = f"context({name!r}): level {budget.level!r} of the budget is no demotion from {level!r}"
+        raise ValueError(msg)
 
 
 def _account(context: SchedulingContext) -> ContextStatistics:

@@ -130,7 +130,7 @@ class MailboxQueue:
         self._order: dict[int, Message] | None = (
             {} if policy in (OverloadPolicy.DROP_OLDEST, OverloadPolicy.KEEP_LATEST) else None
         )
-        self._keys: dict[object, Message] = {}
+        self._keys: dict[object, Message] | None = {} if policy is OverloadPolicy.COALESCE else None
 
     def __len__(self) -> int:
         return self.statistics.queued
@@ -147,7 +147,7 @@ class MailboxQueue:
           it (its state is set). Under BLOCK, not accepted means: wait for room.
         """
         shed = None
-        if self.policy is OverloadPolicy.COALESCE and message.key is not None:
+        if self._keys is not None and message.key is not None:
             shed = self._keys.get(message.key)
             if shed is not None:
                 self.withdraw(shed, State.SHED)
@@ -190,9 +190,7 @@ class MailboxQueue:
         self._forget(message)
         message.state = state
         self._count(state)
-        if len(self._heap) > _SWEEP and len(self._heap) > 2 * self.statistics.queued:
-            self._heap = [entry for entry in self._heap if _is_living(entry)]
-            heapify(self._heap)
+        self._sweep()
 
     def settle(self, message: Message, state: State) -> None:
         """Give a message that is being served its final state."""
@@ -206,6 +204,7 @@ class MailboxQueue:
         message.level, message.deadline = level, deadline
         if message.state is State.WAITING:
             self._enter(message)
+            self._sweep()
 
     def _insert(self, message: Message) -> None:
         self._arrivals = arrival = self._arrivals + 1
@@ -218,12 +217,17 @@ class MailboxQueue:
             statistics.high_water = statistics.queued
         if self._order is not None:
             self._order[arrival] = message
-        if message.key is not None:
+        if self._keys is not None and message.key is not None:
             self._keys[message.key] = message
 
     def _enter(self, message: Message) -> None:
         message.entry = entry = (message.level, message.deadline, message.arrival, message)
         heappush(self._heap, entry)
+
+    def _sweep(self) -> None:
+        if len(self._heap) > _SWEEP and len(self._heap) > 2 * self.statistics.queued:
+            self._heap = [entry for entry in self._heap if _is_living(entry)]
+            heapify(self._heap)
 
     def _make_room(self, newcomer: Message) -> Message | None:
         victim = None
@@ -243,7 +247,7 @@ class MailboxQueue:
         self.statistics.queued -= 1
         if self._order is not None:
             del self._order[message.arrival]
-        if message.key is not None and self._keys.get(message.key) is message:
+        if self._keys is not None and message.key is not None:
             del self._keys[message.key]
 
     def _count(self, state: State) -> None:

@@ -17,8 +17,8 @@ ever re-keyed inside the heap, which is how priority queues get corrupted.
 
 from __future__ import annotations
 
-from heapq import heappop, heappush
-from typing import TYPE_CHECKING, Any
+from heapq import heapify, heappop, heappush
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,44 +27,66 @@ if TYPE_CHECKING:
 
 Entry = tuple[int, float, int, "SchedulingContext"]
 
+_SWEEP: Final = 32
+"""Stale entries that are always tolerated."""
+
 
 class ReadyQueue:
     """Released tasks, most urgent first.
 
     Invariant: a context has exactly one valid entry while it has tasks here and
-    none while it has not; ``waiting`` is the number of tasks over all contexts.
+    none while it has not; ``waiting`` is the number of tasks over all contexts. A
+    context that is held back has no entry, and its tasks do not count as waiting.
+    Memory follows the valid entries: a context that moves again and again while
+    something more urgent keeps it from running leaves no trail of stale ones.
     """
 
-    __slots__ = ("_arrivals", "_heap", "waiting")
+    __slots__ = ("_arrivals", "_heap", "_held", "_stale", "now", "waiting")
 
     def __init__(self) -> None:
         self._heap: list[Entry] = []
         self._arrivals = 0
+        self._stale = 0
+        # Contexts that are held back and have tasks.
+        self._held: dict[SchedulingContext, None] = {}
+        # When the loop looked last, nanoseconds; whoever knows it sets it.
+        self.now = 0
         self.waiting = 0
 
     def __len__(self) -> int:
         return self.waiting
 
     def __iter__(self) -> Iterator[Any]:
-        """All tasks, in no particular order; for handing the queue back."""
-        for entry in self._heap:
-            context = entry[3]
-            if context.entry is entry:
-                for _, task in context.ready:
-                    yield task
+        """All tasks, held ones too, in no particular order; for handing the queue back."""
+        for context in (*self.contexts(), *self._held):
+            for _, task in context.ready:
+                yield task
+
+    def contexts(self) -> Iterator[SchedulingContext]:
+        """The contexts that have tasks and are not held back, in no particular order."""
+        return (entry[3] for entry in self._heap if entry[3].entry is entry)
 
     def push(self, context: SchedulingContext, task: Any) -> None:
         """Add a released task."""
         self._arrivals = arrival = self._arrivals + 1
         context.ready.append((arrival, task))
+        if context.is_held:
+            self._held[context] = None
+            return
         self.waiting += 1
         if context.entry is None:
+            context.since = self.now
             context.moved = self.move
             self._enter(context, arrival)
 
     def move(self, context: SchedulingContext) -> None:
         """Order a queued context anew, after its level or deadline changed."""
         self._enter(context, context.ready[0][0])
+        self._stale += 1
+        if self._stale > _SWEEP and self._stale * 2 > len(self._heap):
+            self._heap = [entry for entry in self._heap if entry[3].entry is entry]
+            heapify(self._heap)
+            self._stale = 0
 
     def head(self) -> SchedulingContext | None:
         """The context that goes next, or ``None``."""
@@ -74,6 +96,7 @@ class ReadyQueue:
             if entry[3].entry is entry:
                 return entry[3]
             heappop(heap)
+            self._stale -= 1
         return None
 
     def pop(self, limit: int) -> tuple[SchedulingContext, list[Any]]:
@@ -100,10 +123,41 @@ class ReadyQueue:
         self.waiting -= len(tasks)
         heappop(self._heap)
         if ready:
+            context.since = self.now
             self._enter(context, ready[0][0])
         else:
             context.entry = None
         return context, tasks
+
+    def pop_from(self, context: SchedulingContext) -> Any:
+        """Take the first task of ``context``, which need not be the most urgent one."""
+        task = context.ready.popleft()[1]
+        self.waiting -= 1
+        self._stale += 1
+        context.entry = None
+        if context.ready:
+            context.since = self.now
+            self._enter(context, context.ready[0][0])
+        return task
+
+    def hold(self, context: SchedulingContext) -> None:
+        """Keep a context out of the order, with what it has and what it gets, until ``let_go``."""
+        context.is_held = True
+        if context.entry is not None:
+            context.entry = None
+            self._stale += 1
+            self._held[context] = None
+            self.waiting -= len(context.ready)
+
+    def let_go(self, context: SchedulingContext) -> None:
+        """Order a context that was held back; harmless when it was not."""
+        context.is_held = False
+        if context in self._held:
+            del self._held[context]
+            self.waiting += len(context.ready)
+            context.since = self.now
+            context.moved = self.move
+            self._enter(context, context.ready[0][0])
 
     def clear(self) -> None:
         """Forget everything; the contexts may be used in another queue after."""
@@ -111,7 +165,12 @@ class ReadyQueue:
             context = entry[3]
             context.entry = context.moved = None
             context.ready.clear()
+        for context in self._held:
+            context.is_held = False
+            context.ready.clear()
+        self._held.clear()
         self._heap.clear()
+        self._stale = 0
         self.waiting = 0
 
     def _enter(self, context: SchedulingContext, arrival: int) -> None:

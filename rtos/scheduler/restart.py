@@ -65,7 +65,7 @@ class RestartWindow:
         """Count a restart at ``now``, and say whether it is within the intensity."""
         times = self._times
         times.append(now)
-        while times[0] <= now - self.period:
+        while times and times[0] <= now - self.period:
             times.popleft()
         # One more than fits is enough to know, and keeps the memory bounded.
         while len(times) > self.intensity + 1:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import logging
 import math
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import attrs
 import trio
@@ -32,9 +32,18 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("rtos.supervisor")
 
+_REPORTS: Final = 100
+"""How many crash reports are kept, the latest."""
+
 
 def _level(_: object, attribute: attrs.Attribute[int], value: int) -> None:
     check_level(f"ChildSpec({attribute.name})", value)
+
+
+def _seconds(_: object, attribute: attrs.Attribute[float], value: float) -> None:
+    if not value >= 0:
+        msg = f"ChildSpec({attribute.name}): {value!r} is no length of time; use seconds, or math.inf"
+        raise ValueError(msg)
 
 
 @attrs.frozen(kw_only=True)
@@ -51,7 +60,11 @@ class ChildSpec:
         can only be cancelled.
       shutdown: seconds from ``stop`` until it is cancelled.
       start_timeout: seconds until it must be ready.
-      on_down: told when it will not be started again.
+      on_down: told when it has ended and will not be started again, unless
+        together with another child.
+
+    Raises:
+      ValueError: the level does not exist, or a limit is negative.
     """
 
     name: str
@@ -59,8 +72,8 @@ class ChildSpec:
     level: int = attrs.field(default=DEFAULT_LEVEL, validator=_level)
     restart: Restart = Restart.PERMANENT
     stop: Callable[[], None] | None = None
-    shutdown: float = 5.0
-    start_timeout: float = 30.0
+    shutdown: float = attrs.field(default=5.0, validator=_seconds)
+    start_timeout: float = attrs.field(default=30.0, validator=_seconds)
     on_down: Callable[[DaemonDown], None] | None = None
 
 
@@ -73,7 +86,7 @@ class CrashReport:
       child: its name.
       error: what it raised.
       restarts: how often it had been restarted before.
-      outcome: ``restarted``, ``gave up`` or ``left``.
+      outcome: ``restarted``, ``gave up`` or ``left``, as when it failed while it was stopped.
     """
 
     at: float
@@ -95,9 +108,18 @@ class _Child:
         self.ended.set()
         self.is_stopping = False
         self.error: BaseException | None = None
+        self.is_reported = False
+        self.is_down = False
         self.restarts = 0
         self.consecutive = 0
         self.became_ready = False
+
+    def begin(self) -> None:
+        """Forget the last run."""
+        self.ready, self.ended = trio.Event(), trio.Event()
+        self.scope = trio.CancelScope()
+        self.error = None
+        self.is_stopping = self.is_reported = self.is_down = self.became_ready = False
 
     def become_ready(self) -> None:
         """What the child calls once it serves."""
@@ -138,11 +160,17 @@ class Supervisor:
         self._children = {
             spec.name: _Child(spec, scheduler.context(spec.name, level=spec.level)) for spec in children
         }
-        self._exits, self._failures = trio.open_memory_channel[_Child](len(children) * 2)
+        # Unbounded: each restart can add one, and is counted by the window.
+        self._exits, self._failures = trio.open_memory_channel[_Child](math.inf)
         self._nursery: trio.Nursery
+        self._held = trio.Event()
         self._release = trio.Event()
+        self._watching = trio.CancelScope()
+        self._watched = trio.Event()
+        self._watched.set()
         self._stopping = False
         self._took: dict[str, float] = {}
+        self._ready_at: dict[str, float] = {}
         self.reports: list[CrashReport] = []
         self.failure: DaemonDown | None = None
 
@@ -160,71 +188,115 @@ class Supervisor:
             for name, child in self._children.items()
         )
 
-    async def hold(self, *, task_status: trio.TaskStatus[None]) -> None:
+    async def hold(self) -> None:
         """Keep the children's nursery, apart from the host's cancellation, until ``stop``."""
         with trio.CancelScope(shield=True):
             async with trio.open_nursery() as self._nursery:
-                task_status.started()
+                self._held.set()
                 await self._release.wait()
 
     async def start(self) -> None:
         """Start all children in order, each when the one before is ready."""
+        # Shielded, and not ``nursery.start``: a shielded task that is started
+        # under a cancelled scope is never handed over, and both wait forever.
+        with trio.CancelScope(shield=True):
+            await self._held.wait()
         for child in self._children.values():
+            await trio.lowlevel.checkpoint_if_cancelled()
             await self._start_child(child)
 
-    async def watch(self, host: trio.CancelScope) -> None:
+    def watch_from(self, nursery: trio.Nursery) -> trio.CancelScope:
+        """Start to watch; the scope returned is for the host's block, and is cancelled on giving up."""
+        host = trio.CancelScope()
+        self._watched = trio.Event()
+        context = self._scheduler.context("supervisor", level=0)
+        with context:
+            nursery.start_soon(self._watch, host, context, name="supervisor")
+        return host
+
+    async def _watch(self, host: trio.CancelScope, context: SchedulingContext) -> None:
         """Restart what fails, until it fails too often; then stop all and cancel the host's block."""
-        async for child in self._failures:
-            if self._stopping or child.is_stopping or not child.ended.is_set():
-                continue
-            try:
-                await self._replace(child)
-            except DaemonDown as down:
-                self.failure = down
-                await self.stop()
-                host.cancel()
-                return
+        try:
+            with self._watching:
+                async for child in self._failures:
+                    if not child.is_stopping and child.ended.is_set():
+                        await self._replace(child)
+        except DaemonDown as down:
+            self.failure = down
+            await self._stop_children()
+            host.cancel()
+        finally:
+            self._scheduler.release(context)
+            self._watched.set()
 
     async def stop(self) -> None:
         """Stop all children, the last first. Shielded from cancellation, and bounded in time."""
+        with trio.CancelScope(shield=True):
+            # Nobody is started any more, or it would be started behind our back.
+            self._watching.cancel()
+            await self._watched.wait()
+        await self._stop_children()
+        self._release.set()
+        for child in self._children.values():
+            self._scheduler.release(child.context)
+
+    async def _stop_children(self) -> None:
         self._stopping = True
         with trio.CancelScope(shield=True):
             for child in reversed(self._children.values()):
                 await self._stop_child(child)
-        self._release.set()
+                self._report(child, "left")
+                self._declare_down(child, "it has been stopped")
 
     async def _replace(self, failed: _Child) -> None:
+        """Restart a child, then whichever does not come up, until all run that should."""
+        left: _Child | None = failed
+        while left is not None:
+            left = await self._restart(left)
+
+    async def _restart(self, failed: _Child) -> _Child | None:
+        """Restart a child and those that go with it; return the one that did not come up."""
         spec, error = failed.spec, failed.error
         if not wants_restart(spec.restart, failed=error is not None):
             self._report(failed, "left")
             self._declare_down(failed, "it has ended, and is not restarted")
-            return
-        if not self._window.admit(self._scheduler.now()):
+            return None
+        now = self._scheduler.now()
+        if not self._window.admit(now):
             self._report(failed, "gave up")
-            raise DaemonDown(spec.name, _describe(error), failed.restarts)
+            raise DaemonDown(spec.name, _describe(error), failed.restarts) from error
         self._report(failed, "restarted")
-        names = affected(self._strategy, tuple(self._children), spec.name)
-        for name in reversed(names):
-            await self._stop_child(self._children[name])
+        group = [self._children[name] for name in affected(self._strategy, tuple(self._children), spec.name)]
+        await self._stop_group(group)
+        if failed.became_ready and now - self._ready_at[spec.name] > self._window.period:
+            # It had run long enough for this failure to be the first in a row.
+            failed.consecutive = 0
         failed.restarts += 1
         failed.consecutive += 1
         await trio.sleep(self._backoff.delay(failed.consecutive))
-        for name in names:
-            await self._restart_child(self._children[name])
+        return await self._start_group(group)
 
-    async def _restart_child(self, child: _Child) -> None:
-        try:
-            await self._start_child(child)
-        except DaemonDown:
-            # It did not come up: that is one more failure of it, and counts.
-            child.is_stopping = False
-            await self._replace(child)
+    async def _stop_group(self, group: Sequence[_Child]) -> None:
+        for child in reversed(group):
+            await self._stop_child(child)
+            is_left = child.spec.restart is Restart.TEMPORARY
+            self._report(child, "left" if is_left else "restarted")
+            if is_left:
+                self._declare_down(child, "it was stopped with another, and is not restarted")
+
+    async def _start_group(self, group: Sequence[_Child]) -> _Child | None:
+        for child in group:
+            if child.spec.restart is not Restart.TEMPORARY:
+                try:
+                    await self._start_child(child)
+                except DaemonDown:
+                    # That is one more failure of it, and counts.
+                    return child
+        return None
 
     async def _start_child(self, child: _Child) -> None:
         spec = child.spec
-        child.ready, child.ended = trio.Event(), trio.Event()
-        child.scope = trio.CancelScope()
-        child.error, child.is_stopping, child.became_ready = None, False, False
+        child.begin()
         began = self._scheduler.now()
         with child.context:
             self._nursery.start_soon(self._run_child, child, name=f"daemon {spec.name}")
@@ -234,19 +306,25 @@ class Supervisor:
             late = not child.ended.is_set()
             await self._cancel_child(child)
             reason = f"not ready after {spec.start_timeout} s" if late else _describe(child.error)
-            raise DaemonDown(spec.name, f"it did not start: {reason}", child.restarts) from child.error
-        self._took[spec.name] = took = self._scheduler.now() - began
+            down = DaemonDown(spec.name, f"it did not start: {reason}", child.restarts)
+            cause, child.error = child.error, child.error or down
+            raise down from cause
+        self._ready_at[spec.name] = now = self._scheduler.now()
+        self._took[spec.name] = now - began
         if self._on_ready is not None:
-            self._on_ready(spec.name, took)
+            self._on_ready(spec.name, now - began)
 
     async def _run_child(self, child: _Child) -> None:
-        with child.scope:
-            try:
+        try:
+            # Inside the net: what a cancellation leaves of a group is an error like any other.
+            with child.scope:
                 await child.spec.run(child.become_ready)
-            except Exception as error:  # noqa: BLE001 - a crash is a report, and the strategy's business
-                child.error = error
-        child.ended.set()
-        child.ready.set()
+        except Exception as error:  # noqa: BLE001 - a crash is a report, and the strategy's business
+            child.error = error
+        finally:
+            # Also when the process is told to end: whoever stops the child waits for this.
+            child.ended.set()
+            child.ready.set()
         if not child.is_stopping and not self._stopping:
             self._exits.send_nowait(child)
 
@@ -255,9 +333,13 @@ class Supervisor:
         if child.ended.is_set():
             return
         if child.spec.stop is not None:
-            child.spec.stop()
-            with trio.move_on_after(child.spec.shutdown):
-                await child.ended.wait()
+            try:
+                child.spec.stop()
+            except Exception as error:  # noqa: BLE001 - the others must be stopped all the same
+                self._record(child, error, "left")
+            else:
+                with trio.move_on_after(child.spec.shutdown):
+                    await child.ended.wait()
         await self._cancel_child(child)
 
     async def _cancel_child(self, child: _Child) -> None:
@@ -266,17 +348,19 @@ class Supervisor:
         await child.ended.wait()
 
     def _declare_down(self, child: _Child, reason: str) -> None:
-        if child.spec.on_down is not None:
+        if child.spec.on_down is not None and not child.is_down:
+            child.is_down = True
             child.spec.on_down(DaemonDown(child.spec.name, reason, child.restarts))
 
     def _report(self, child: _Child, what: str) -> None:
-        if child.error is None:
-            return
-        self.reports.append(
-            CrashReport(self._scheduler.now(), child.spec.name, child.error, child.restarts, what)
-        )
-        del self.reports[:-100]
-        log.error("daemon %s failed, %s", child.spec.name, what, exc_info=child.error)
+        if child.error is not None and not child.is_reported:
+            child.is_reported = True
+            self._record(child, child.error, what)
+
+    def _record(self, child: _Child, error: BaseException, what: str) -> None:
+        self.reports.append(CrashReport(self._scheduler.now(), child.spec.name, error, child.restarts, what))
+        del self.reports[:-_REPORTS]
+        log.error("daemon %s failed, %s", child.spec.name, what, exc_info=error)
 
 
 @asynccontextmanager
@@ -296,13 +380,15 @@ async def open_supervisor(
       scheduler: the open scheduler.
       children: in start order.
       strategy: who is restarted together.
-      intensity: most restarts within ``period`` seconds.
-      period: see ``intensity``.
+      intensity: most restarts within ``period`` seconds, 0 or more.
+      period: see ``intensity``; also how long a child must have run for its
+        next failure to be the first in a row.
       backoff: waits between restarts in a row.
       on_ready: told of each child that has become ready, with the seconds it took.
 
     Raises:
-      ConfigurationError: two children have one name; nothing was started.
+      ConfigurationError: two children have one name, or the intensity or the
+        period is impossible; nothing was started.
       DaemonDown: a child did not start, or failed too often; all have been stopped.
 
     A checkpoint on entering and on leaving. A cancellation stops the children in
@@ -312,6 +398,11 @@ async def open_supervisor(
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ConfigurationError(f"two children are named {twice[0]!r}", "give each a name of its own")
+    if not (intensity >= 0 and period > 0):
+        raise ConfigurationError(
+            f"an intensity of {intensity!r} restarts in {period!r} s is impossible",
+            "use 0 or more restarts, in more than 0 s",
+        )
     supervisor = Supervisor(
         scheduler,
         children,
@@ -324,20 +415,21 @@ async def open_supervisor(
     async with trio.open_nursery() as nursery:
         # What the host's block raises must come out as it is, and not in a group.
         try:
-            await nursery.start(supervisor.hold, name="children")
+            nursery.start_soon(supervisor.hold, name="children")
             await supervisor.start()
-            with scheduler.context("supervisor", level=0):
-                nursery.start_soon(supervisor.watch, nursery.cancel_scope, name="supervisor")
-            yield supervisor
+            with supervisor.watch_from(nursery):
+                yield supervisor
         except BaseException as raised:  # noqa: BLE001 - raised again below
             error = raised
         await supervisor.stop()
-        nursery.cancel_scope.cancel()
-    if supervisor.failure is not None and (error is None or isinstance(error, trio.Cancelled)):
-        raise supervisor.failure
     if error is not None:
         raise error
+    if supervisor.failure is not None:
+        raise supervisor.failure
 
 
 def _describe(error: BaseException | None) -> str:
+    if isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        # What a nursery wraps around the one error says nothing.
+        return _describe(error.exceptions[0])
     return "it returned" if error is None else f"{type(error).__name__}: {error}"

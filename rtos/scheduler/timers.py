@@ -2,9 +2,10 @@
 
 Pure: time is handed in. Times are absolute Trio times, in seconds.
 
-Law: a timer fires at most once; one that is cancelled never fires. Cancelling is
-O(1) and leaves a dead entry behind; dead entries never reach the front and are
-swept when they outnumber the living, so memory follows the living ones.
+Law: a timer fires at most once; one that is cancelled never fires, also when it
+was due together with the one whose action cancels it. Cancelling is O(1) and
+leaves a dead entry behind; dead entries never reach the front and are swept when
+they outnumber the living, so memory follows the living ones.
 """
 
 from __future__ import annotations
@@ -28,13 +29,21 @@ class Timer:
     def __init__(self, at: float, action: Callable[[], None], heap: TimerHeap) -> None:
         self.at = at
         self.action: Callable[[], None] | None = action
-        self.heap = heap
+        # None once it has left the heap to be fired.
+        self.heap: TimerHeap | None = heap
 
     def cancel(self) -> None:
         """Never fire. Harmless when it has fired or was cancelled before."""
         if self.action is not None:
             self.action = None
-            self.heap.bury()
+            if self.heap is not None:
+                self.heap.bury()
+
+    def fire(self) -> None:
+        """Call the action, unless it was called or cancelled before."""
+        action, self.action = self.action, None
+        if action is not None:
+            action()
 
 
 class TimerHeap:
@@ -51,7 +60,14 @@ class TimerHeap:
         return len(self._heap) - self._dead
 
     def add(self, at: float, action: Callable[[], None]) -> Timer:
-        """A timer that calls ``action`` once ``at`` (absolute, seconds) has passed."""
+        """A timer that calls ``action`` once ``at`` (absolute, seconds) has passed.
+
+        Raises:
+          ValueError: ``at`` is no time at all (NaN), which would break the order.
+        """
+        if math.isnan(at):
+            msg = f"add_timer: {at!r} is not a time; use absolute seconds, or math.inf for never"
+            raise ValueError(msg)
         timer = Timer(at, action, self)
         self._added += 1
         heappush(self._heap, (at, self._added, timer))
@@ -68,13 +84,15 @@ class TimerHeap:
         return math.inf
 
     def due(self, now: float) -> list[Callable[[], None]]:
-        """Take what is due at ``now``, in order; each action is handed out once."""
-        actions = []
-        while self.next_at() <= now:
+        """Take what is due at ``now``, in order, to be called; each is handed out once.
+
+        What is called after its timer was cancelled does nothing.
+        """
+        actions: list[Callable[[], None]] = []
+        while self.next_at() <= now and self._heap:
             timer = heappop(self._heap)[2]
-            assert timer.action is not None
-            actions.append(timer.action)
-            timer.action = None
+            timer.heap = None
+            actions.append(timer.fire)
         return actions
 
     def bury(self) -> None:

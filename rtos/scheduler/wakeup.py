@@ -54,10 +54,10 @@ class ClockWakeUp:
         while True:
             with self._scope:
                 await trio.sleep_forever()
-            if not self._scope.cancelled_caught:
-                return
-            self._at = math.inf
-            self._scope = trio.CancelScope()
+            # Who runs the timers may have armed the next one in the meantime.
+            if self._at <= trio.current_time():
+                self._at = math.inf
+            self._scope = trio.CancelScope(deadline=self._at)
 
 
 class TimerfdWakeUp:

@@ -1,0 +1,339 @@
+"""What the ends of one mailbox share: who waits, what waits, what goes next.
+
+Order: the control lane, which is unbounded, never shed, and in order of arrival;
+then level, deadline, arrival. It holds over messages and blocked senders together,
+so an urgent sender that found the mailbox full waits for one delivery at most.
+
+Law, at every instant (``order.py``):
+``accepted = handled + failed + expired + shed + cancelled + waiting``.
+Here *handled* means handed to a receiver, and *cancelled* that the last receiver
+left. A blocked sender has not been accepted yet.
+
+Invariant: while a receiver waits no message does; while a sender is blocked the
+mailbox is full. Must not know: the ends (they hand in what is theirs), calls, daemons.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import outcome
+import trio
+from trio.lowlevel import Abort
+
+from rtos.errors import DeadlineMissed, MailboxFull
+from rtos.scheduler.order import MailboxQueue, MailboxStatistics, Message, OverloadPolicy, State
+from rtos.scheduler.timers import Timer, TimerHeap
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from trio.lowlevel import RaiseCancelT, Task
+
+
+class DropReason(enum.Enum):
+    """Why an accepted message was not delivered."""
+
+    EXPIRED = "expired"
+    """Its deadline passed, or could no longer be met."""
+    SHED = "shed"
+    """Something else needed the room, or a newer message replaced it."""
+    CLOSED = "closed"
+    """The last receiver was closed while it waited."""
+
+
+_REASONS = {
+    State.EXPIRED: DropReason.EXPIRED,
+    State.SHED: DropReason.SHED,
+    State.CANCELLED: DropReason.CLOSED,
+}
+
+
+@attrs.frozen
+class ChannelStatistics:
+    """A snapshot of one mailbox; the first seven are those of a Trio memory channel.
+
+    Attributes:
+      current_buffer_used: messages that wait, without the control lane.
+      max_buffer_size: most that may.
+      open_send_channels, open_receive_channels: ends that are open.
+      tasks_waiting_send, tasks_waiting_receive: tasks that are blocked on it.
+      peak_buffer_used: the most messages that ever waited at once.
+      peak_tasks_waiting_send: the most senders that were ever blocked at once.
+      messages: the account of the messages; see the law.
+      control: the account of the control lane; the same law.
+    """
+
+    current_buffer_used: int
+    max_buffer_size: float
+    open_send_channels: int
+    open_receive_channels: int
+    tasks_waiting_send: int
+    tasks_waiting_receive: int
+    peak_buffer_used: int
+    peak_tasks_waiting_send: int
+    messages: MailboxStatistics
+    control: MailboxStatistics
+
+
+class Envelope(Message):
+    """A message under way. ``due`` is its own deadline; ``deadline`` only orders it."""
+
+    __slots__ = ("blocked", "due", "exchange", "sender", "timer")
+
+    def __init__(self, exchange: Exchange, value: Any, *, level: int, due: float, key: object) -> None:
+        super().__init__(value, level=level, deadline=due, key=key)
+        self.exchange = exchange
+        self.due = due
+        self.timer: Timer | None = None
+        # Both are set while its sender is blocked: who that is, and what the
+        # end that it called knows of its blocked senders.
+        self.sender: Task | None = None
+        self.blocked: dict[Envelope, None] | None = None
+
+    def promote(self, level: int, deadline: float) -> None:
+        """The blocked sender has become more urgent, and so does its message."""
+        if self.sender is not None and (level, deadline) < (self.level, self.deadline):
+            self.exchange.porch.promote(self, level, deadline)
+
+    def abort(self, _: RaiseCancelT) -> Abort:
+        """The blocked sender has been cancelled."""
+        self.exchange.unblock(self)
+        return Abort.SUCCEEDED
+
+    def disarm(self) -> None:
+        """It has left, so it cannot expire any more."""
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+
+
+class Exchange:
+    """The messages and the waiting tasks of one mailbox.
+
+    Attributes:
+      queue: the messages.
+      control: the control lane.
+      porch: the messages of blocked senders, the most urgent first.
+      receivers: the waiting tasks, each with the set that its end keeps.
+      open_senders, open_receivers: ends that are open.
+    """
+
+    def __init__(
+        self,
+        queue: MailboxQueue,
+        name: str,
+        on_drop: Callable[[Any, DropReason], None] | None,
+        service_time: Callable[[], float] | None,
+    ) -> None:
+        self.queue = queue
+        self.name = name
+        self.control = MailboxQueue(math.inf)
+        self.porch = MailboxQueue(math.inf)
+        self.receivers: dict[Task, set[Task]] = {}
+        self.open_senders = 0
+        self.open_receivers = 0
+        self._on_drop = on_drop
+        self._service_time = service_time
+        self._dues = TimerHeap()
+        self._expired: list[Envelope] = []
+
+    # Sending.
+
+    def submit(self, message: Envelope) -> None:
+        """Deliver, queue or refuse a message.
+
+        Raises:
+          trio.WouldBlock: there is no room, and the policy is to wait for it.
+          MailboxFull: there is no room, and the policy is not to wait.
+          DeadlineMissed: it could not be delivered in time any more.
+        """
+        if message.due != math.inf and message.due <= self._horizon():
+            self.queue.statistics.refused += 1
+            raise self.missed(message)
+        if self.receivers:
+            self.queue.accept_served(message)
+            self._deliver(self.queue, message)
+            return
+        if len(self.queue) >= self.queue.capacity:
+            self._expire()
+            if self.queue.policy is OverloadPolicy.BLOCK and len(self.queue) >= self.queue.capacity:
+                raise trio.WouldBlock
+        self._accept(message)
+
+    def submit_control(self, value: Any) -> None:
+        """Deliver or queue a value on the control lane."""
+        message = Message(value, level=0)
+        if self.receivers:
+            self.control.accept_served(message)
+            self._deliver(self.control, message)
+        else:
+            self.control.offer(message)
+
+    def block(self, message: Envelope, sender: Task, blocked: dict[Envelope, None]) -> None:
+        """Let a message wait for room, and its sender with it."""
+        message.sender, message.blocked = sender, blocked
+        blocked[message] = None
+        self.porch.offer(message)
+        self._arm(message)
+
+    def unblock(self, message: Envelope, reply: outcome.Outcome[None] | None = None) -> None:
+        """Take a message off the porch; its sender goes on with ``reply``, or by itself if there is none."""
+        sender, blocked = message.sender, message.blocked
+        assert sender is not None
+        assert blocked is not None
+        message.sender = message.blocked = None
+        self.porch.withdraw(message, State.CANCELLED)
+        message.disarm()
+        del blocked[message]
+        if reply is not None:
+            trio.lowlevel.reschedule(sender, reply)
+
+    def _accept(self, message: Envelope) -> None:
+        accepted, shed = self.queue.offer(message)
+        if not accepted:
+            raise MailboxFull(self.name, f"its mailbox holds {len(self.queue)} of {self.queue.capacity}")
+        self._arm(message)
+        if shed is not None:
+            assert isinstance(shed, Envelope)
+            shed.disarm()
+            self._tell(shed)
+
+    def _admit(self) -> None:
+        """Give free room to the most urgent of the blocked senders."""
+        while len(self.queue) < self.queue.capacity:
+            message = self.porch.head()
+            if message is None:
+                return
+            assert isinstance(message, Envelope)
+            self.unblock(message, outcome.Value(None))
+            message.state = State.WAITING
+            self._accept(message)
+
+    def _deliver(self, lane: MailboxQueue, message: Message) -> None:
+        lane.settle(message, State.HANDLED)
+        # First come, first served, as Trio's: receivers have no order of their own.
+        task = next(iter(self.receivers))
+        self.receivers.pop(task).remove(task)
+        trio.lowlevel.reschedule(task, outcome.Value(message.value))
+
+    # Receiving.
+
+    def take(self) -> Message | None:
+        """Hand over the message that goes next; ``None`` when nothing waits."""
+        if len(self.control):
+            control = self.control.take()
+            assert control is not None
+            self.control.settle(control, State.HANDLED)
+            return control
+        self._expire()
+        message, blocked = self.queue.head(), self.porch.head()
+        if blocked is not None and (message is None or _is_before(blocked, message)):
+            return self._take_blocked(blocked)
+        if message is not None:
+            assert isinstance(message, Envelope)
+            self.queue.take()
+            self.queue.settle(message, State.HANDLED)
+            message.disarm()
+            self._admit()
+        return message
+
+    def _take_blocked(self, message: Message) -> Message:
+        assert isinstance(message, Envelope)
+        self.unblock(message, outcome.Value(None))
+        self.queue.accept_served(message)
+        self.queue.settle(message, State.HANDLED)
+        return message
+
+    # What leaves without being delivered.
+
+    def missed(self, message: Envelope) -> DeadlineMissed:
+        """The error for the sender of a message that was not accepted in time."""
+        late = max(trio.current_time() - message.due, 0.0)
+        return DeadlineMissed(f"a message to {self.name}", started=False, late=late)
+
+    def end_receivers(self) -> None:
+        """Tell every waiting receiver that nothing will come any more."""
+        for task, waiting in self.receivers.items():
+            waiting.remove(task)
+            trio.lowlevel.reschedule(task, outcome.Error(trio.EndOfChannel()))
+        self.receivers.clear()
+
+    def discard(self) -> None:
+        """Nobody will receive any more: break the blocked senders, and drop what waits."""
+        for blocked in [*self.porch]:
+            assert isinstance(blocked, Envelope)
+            self.unblock(blocked, outcome.Error(trio.BrokenResourceError()))
+        left = []
+        for lane in (self.control, self.queue):
+            for message in sorted(lane, key=_arrival):
+                lane.withdraw(message, State.CANCELLED)
+                if isinstance(message, Envelope):
+                    message.disarm()
+                left.append(message)
+        for message in left:
+            self._tell(message)
+
+    def _arm(self, message: Envelope) -> None:
+        if message.due != math.inf:
+
+            def expire() -> None:
+                self._expired.append(message)
+
+            message.timer = self._dues.add(message.due, expire)
+
+    def _expire(self) -> None:
+        """Drop what can no longer be delivered in time, the earliest deadline first."""
+        # The clock is only read when some message has a deadline.
+        if not len(self._dues):
+            return
+        for expire in self._dues.due(self._horizon()):
+            expire()
+        expired, self._expired = self._expired, []
+        dropped = [message for message in expired if message.sender is None]
+        # Blocked senders first, so that none of them is let in to expire inside.
+        for message in expired:
+            message.timer = None
+            if message.sender is not None:
+                self.unblock(message, outcome.Error(self.missed(message)))
+        for message in dropped:
+            self.queue.withdraw(message, State.EXPIRED)
+        self._admit()
+        for message in dropped:
+            self._tell(message)
+
+    def _horizon(self) -> float:
+        now = trio.current_time()
+        return now if self._service_time is None else now + self._service_time()
+
+    def _tell(self, message: Message) -> None:
+        if self._on_drop is not None:
+            self._on_drop(message.value, _REASONS[message.state])
+
+    def statistics(self) -> ChannelStatistics:
+        """A snapshot."""
+        messages = self.queue.statistics
+        return ChannelStatistics(
+            current_buffer_used=messages.queued,
+            max_buffer_size=self.queue.capacity,
+            open_send_channels=self.open_senders,
+            open_receive_channels=self.open_receivers,
+            tasks_waiting_send=len(self.porch),
+            tasks_waiting_receive=len(self.receivers),
+            peak_buffer_used=messages.high_water,
+            peak_tasks_waiting_send=self.porch.statistics.high_water,
+            messages=attrs.evolve(messages),
+            control=attrs.evolve(self.control.statistics),
+        )
+
+
+def _is_before(blocked: Message, head: Message) -> bool:
+    # Of equals the one that has been accepted goes first.
+    return (blocked.level, blocked.deadline) < (head.level, head.deadline)
+
+
+def _arrival(message: Message) -> int:
+    return message.arrival

@@ -1,0 +1,355 @@
+"""Mailboxes: Trio's memory channel, with an order, an overload policy and an account.
+
+What a ``trio.open_memory_channel`` promises holds here too: cloning, closing,
+cancellation (a message is delivered or the mailbox is unchanged), rendezvous at
+capacity 0, and fairness (nobody overtakes those who wait, except by urgency).
+
+Owns the two ends: which of them is open, and which tasks wait in which. What they
+share, the order and the law of conservation, is in ``exchange.py``.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, final
+
+import outcome
+import trio
+from trio.lowlevel import Abort, enable_ki_protection
+
+from rtos.scheduler.context import DEFAULT_LEVEL, check_level, context_variable
+from rtos.scheduler.exchange import ChannelStatistics, DropReason, Envelope, Exchange
+from rtos.scheduler.order import MailboxQueue, OverloadPolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from trio.lowlevel import RaiseCancelT, Task
+
+SendT_contra = TypeVar("SendT_contra", contravariant=True)
+ReceiveT_co = TypeVar("ReceiveT_co", covariant=True)
+
+
+@final
+class MailboxSendChannel(trio.abc.SendChannel[SendT_contra], Generic[SendT_contra]):
+    """The sending end. Made by ``open_mailbox`` and ``clone``."""
+
+    __slots__ = ("_blocked", "_closed", "_exchange")
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        self._closed = False
+        # Messages whose senders are blocked in this very end, and not in a clone.
+        self._blocked: dict[Envelope, None] = {}
+        exchange.open_senders += 1
+
+    def __repr__(self) -> str:
+        return f"<send channel of mailbox {self._exchange.name!r} at {id(self):#x}>"
+
+    def statistics(self) -> ChannelStatistics:
+        """A snapshot, the same for both ends."""
+        return self._exchange.statistics()
+
+    @enable_ki_protection
+    def send_nowait(
+        self,
+        value: SendT_contra,
+        *,
+        level: int | None = None,
+        deadline: float | None = None,
+        key: object = None,
+    ) -> None:
+        """Send without waiting. See ``send``.
+
+        Raises:
+          trio.WouldBlock: there is no room, and the policy is BLOCK.
+          MailboxFull: there is no room, and the policy is another.
+        """
+        self._check()
+        message = self._envelope(value, level, deadline, key)
+        try:
+            self._exchange.submit(message)
+        except trio.WouldBlock:
+            self._exchange.queue.statistics.refused += 1
+            raise
+
+    @enable_ki_protection
+    async def send(
+        self,
+        value: SendT_contra,
+        *,
+        level: int | None = None,
+        deadline: float | None = None,
+        key: object = None,
+    ) -> None:
+        """Send a message; under BLOCK wait for room until its deadline.
+
+        Args:
+          value: what is sent.
+          level: 0 (most urgent) to 7; by default that of the running task's context.
+          deadline: absolute Trio time after which it must not be delivered any
+            more; by default that of the job that is being served, if any.
+          key: under COALESCE a newer message replaces one with the same key.
+
+        Raises:
+          MailboxFull: there is no room, and the policy is not to wait.
+          DeadlineMissed: its deadline passed before there was room; it was not accepted.
+          ValueError: there is no such level.
+          trio.ClosedResourceError: this end is closed, or was while it waited.
+          trio.BrokenResourceError: every receiving end is closed.
+
+        Always a checkpoint. After cancellation the mailbox is as it was.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        self._check()
+        message = self._envelope(value, level, deadline, key)
+        try:
+            self._exchange.submit(message)
+        except trio.WouldBlock:
+            await self._wait_for_room(message, inherits=level is None and deadline is None)
+        else:
+            await trio.lowlevel.cancel_shielded_checkpoint()
+
+    @enable_ki_protection
+    def send_control(self, value: SendT_contra) -> None:
+        """Send on the control lane: never blocks, goes first, is never shed, never expires.
+
+        Raises:
+          trio.ClosedResourceError: this end is closed.
+          trio.BrokenResourceError: every receiving end is closed.
+        """
+        self._check()
+        self._exchange.submit_control(value)
+
+    async def _wait_for_room(self, message: Envelope, *, inherits: bool) -> None:
+        self._exchange.block(message, trio.lowlevel.current_task(), self._blocked)
+        context = context_variable.get(None) if inherits else None
+        if context is not None:
+            context.waits.append(message)
+        try:
+            if message.due == math.inf:
+                await trio.lowlevel.wait_task_rescheduled(message.abort)
+                return
+            with trio.CancelScope(deadline=message.due):
+                await trio.lowlevel.wait_task_rescheduled(message.abort)
+                return
+        finally:
+            if context is not None:
+                context.waits.remove(message)
+        raise self._exchange.missed(message)
+
+    def _check(self) -> None:
+        if self._closed:
+            raise trio.ClosedResourceError
+        if not self._exchange.open_receivers:
+            raise trio.BrokenResourceError
+
+    def _envelope(
+        self, value: SendT_contra, level: int | None, deadline: float | None, key: object
+    ) -> Envelope:
+        context = context_variable.get(None)
+        if level is None:
+            level = DEFAULT_LEVEL if context is None else context.level
+        else:
+            check_level("send", level)
+        if deadline is None:
+            deadline = math.inf if context is None else context.job_deadline
+        return Envelope(self._exchange, value, level=level, due=deadline, key=key)
+
+    @enable_ki_protection
+    def clone(self) -> Self:
+        """Another sending end of the same mailbox; receivers go on until all are closed.
+
+        Raises:
+          trio.ClosedResourceError: this end is closed.
+        """
+        if self._closed:
+            raise trio.ClosedResourceError
+        return type(self)(self._exchange)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @enable_ki_protection
+    def close(self) -> None:
+        """Close this end. Not a checkpoint; harmless when it is closed."""
+        if self._closed:
+            return
+        self._closed = True
+        exchange = self._exchange
+        for message in tuple(self._blocked):
+            exchange.unblock(message, outcome.Error(trio.ClosedResourceError()))
+        exchange.open_senders -= 1
+        if not exchange.open_senders:
+            exchange.end_receivers()
+
+    @enable_ki_protection
+    async def aclose(self) -> None:
+        """Close this end. A checkpoint; it is closed also when cancelled."""
+        self.close()
+        await trio.lowlevel.checkpoint()
+
+
+@final
+class MailboxReceiveChannel(trio.abc.ReceiveChannel[ReceiveT_co], Generic[ReceiveT_co]):
+    """The receiving end. Made by ``open_mailbox`` and ``clone``."""
+
+    __slots__ = ("_closed", "_exchange", "_waiting")
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        self._closed = False
+        # Tasks that wait in this very end, and not in a clone.
+        self._waiting: set[Task] = set()
+        exchange.open_receivers += 1
+
+    def __repr__(self) -> str:
+        return f"<receive channel of mailbox {self._exchange.name!r} at {id(self):#x}>"
+
+    def statistics(self) -> ChannelStatistics:
+        """A snapshot, the same for both ends."""
+        return self._exchange.statistics()
+
+    @enable_ki_protection
+    def receive_nowait(self) -> ReceiveT_co:
+        """Take the message that goes next, without waiting.
+
+        Raises:
+          trio.WouldBlock: nothing waits.
+          trio.EndOfChannel: nothing waits, and every sending end is closed.
+          trio.ClosedResourceError: this end is closed.
+        """
+        if self._closed:
+            raise trio.ClosedResourceError
+        message = self._exchange.take()
+        if message is not None:
+            value: ReceiveT_co = message.value
+            return value
+        if not self._exchange.open_senders:
+            raise trio.EndOfChannel
+        raise trio.WouldBlock
+
+    @enable_ki_protection
+    async def receive(self) -> ReceiveT_co:
+        """Wait for the message that goes next.
+
+        Raises:
+          trio.EndOfChannel: nothing waits, and every sending end is closed.
+          trio.ClosedResourceError: this end is closed, or was while it waited.
+
+        Always a checkpoint. After cancellation no message has been taken.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        try:
+            value = self.receive_nowait()
+        except trio.WouldBlock:
+            pass
+        else:
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            return value
+        task = trio.lowlevel.current_task()
+        receivers = self._exchange.receivers
+        receivers[task] = self._waiting
+        self._waiting.add(task)
+
+        def abort(_: RaiseCancelT) -> Abort:
+            del receivers[task]
+            self._waiting.remove(task)
+            return Abort.SUCCEEDED
+
+        received: ReceiveT_co = await trio.lowlevel.wait_task_rescheduled(abort)
+        return received
+
+    @enable_ki_protection
+    def clone(self) -> Self:
+        """Another receiving end of the same mailbox; each message goes to one of them.
+
+        Raises:
+          trio.ClosedResourceError: this end is closed.
+        """
+        if self._closed:
+            raise trio.ClosedResourceError
+        return type(self)(self._exchange)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @enable_ki_protection
+    def close(self) -> None:
+        """Close this end. Not a checkpoint; harmless when it is closed.
+
+        With the last one go the messages that wait: they are counted as
+        cancelled and handed to ``on_drop``.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        exchange = self._exchange
+        for task in self._waiting:
+            del exchange.receivers[task]
+            trio.lowlevel.reschedule(task, outcome.Error(trio.ClosedResourceError()))
+        self._waiting.clear()
+        exchange.open_receivers -= 1
+        if not exchange.open_receivers:
+            exchange.discard()
+
+    @enable_ki_protection
+    async def aclose(self) -> None:
+        """Close this end. A checkpoint; it is closed also when cancelled."""
+        self.close()
+        await trio.lowlevel.checkpoint()
+
+
+def open_mailbox(
+    capacity: float,
+    policy: OverloadPolicy = OverloadPolicy.BLOCK,
+    *,
+    name: str = "mailbox",
+    on_drop: Callable[[Any, DropReason], None] | None = None,
+    service_time: Callable[[], float] | None = None,
+) -> tuple[MailboxSendChannel[Any], MailboxReceiveChannel[Any]]:
+    """A bounded channel between tasks, ordered by level, deadline and arrival.
+
+    Args:
+      capacity: most messages that may wait; 0 for a rendezvous, ``math.inf`` for
+        no bound.
+      policy: what happens to a message for which there is no room. What has
+        expired is dropped before the policy is asked.
+      name: for people, and for errors.
+      on_drop: told of every accepted message that is not delivered. Called at
+        once, after the counts are right; what it raises comes out of the
+        operation that dropped the message.
+      service_time: what serving one message takes, in seconds, asked before each
+        dispatch; what would be served past its deadline is dropped as expired.
+        Zero by default: only what has passed its deadline is.
+
+    Returns:
+      The sending and the receiving end. Both can be cloned, and have to be
+      closed as those of ``trio.open_memory_channel``.
+
+    Raises:
+      TypeError: the capacity is neither an integer nor ``math.inf``.
+      ValueError: it is negative, or 0 with a policy that keeps something.
+    """
+    if capacity != math.inf and not isinstance(capacity, int):
+        msg = f"open_mailbox: capacity {capacity!r} is not a count; use an integer or math.inf"
+        raise TypeError(msg)
+    if capacity < 0:
+        msg = f"open_mailbox: capacity {capacity!r} is negative; use 0 for a rendezvous"
+        raise ValueError(msg)
+    if not capacity and policy not in (OverloadPolicy.BLOCK, OverloadPolicy.REJECT):
+        msg = f"open_mailbox: {policy.value!r} needs room for what it keeps; use a capacity of 1 or more"
+        raise ValueError(msg)
+    exchange = Exchange(MailboxQueue(capacity, policy), name, on_drop, service_time)
+    return MailboxSendChannel(exchange), MailboxReceiveChannel(exchange)

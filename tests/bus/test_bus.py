@@ -1,0 +1,349 @@
+"""Daemons on the bus: served, supervised, restarted, and apart from another runtime's."""
+
+import math
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from rtos.bus import Bus, command, on
+from rtos.errors import (
+    CommandFailed,
+    CommandRejected,
+    ConfigurationError,
+    DaemonDown,
+    DeadlineMissed,
+    KernelBug,
+    NotFound,
+    UnknownCommand,
+)
+from rtos.scheduler import current_deadline, current_level, open_scheduler, open_supervisor
+
+
+class Daemon:
+    """A daemon that does as it is told, and remembers it."""
+
+    name = "example"
+    level = 3
+    workers = 1
+    capacity = 16
+
+    def __init__(self):
+        self.trace = []
+        self.opens = 0
+        self.fails_to_open = ()
+        self.bus = None
+
+    @asynccontextmanager
+    async def open(self, bus):
+        self.bus = bus
+        self.opens += 1
+        self.trace.append("open")
+        if self.opens in self.fails_to_open:
+            msg = "cannot open"
+            raise OSError(msg)
+        try:
+            yield
+        finally:
+            self.trace.append("close")
+
+    @command("example/echo")
+    async def echo(self, *, value: int, seconds: float = 0.0) -> int:
+        """Give back what it gets."""
+        self.trace.append(value)
+        await trio.sleep(seconds)
+        return value
+
+    @command("example/fail")
+    async def fail(self, *, how: str) -> None:
+        raise {
+            "value": ValueError("inner"),
+            "rtos": NotFound("example/fail", "no such thing"),
+            "bug": KernelBug("broken"),
+        }[how]
+
+    @command("example/context")
+    async def context(self) -> list[float]:
+        return [current_level(), current_deadline()]
+
+    @on("bad:*")
+    async def crash(self, event) -> None:
+        self.trace.append(event.name)
+        if event.payload == "crash":
+            raise RuntimeError(event.name)
+
+
+class Other(Daemon):
+    name = "other"
+    level = 5
+
+    # Marks of the example's commands are not repeated here.
+    echo = fail = context = crash = None
+
+    @command("other/ask")
+    async def ask(self, *, value: int) -> int:
+        return await self.bus.commands.execute("example/echo", value=value)
+
+    @command("other/context")
+    async def ask_context(self) -> list[float]:
+        return await self.bus.commands.execute("example/context")
+
+
+@asynccontextmanager
+async def open_bus(*daemons, **options):
+    """A runtime in small."""
+    async with AsyncExitStack() as stack:
+        scheduler = await stack.enter_async_context(open_scheduler(reserve=0))
+        bus = Bus(scheduler)
+        specs = [stack.enter_context(bus.attach(daemon)) for daemon in daemons]
+        bus.supervisor = await stack.enter_async_context(open_supervisor(scheduler, specs, **options))
+        yield bus
+
+
+async def test_commands_are_served(autojump_clock):
+    daemon = Daemon()
+    async with open_bus(daemon) as bus:
+        assert await bus.commands.execute("example/echo", value=7) == 7
+        assert [route.declared.name for route in bus.commands] == [
+            "example/context",
+            "example/echo",
+            "example/fail",
+        ]
+        assert list(bus.ports) == ["example"]
+    assert daemon.trace == ["open", 7, "close"]
+    with pytest.raises(UnknownCommand, match="no daemon serves this command"):
+        await bus.commands.execute("example/echo", value=7)
+    assert bus.ports == {}
+
+
+async def test_errors_of_the_body(autojump_clock):
+    async with open_bus(Daemon()) as bus:
+        with pytest.raises(CommandFailed, match="^example/fail failed: ValueError: inner; see the cause") as caught:
+            await bus.commands.execute("example/fail", how="value")
+        assert isinstance(caught.value.__cause__, ValueError)
+        with pytest.raises(NotFound, match="no such thing"):
+            await bus.commands.execute("example/fail", how="rtos")
+        with pytest.raises(CommandFailed, match="KeyError: 'x'"):
+            await bus.commands.execute("example/fail", how="x")
+        with pytest.raises(KernelBug, match="broken"):  # nothing may hide one
+            await bus.commands.execute("example/fail", how="bug")
+        assert await bus.commands.execute("example/echo", value=1) == 1
+
+
+async def test_a_wrong_parameter_never_reaches_the_daemon(autojump_clock):
+    daemon = Daemon()
+    async with open_bus(daemon) as bus:
+        with pytest.raises(CommandRejected, match="example/echo: parameter 'value': expected `int`"):
+            await bus.commands.execute("example/echo", value="7")
+        assert daemon.trace == ["open"]
+        assert bus.ports["example"].queue.statistics.accepted == 0
+
+
+async def test_level_and_deadline_travel_through_two_daemons(autojump_clock):
+    async with open_bus(Daemon(), Other()) as bus:
+        with bus.scheduler.context("client", level=1):
+            assert await bus.commands.execute("other/context", deadline=9.0) == [1, 9.0]
+        assert await bus.commands.execute("other/context") == [3, math.inf]
+
+
+async def test_a_deadline_cancels_what_runs(autojump_clock):
+    async with open_bus(Daemon()) as bus:
+        with pytest.raises(DeadlineMissed, match="example/echo missed its deadline while it ran"):
+            await bus.commands.execute("example/echo", value=1, seconds=5.0, deadline=2.0)
+        assert trio.current_time() == 2.0
+
+
+async def test_two_daemons_that_declare_one_command(autojump_clock):
+    class Twin(Daemon):
+        name = "twin"
+
+    async with open_scheduler() as scheduler:
+        bus = Bus(scheduler)
+        with bus.attach(Daemon()):
+            with (
+                pytest.raises(ConfigurationError, match="daemons 'example' and 'twin' both declare 'example/"),
+                bus.attach(Twin()),
+            ):
+                pass
+            assert list(bus.ports) == ["example"]
+            with pytest.raises(ConfigurationError, match="two daemons are named 'example'"), bus.attach(Daemon()):
+                pass
+            assert len(list(bus.commands)) == 3
+        assert list(bus.commands) == []
+
+
+async def test_what_cannot_be_served_is_refused_before_it_starts(autojump_clock):
+    class Idle(Daemon):
+        workers = 0
+
+    class Roomless(Daemon):
+        capacity = 0
+
+    class Nowhere(Daemon):
+        level = 9
+
+    async with open_scheduler() as scheduler:
+        bus = Bus(scheduler)
+        for daemon, error, text in (
+            (Idle(), ConfigurationError, "daemon 'example' has 0 workers; give it 1 or more"),
+            (Roomless(), ValueError, "capacity 0 leaves no room"),
+            (Nowhere(), ValueError, "level 9 does not exist"),
+        ):
+            with pytest.raises(error, match=text), bus.attach(daemon):
+                pass
+            assert bus.ports == {}
+            assert list(bus.commands) == []
+
+
+async def test_events_reach_reactions(autojump_clock):
+    daemon = Daemon()
+    async with open_bus(daemon) as bus:
+        assert bus.events.emit("bad:news") == 1
+        assert bus.events.emit("good:news") == 0
+        await wait_all_tasks_blocked()
+        assert daemon.trace == ["open", "bad:news"]
+
+
+async def test_a_reaction_that_raises_crashes_the_daemon_which_is_restarted(autojump_clock):
+    daemon = Daemon()
+    async with open_bus(daemon) as bus:
+        bus.events.emit("bad:news", "crash")
+        await trio.sleep(1)
+        assert daemon.trace == ["open", "bad:news", "close", "open"]
+        (report,) = bus.supervisor.reports
+        assert (report.child, report.outcome) == ("example", "restarted")
+        bus.events.emit("bad:again")
+        await wait_all_tasks_blocked()
+        assert daemon.trace[-1] == "bad:again"
+        assert await bus.commands.execute("example/echo", value=1) == 1
+
+
+async def test_calls_that_wait_over_a_restart_are_served_afterwards(autojump_clock):
+    daemon = Daemon()
+    results = []
+
+    async def call(value, seconds=0.0):
+        try:
+            results.append(await bus.commands.execute("example/echo", value=value, seconds=seconds))
+        except DaemonDown as down:
+            results.append(str(down).partition(";")[0])
+
+    async with open_bus(daemon) as bus, trio.open_nursery() as nursery:
+        nursery.start_soon(call, 1, 100.0)
+        await wait_all_tasks_blocked()
+        for value in (2, 3):
+            nursery.start_soon(call, value)
+            await wait_all_tasks_blocked()
+        bus.events.emit("bad:news", "crash")
+        await trio.sleep(1)
+        assert results == [
+            "daemon 'example' is down after 0 restarts: it was stopped while it served this call",
+            2,  # these had not begun, and are served by the next run
+            3,
+        ]
+
+
+async def test_a_daemon_that_gives_up_answers_what_waits(autojump_clock):
+    daemon = Daemon()
+    daemon.fails_to_open = range(2, 99)
+    results = []
+
+    async def call():
+        try:
+            await bus.commands.execute("example/echo", value=1, seconds=9.0)
+        except DaemonDown as down:
+            results.append(down.daemon)
+
+    async with trio.open_nursery() as nursery:
+        with pytest.raises(DaemonDown, match="OSError: cannot open"):  # noqa: PT012
+            async with open_bus(daemon) as bus:
+                for _ in range(3):
+                    nursery.start_soon(call)
+                await wait_all_tasks_blocked()
+                bus.events.emit("bad:news", "crash")
+                await trio.sleep_forever()
+    assert results == ["example"] * 3
+
+
+async def test_leaving_finishes_what_was_accepted(autojump_clock):
+    daemon = Daemon()
+    results = []
+
+    async def call(value):
+        results.append(await bus.commands.execute("example/echo", value=value, seconds=1.0))
+
+    async with trio.open_nursery() as nursery:
+        async with open_bus(daemon) as bus:
+            for value in range(3):
+                nursery.start_soon(call, value)
+                await wait_all_tasks_blocked()
+        assert trio.current_time() == 3.0
+    assert results == [0, 1, 2]
+
+
+async def test_calls_to_a_daemon_that_has_been_stopped_are_answered(autojump_clock):
+    """Not left waiting for somebody who will never come."""
+    daemon, other = Daemon(), Other()
+    answers = []
+
+    async def late_call():
+        try:
+            await bus.commands.execute("other/ask", value=1)
+        except DaemonDown as down:
+            answers.append(down.daemon)
+
+    async with trio.open_nursery() as nursery:
+        async with open_bus(daemon, other) as bus:
+            # Runs on while the daemons are being stopped, ``other`` first.
+            nursery.start_soon(bus.commands.send, "example/echo", {"value": 2, "seconds": 3.0})
+            await wait_all_tasks_blocked()
+
+            async def later():
+                await trio.sleep(1)
+                await late_call()
+
+            nursery.start_soon(later)
+    assert answers == ["other"]
+
+
+async def test_asked_to_stop_before_its_first_step(autojump_clock):
+    class Slow(Daemon):
+        @asynccontextmanager
+        async def open(self, bus):
+            await trio.sleep(1)
+            async with super().open(bus):
+                yield
+
+    with trio.move_on_after(0.5) as scope:
+        async with open_bus(Slow()):
+            pass
+    assert scope.cancelled_caught
+    assert trio.current_time() == 1.0  # it came up, and went at once: nobody waited for the limit
+
+
+async def test_several_workers(autojump_clock):
+    class Wide(Daemon):
+        workers = 4
+
+    async with open_bus(Wide()) as bus, trio.open_nursery() as nursery:
+        for value in range(4):
+            nursery.start_soon(bus.commands.send, "example/echo", {"value": value, "seconds": 1.0})
+        await trio.sleep(0.5)
+        names = {account.name for account in bus.scheduler.statistics().contexts}
+        assert {f"example#{number}" for number in range(4)} <= names
+        await trio.sleep(0.5)
+        await wait_all_tasks_blocked()
+        assert bus.ports["example"].queue.statistics.handled == 4
+
+
+async def test_two_runtimes_in_one_process_do_not_see_each_other(autojump_clock):
+    one, two = Daemon(), Daemon()
+    async with open_bus(one) as first, open_bus(two) as second:
+        assert await first.commands.execute("example/echo", value=1) == 1
+        assert await second.commands.execute("example/echo", value=2) == 2
+        assert first.events.emit("bad:one") == 1
+        await wait_all_tasks_blocked()
+        assert one.trace == ["open", 1, "bad:one"]
+        assert two.trace == ["open", 2]
+    assert two.trace == ["open", 2, "close"]

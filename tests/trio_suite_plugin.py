@@ -1,0 +1,67 @@
+"""Opens a scheduler in every Trio run of a pytest session, and reports what became of each test.
+
+Loaded by ``trio_suite.py`` for Trio's own tests, and for nothing else.
+``RTOS_SUITE_ORDERED`` says whether the scheduler is opened; ``RTOS_SUITE_REPORT``
+where the outcomes are written, as one JSON object.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import trio
+from trio._core import _run as trio_run
+
+from rtos.scheduler import open_scheduler
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    import pytest
+
+_outcomes: dict[str, str] = {}
+_counts = {"runs": 0, "ordered": 0}
+_plain_run = trio_run.unrolled_run
+
+
+def _under_scheduler(body: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    @functools.wraps(body)
+    async def main(*args: object) -> Any:
+        _counts["ordered"] += 1
+        async with open_scheduler():
+            return await body(*args)
+
+    return main
+
+
+def _ordered_run(runner: Any, body: Any, *rest: Any, **named: Any) -> Any:
+    # Every way to start a loop comes through here, guest mode included.
+    _counts["runs"] += 1
+    return _plain_run(runner, _under_scheduler(body), *rest, **named)
+
+
+if os.environ.get("RTOS_SUITE_ORDERED"):
+    trio_run.unrolled_run = _ordered_run
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Keep the worst of a test's three phases."""
+    if report.outcome != "passed" or report.nodeid not in _outcomes:
+        is_expected = hasattr(report, "wasxfail")
+        _outcomes[report.nodeid] = "xfailed" if is_expected else report.outcome
+
+
+def pytest_collectreport(report: pytest.CollectReport) -> None:
+    """A module that cannot be imported counts as one test."""
+    if report.outcome != "passed":
+        _outcomes[report.nodeid] = f"not collected ({report.outcome})"
+
+
+def pytest_sessionfinish() -> None:
+    """Write the report."""
+    report = {"trio": trio.__version__, "counts": _counts, "outcomes": _outcomes}
+    Path(os.environ["RTOS_SUITE_REPORT"]).write_text(json.dumps(report), encoding="utf-8")
