@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -157,9 +158,25 @@ def _history(invocation: Invocation, output: Output) -> None:
                 output.message(record)
 
 
+def _trace(invocation: Invocation, output: Output) -> None:
+    parameters = dict(invocation.options)
+    out = parameters.pop("out", None)
+    if not out or invocation.words:
+        raise UsageError("trace needs a file to write; write trace --out=trace.json")
+    with Client(invocation.root) as client:
+        trace = client.execute("system/trace", parameters, timeout=invocation.timeout)
+    try:
+        Path(out).write_text(json.dumps(trace))
+    except OSError as error:
+        raise UsageError(f"trace: {out!r} cannot be written ({error.strerror}); name another file") from None
+    events = len(trace["traceEvents"])
+    output.result("trace", {"file": out, "events": events, "open": "https://ui.perfetto.dev"})
+
+
 SPECIAL: Final[dict[str, Callable[[Invocation, Output], None]]] = {
     "help": _help,
     "memory/learn": _learn,
+    "trace": _trace,
     "chat/send": _send,
     "chat/history": _history,
 }

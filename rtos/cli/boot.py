@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from rtos.cli.arguments import Invocation
 
 
+WATCHDOG = 0.25
+"""Seconds that one step may take before it is reported: what a person notices."""
+
+
 def boot(invocation: Invocation) -> int:
     """Boot a system and keep it running until a signal ends it; returns the exit code."""
     known = {"storage", "strict", "system"}
@@ -36,7 +40,7 @@ def boot(invocation: Invocation) -> int:
     if storage not in ("sqlite", "memory"):
         print(f"error: boot: there is no storage {storage!r}; use sqlite or memory", file=sys.stderr)
         return WRONG
-    configuration = Configuration(root=invocation.root, storage=storage)
+    configuration = Configuration(root=invocation.root, storage=storage, watchdog=WATCHDOG, owns_process=True)
     show = _Lines() if invocation.json else _Text()
     try:
         _prove(invocation)

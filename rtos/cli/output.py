@@ -19,6 +19,7 @@ usage: python -m rtos COMMAND [--name=value ...] [--root=DIR] [--json] [--timeou
   check system.toml                       prove that deadlines hold, or say whose do not
   migrate user-directories [--dry-run]    move personas/ to users/
   help [COMMAND]                          show this, or what a command takes
+  trace --out=FILE                        write what has just happened, for Perfetto
   ping, data/list, chat/send, ...         ask the running system\
 """
 LATER: Final = (

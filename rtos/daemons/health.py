@@ -13,19 +13,22 @@ import sys
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 
 import attrs
 import trio
 
 from rtos.bus import Bus, command
 from rtos.errors import CommandRejected
+from rtos.scheduler.perfetto import chrome_trace
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from rtos.scheduler import ChildState, Supervisor
 
+TRACE_LIMIT: Final = 50_000
+"""The most records in one trace."""
 _STATM = Path("/proc/self/statm")
 
 
@@ -106,6 +109,27 @@ class HealthDaemon:
                 "parameters": [attrs.asdict(parameter) for parameter in route.signature.parameters],
             }
             for route in routes
+        ]
+        return {"items": items, "count": len(items)}
+
+    @command("system/trace")
+    async def trace(self, *, limit: int = TRACE_LIMIT) -> dict[str, Any]:
+        """Show what has just happened, as a trace that Perfetto opens."""
+        if not 1 <= limit <= TRACE_LIMIT:
+            raise CommandRejected(
+                "system/trace", f"limit is {limit!r}", parameter="limit", remedy=f"use 1 to {TRACE_LIMIT}"
+            )
+        scheduler = self._bus.scheduler
+        records, reports = scheduler.trace.later(limit=limit), scheduler.misses
+        # Drawing takes a third of a second, which would be everybody's.
+        return await trio.to_thread.run_sync(lambda: chrome_trace(records(), reports=reports))
+
+    @command("system/misses")
+    async def misses(self) -> dict[str, Any]:
+        """Explain the latest calls that missed their deadline."""
+        await trio.lowlevel.checkpoint()
+        items = [
+            {"command": report.missed.kind, "report": str(report)} for report in self._bus.scheduler.misses
         ]
         return {"items": items, "count": len(items)}
 

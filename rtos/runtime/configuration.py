@@ -26,10 +26,17 @@ class Configuration:
       storage: ``sqlite``, durable, or ``memory``, gone when the system stops.
       drain_timeout: seconds in which a daemon may finish what it has accepted
         when the system stops.
+      watchdog: seconds beyond which a step is reported while it runs; ``None``
+        for no watchdog.
+      owns_process: whether the process exists for this system. Then garbage
+        collections are traced, and what boot has made is never looked at again
+        by the collector; an embedded system leaves such things alone.
       socket: whether to open the control socket that the command line talks to.
     """
 
     root: Path = attrs.field(default=ROOT, converter=Path)
     storage: Literal["sqlite", "memory"] = "sqlite"
     drain_timeout: float = attrs.field(default=5.0, validator=_positive)
+    watchdog: float | None = None
+    owns_process: bool = False
     socket: bool = True

@@ -13,6 +13,12 @@ and has a deadline d, by which its contexts are ordered inside their level:
 * q <= 0: it is exhausted until d. There q rises by Q and d by P, again and again
   while q <= 0: debt is paid back.
 
+Isolation: among budgets of one level that throttle, each gets its Q in every P
+whatever the others do, if for each i, over those k with periods no longer than i's,
+sum Q_k/P_k + (sum o_k + b) / P_i <= 1. Here o_k is the most that k can overdraw, its
+longest step less one unit, and b the longest step of all others. One longest step
+for all of them together is not enough, since each may have overdrawn when it counts.
+
 Law: what was used in the time from s to t is at most
 Q * (ceil((t - s) / P) + 1) + the longest step. What sleeps is granted nothing, and
 what is never exhausted owes nothing: ``q <= Q``, and q <= 0 only while exhausted.

@@ -230,7 +230,8 @@ class Exchange:
             self.control.settle(control, State.HANDLED)
             return control
         self._expire()
-        message, blocked = self.queue.head(), self.porch.head()
+        message = self.queue.head()
+        blocked = self.porch.head() if self.porch.statistics.queued else None
         if blocked is not None and (message is None or _is_before(blocked, message)):
             return self._take_blocked(blocked)
         if message is not None:

@@ -27,7 +27,7 @@ what happened in it; ``snapshot`` sorts them by when they began.
 from __future__ import annotations
 
 from collections import deque
-from itertools import count
+from itertools import count, islice
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -283,6 +283,15 @@ class Trace:
     def snapshot(self) -> tuple[Record, ...]:
         """Everything that is remembered, by when it began. About 2 µs a record."""
         return self._read(self._ring)
+
+    def later(self, *, limit: int) -> Callable[[], tuple[Record, ...]]:
+        """The newest ``limit`` records as they are now, to be read later, in another thread say.
+
+        Takes some 10 ns a record; reading them takes 200 times that.
+        """
+        ring = self._ring.copy()
+        newest = islice(ring, max(len(ring) - limit, 0), None)
+        return lambda: self._read(list(newest))
 
     def since(self, at: int, *, limit: int) -> tuple[Record, ...]:
         """What had not ended at ``at`` (nanoseconds of Trio time), by when it began.

@@ -106,7 +106,7 @@ def simulate(
 
 async def _simulate(arrivals: Sequence[tuple[int, int, Job]]) -> list[Run]:
     runs: list[Run] = []
-    async with open_scheduler(quantum=0) as scheduler, trio.open_nursery() as nursery:
+    async with open_scheduler(quantum=0, reserve=0) as scheduler, trio.open_nursery() as nursery:
         origin = trio.current_time()
         done = trio.Event()
         left = len(arrivals)
