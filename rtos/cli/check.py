@@ -14,6 +14,7 @@ from rtos.cli import FAILED, OK, WRONG
 from rtos.errors import ConfigurationError
 from rtos.scheduler.analysis import Job, JobReport, SetReport, analyse, suggest_levels
 from rtos.scheduler.analysis.describe import jobs_of
+from rtos.scheduler.analysis.traced import NO_DEADLINE, jobs_of_trace
 
 if TYPE_CHECKING:
     from rtos.cli.arguments import Invocation
@@ -36,9 +37,14 @@ def check(invocation: Invocation) -> int:
 
 
 def _jobs(invocation: Invocation) -> list[Job]:
-    if len(invocation.words) != 1 or invocation.options:
-        raise ConfigurationError("check takes one file", "write check system.toml")
-    return load_jobs(Path(invocation.words[0]))
+    traced = invocation.options.get("from_trace")
+    if len(invocation.words) + (traced is not None) != 1 or set(invocation.options) - {"from_trace"}:
+        raise ConfigurationError(
+            "check takes one file", "write check system.toml, or check --from-trace=trace.json"
+        )
+    if traced is None:
+        return load_jobs(Path(invocation.words[0]))
+    return load_trace(Path(traced))
 
 
 def load_jobs(path: Path) -> list[Job]:
@@ -55,6 +61,24 @@ def load_jobs(path: Path) -> list[Job]:
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{str(path)!r} is no TOML ({error})", "mend it") from None
+
+
+def load_trace(path: Path) -> list[Job]:
+    """The jobs that a trace shows.
+
+    Raises:
+      ConfigurationError: it cannot be read, or shows none.
+    """
+    try:
+        return jobs_of_trace(json.loads(path.read_bytes()))
+    except OSError as error:
+        raise ConfigurationError(
+            f"{str(path)!r} cannot be read ({error.strerror})", "name another file"
+        ) from None
+    except (ValueError, RecursionError) as error:
+        raise ConfigurationError(
+            f"{str(path)!r} is no JSON ({error})", "write one with `rtos trace`"
+        ) from None
 
 
 def as_data(report: SetReport) -> dict[str, Any]:
@@ -107,8 +131,8 @@ def _row(one: JobReport, bound: int | None) -> tuple[str, ...]:
         job.name,
         str(job.level),
         _time(one.response),
-        _time(job.deadline),
-        _time(one.slack),
+        "none" if job.deadline == NO_DEADLINE else _time(job.deadline),
+        "" if job.deadline == NO_DEADLINE else _time(one.slack),
         _time(job.longest_step),
         "any" if bound is None else _time(bound),
         verdict,

@@ -39,6 +39,9 @@ class Job:
       jitter: how late after its arrival it may be released.
       longest_step: the longest of its steps; the whole cost by default.
       last_step: the last of its steps; the longest by default.
+      in_bursts: whether ``jitter`` stands for bursts rather than for late
+        releases: up to so much sooner than the period says may one follow
+        another. Responses then count from the release.
     """
 
     name: str
@@ -55,6 +58,7 @@ class Job:
     last_step: int = attrs.field(
         default=attrs.Factory(lambda self: self.longest_step, takes_self=True), validator=_positive
     )
+    in_bursts: bool = False
 
     def __attrs_post_init__(self) -> None:
         if not self.last_step <= self.longest_step <= self.cost:

@@ -49,7 +49,8 @@ def _report(job: Job, jobs: Sequence[Job]) -> JobReport:
 def _step_budget(job: Job, jobs: Sequence[Job]) -> int | None:
     """The longest less urgent step with which the job still meets its deadline.
 
-    The response grows with the blocking, so the limit is found by halving.
+    The response grows with the blocking, so the limit is found by halving. Nothing
+    longer than the longest period is looked for: no step should ever be.
     """
 
     def holds(blocking: int) -> bool:
@@ -58,7 +59,7 @@ def _step_budget(job: Job, jobs: Sequence[Job]) -> int | None:
 
     if not holds(0):
         return None
-    low, high = 0, job.deadline
+    low, high = 0, min(job.deadline, max(other.period for other in jobs))
     while low < high:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if holds(middle) else (low, middle - 1)

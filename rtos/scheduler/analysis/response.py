@@ -104,6 +104,8 @@ def response(job: Job, jobs: Sequence[Job], *, blocking: int | None = None) -> i
     Returns:
       The worst response, ``None`` if there is no bound.
     """
+    if job.in_bursts:
+        return in_bursts(job, jobs, blocking=blocking)
     above = [other for other in jobs if other.level < job.level]
     same = [other for other in jobs if other.level == job.level and other is not job]
     if not same:
@@ -125,6 +127,35 @@ def response(job: Job, jobs: Sequence[Job], *, blocking: int | None = None) -> i
         if found is None:
             return None
         worst = max(worst, found)
+    return worst
+
+
+def in_bursts(job: Job, jobs: Sequence[Job], *, blocking: int | None = None) -> int | None:
+    """The bound from release to end where arrivals come in bursts, whatever the order in a level.
+
+    The release number q of the busy window comes no sooner than ``q * period -
+    jitter`` after its begin. Everything of the same level is taken to go first.
+
+    Source: Richter 2005, compositional performance analysis, in the form above.
+
+    Returns:
+      The worst response, ``None`` if there is no bound.
+    """
+    above = [other for other in jobs if other is not job and other.level <= job.level]
+    if blocking is None:
+        blocking = _longest(other for other in jobs if other.level > job.level)
+    if utilisation((job, *above)) > 1:
+        return None
+    busy = _fixed_point(lambda time: blocking + _demand((job, *above), time, up_to=True), 1)
+    if busy is None:
+        return None
+    worst = 0
+    for release in range(-(-(busy + job.jitter) // job.period)):
+        before = blocking + release * job.cost + job.cost - job.last_step
+        start = _fixed_point(_start_of(before, above), before)
+        if start is None:
+            return None
+        worst = max(worst, start + job.last_step - max(0, release * job.period - job.jitter))
     return worst
 
 
