@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 ROOT   ?= .continuum
 
-.PHONY: boot test check lock clean
+.PHONY: boot test check bench-check trio-suite lock clean
 
 boot: $(VENV)/.run
 	$(BIN)/python -m rtos boot --root $(ROOT)
@@ -18,6 +18,14 @@ check: $(VENV)/.dev
 	$(BIN)/lint-imports
 	$(BIN)/python -m mypy
 	! grep -nE 'https?://|index-url|find-links' requirements*.lock
+
+# Ratios within one run, and the lines they must hold.
+bench-check: $(VENV)/.dev
+	$(BIN)/python -m bench.wakeup --check
+
+# Trio's own tests, with its queue and with ours: the results must be the same.
+trio-suite: $(VENV)/.dev
+	$(BIN)/python tests/trio_suite.py
 
 # The stamps stand for what is installed; they follow the locks and the project's own table.
 $(VENV)/.run: requirements.lock pyproject.toml

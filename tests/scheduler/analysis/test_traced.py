@@ -66,8 +66,12 @@ def test_a_real_trace_can_be_read() -> None:
         async with open_scheduler() as scheduler, trio.open_nursery() as nursery:
             port, kind = scheduler.port("server"), Kind("server/work")
             context = scheduler.context("server", level=2)
+
+            async def work(_: object) -> None:
+                await trio.lowlevel.checkpoint()
+
             with context:
-                nursery.start_soon(lambda: port.serve(lambda _: trio.sleep(0), context=context))
+                nursery.start_soon(lambda: port.serve(work, context=context))
             for _ in range(20):
                 await port.call(kind, None)
             nursery.cancel_scope.cancel()
