@@ -79,11 +79,17 @@ def test_levels_that_would_do_are_suggested(tmp_path: Path, capsys: pytest.Captu
             "cost is 0",
         ),
         (
-            '[[daemon]]\nname = "a"\nlevel = 1\njob = [{name = "j", cost = "1ms", period = "1s", longest_step = "2ms"}]\n',
+            (
+                '[[daemon]]\nname = "a"\nlevel = 1\n'
+                'job = [{name = "j", cost = "1ms", period = "1s", longest_step = "2ms"}]\n'
+            ),
             "do not fit a cost",
         ),
         (
-            '[[daemon]]\nname = "a"\nlevel = 1\njob = [{name = "j", cost = "1ms", period = "1s"}, {name = "j", cost = "1ms", period = "1s"}]\n',
+            (
+                '[[daemon]]\nname = "a"\nlevel = 1\n'
+                'job = [{name = "j", cost = "1ms", period = "1s"}, {name = "j", cost = "1ms", period = "1s"}]\n'
+            ),
             "two jobs are named 'j'",
         ),
     ],
