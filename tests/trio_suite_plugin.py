@@ -1,13 +1,14 @@
 """Opens a scheduler in every Trio run of a pytest session, and reports what became of each test.
 
 Loaded by ``trio_suite.py`` for Trio's own tests, and for nothing else.
-``RTOS_SUITE_ORDERED`` says whether the scheduler is opened; ``RTOS_SUITE_REPORT``
-where the outcomes are written, as one JSON object.
+``RTOS_SUITE_MODE`` is ``plain`` (no scheduler), ``ordered`` or ``strict`` (one step a
+pass); ``RTOS_SUITE_REPORT`` says where the outcomes are written, as one JSON object.
 """
 
 from __future__ import annotations
 
 import functools
+import inspect
 import json
 import os
 from pathlib import Path
@@ -17,11 +18,14 @@ import trio
 from trio._core import _run as trio_run
 
 from rtos.scheduler import open_scheduler
+from rtos.scheduler.core import QUANTUM
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     import pytest
+
+MODE = os.environ["RTOS_SUITE_MODE"]
 
 _outcomes: dict[str, str] = {}
 _counts = {"runs": 0, "ordered": 0}
@@ -29,22 +33,29 @@ _plain_run = trio_run.unrolled_run
 
 
 def _under_scheduler(body: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-    @functools.wraps(body)
+    named = body
+    while isinstance(named, functools.partial):
+        named = named.func
+    if not inspect.iscoroutinefunction(named):
+        # A mistake that Trio is to notice.
+        return body
+
+    @functools.wraps(named)
     async def main(*args: object) -> Any:
         _counts["ordered"] += 1
-        async with open_scheduler():
+        async with open_scheduler(quantum=0 if MODE == "strict" else QUANTUM):
             return await body(*args)
 
     return main
 
 
-def _ordered_run(runner: Any, body: Any, *rest: Any, **named: Any) -> Any:
+def _ordered_run(runner: Any, body: Any, *rest: Any, **options: Any) -> Any:
     # Every way to start a loop comes through here, guest mode included.
     _counts["runs"] += 1
-    return _plain_run(runner, _under_scheduler(body), *rest, **named)
+    return _plain_run(runner, _under_scheduler(body), *rest, **options)
 
 
-if os.environ.get("RTOS_SUITE_ORDERED"):
+if MODE != "plain":
     trio_run.unrolled_run = _ordered_run
 
 

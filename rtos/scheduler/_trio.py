@@ -53,6 +53,8 @@ TESTED: Final = ("0.30.0", "0.35.0")
 """The oldest and the newest Trio release that the suite has been run with."""
 
 _PLACEHOLDER: Final = None
+_SYSTEM_PASSES: Final = 8
+"""Passes in a row that system tasks may take while others wait."""
 _length = deque.__len__
 _arrivals = deque.__iter__
 _clear = deque.clear
@@ -65,6 +67,7 @@ class RunQueue(deque[Any]):
       host: the context of tasks that have none of their own.
       system: the context of Trio's system tasks and the kernel's own.
       passes: passes of the loop that ran at least one step.
+      is_real: whether that is the system's; otherwise time is virtual.
       clock: reads the Trio time of this loop.
       ticks_ns: reads what steps are timed and billed by; in virtual time a step
         costs what it moves the clock by.
@@ -87,15 +90,16 @@ class RunQueue(deque[Any]):
         self.passes = 0
         self.wake_timers: Callable[[], None] = _nothing
         self._timers = timers
-        # How many passes there will have been when the timers have run.
-        self._timers_passed = -1
         clock = _runner().clock
+        self.is_real = _is_real(clock)
         self.clock = _clock_reader(clock)
         self.quantum_ns = quantum_ns if _is_real(clock) else 0
         self.ticks_ns = perf_counter_ns if _is_real(clock) else _ticks_of(clock)
         self._ready = ReadyQueue()
         self.allowances = Allowances(self._hold, self._let_go, self.clock)
         self._reserve = Reserve(reserve) if reserve else None
+        # How often in a row system tasks went before others that waited.
+        self._system_passes = 0
         # Whether the running step goes first on the reserve.
         self._lent = False
         # The last to have run, and the one whose step or batch is being run.
@@ -107,9 +111,9 @@ class RunQueue(deque[Any]):
         self._batch = 1
         self._began_ns = self._settled_ns = self.ticks_ns()
         self._marked: list[tuple[Context, Token[SchedulingContext]]] = []
-        epoch = nanoseconds(clock.offset) if _is_real(clock) else 0
+        epoch = nanoseconds(clock.offset) if self.is_real else 0
         self.trace = Trace(records, epoch=epoch)
-        self.recorder = Recorder(self.trace, now_ns=self._began_ns, real=_is_real(clock))
+        self.recorder = Recorder(self.trace, now_ns=self._began_ns, real=self.is_real)
         # This thread's part of Trio's thread-local state, for reading from another.
         self._locals = vars(trio_run.GLOBAL_RUN_CONTEXT)
 
@@ -127,11 +131,7 @@ class RunQueue(deque[Any]):
         at = self._timers.next_at()
         ready = self._ready
         if at != math.inf and at <= self.clock():
-            # A timer that is always due again must not keep everybody else waiting:
-            # between two passes of timers there is one of what is ready.
-            if self.passes != self._timers_passed or not (ready.waiting or _length(self)):
-                self._timers_passed = self.passes + 1
-                self.wake_timers()
+            self.wake_timers()
         if not ready.waiting and _length(self) == 1:
             # The common case of a calm system, kept out of the ready order.
             task = self[0]
@@ -177,10 +177,28 @@ class RunQueue(deque[Any]):
             borrower = reserve.pick(head.level, self._ready.contexts(), self._began_ns)
             if borrower is not None:
                 return self._lend(borrower)
+        if head is not self.system:
+            self._system_passes = 0
+        elif self._ready.waiting > len(head.ready):
+            self._system_passes += 1
+            if self._system_passes > _SYSTEM_PASSES:
+                return self._give_way(head)
         fitting = self.quantum_ns // head.step_ns if head.step_ns else 1
         self._level, self._since_ns = head.level, head.since
         self._running, tasks = self._ready.pop(max(fitting, 1))
         self._batch = len(tasks)
+        return tasks
+
+    def _give_way(self, system: SchedulingContext) -> list[Any]:
+        # Timers that are always due again, and callbacks that ask for themselves again,
+        # stand above every level: now and then the others get a step, or nobody else
+        # would ever run.
+        self._system_passes = 0
+        self._ready.hold(system)
+        self._level = self._ready.head().level  # type: ignore[union-attr]
+        self._running, tasks = self._ready.pop(1)
+        self._ready.let_go(system)
+        self._batch = 1
         return tasks
 
     def _lend(self, borrower: SchedulingContext) -> list[Any]:
@@ -220,8 +238,10 @@ class RunQueue(deque[Any]):
         if self._settled_ns >= recorder.measure_at:
             recorder.measure(self._settled_ns, context)
 
-    def fall_asleep(self, planned: float) -> None:
-        """The loop will sleep for up to ``planned`` seconds. Called after ``close_pass``."""
+    def fall_asleep(self, timeout: float) -> None:
+        """The loop will sleep, for ``timeout`` seconds at most. Called after ``close_pass``."""
+        # Virtual time is never late.
+        planned = min(timeout, self._timers.next_at() - self.clock()) if self.is_real else math.inf
         self.recorder.fall_asleep(self.ticks_ns(), planned, self._last)
 
     def settle(self, context: SchedulingContext) -> None:

@@ -62,7 +62,7 @@ class SchedulingContext:
       steps: number of steps run.
       longest_ns: the longest single step seen (a batch counts by its mean).
       billed_ns: what others spent while they served calls of this context.
-      jobs: calls that it sent or served, and releases of its periodic jobs.
+      jobs: calls that it served, and releases of its periodic jobs.
       budget: what it may use, maybe together with others; ``None`` for no limit.
       chain: names of the daemons that wait on this context, outermost first.
     """
@@ -87,6 +87,7 @@ class SchedulingContext:
         "number",
         "payer",
         "ready",
+        "round",
         "since",
         "step_ns",
         "steps",
@@ -115,6 +116,7 @@ class SchedulingContext:
         self.waits: list[Waited] = []
         # The six below belong to the ready queue.
         self.ready: deque[tuple[int, Any]] = deque()
+        self.round = 0
         self.entry: tuple[int, float, int, SchedulingContext] | None = None
         self.moved: Any = None
         self.is_held = False

@@ -117,10 +117,13 @@ class _Kernel(trio.abc.Instrument):
         self.queue.close_pass()
         if timeout > 0:
             self.sleeps += 1
-            self.queue.fall_asleep(min(timeout, self.timers.next_at() - self.now()))
+            self.queue.fall_asleep(timeout)
             self._wakeup.arm(self.timers.next_at())
-        else:
-            self._arm_early()
+            return
+        if not self.queue.is_real:
+            # Virtual time passes here, whatever Trio says it waits for.
+            self.queue.fall_asleep(math.inf)
+        self._arm_early()
 
     def install(self) -> None:
         self.queue.wake_timers = self._wake_timers

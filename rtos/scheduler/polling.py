@@ -50,6 +50,8 @@ class _Sighting:
     steps: int
     cpu_ns: int
     jobs: int
+    # What was served for it; it grows with each call that it sends.
+    billed_ns: int
 
 
 class PollingDetector:
@@ -79,7 +81,9 @@ class PollingDetector:
             self._seen.clear()
             self._began_ns = now_ns
         if context not in self._seen:
-            self._seen[context] = _Sighting(now_ns, context.steps, context.cpu_ns, context.jobs)
+            self._seen[context] = _Sighting(
+                now_ns, context.steps, context.cpu_ns, context.jobs, context.billed_ns
+            )
         return reports
 
     def _judge(self, now_ns: int) -> list[PollingReport]:
@@ -95,7 +99,9 @@ class PollingDetector:
 
     def _suspect(self, context: SchedulingContext, first: _Sighting, now_ns: int) -> PollingReport | None:
         elapsed, steps = now_ns - first.at, context.steps - first.steps
-        if context.jobs != first.jobs or elapsed * 2 < self._window_ns or not steps:
+        if context.jobs != first.jobs or context.billed_ns != first.billed_ns:
+            return None
+        if elapsed * 2 < self._window_ns or not steps:
             return None
         rate, mean = steps * 1e9 / elapsed, (context.cpu_ns - first.cpu_ns) / steps / 1e9
         if rate < self._rate or mean > self._tiny:

@@ -313,7 +313,6 @@ class Port:
                 self, kind, request, level=context.level, due=min(deadline, context.job_deadline), sent=now
             )
             call.sender = context
-            context.jobs += 1
             call.payer = context.payer or context
             call.chain = context.chain
             if self.name in call.chain:
@@ -491,7 +490,8 @@ class Port:
         elif now > call.due and call.caller is not None:
             # The reply was faster than the timer, and late nevertheless.
             call.note_miss(now, answered=True)
-        call.record(now, state)
+        if self.scheduler.record is not None:
+            call.record(now, state)
         self.queue.settle(call, state)
         del self._busy[worker]
         worker.put_down(call)

@@ -103,7 +103,10 @@ class ReadyQueue:
         """Take up to ``limit`` tasks of the most urgent context, in order of arrival.
 
         More than one is taken only while no other context stands at the same
-        level, so that a batch never overtakes an equal.
+        level, so that a batch never overtakes an equal. All of a batch belong to one
+        round: a round is what waited when it began, so nobody has a second step,
+        wherever a batch is cut and however it is shuffled, while another waits for
+        its first. Locks and channels are fair only as long as that holds.
 
         Raises:
           IndexError: the queue is empty.
@@ -113,13 +116,17 @@ class ReadyQueue:
             msg = "pop from an empty ready queue"
             raise IndexError(msg)
         ready = context.ready
+        if ready[0][0] > context.round:
+            context.round = self._arrivals
         if limit == 1 or len(ready) == 1 or self._has_rival(context.level):
             tasks = [ready.popleft()[1]]
-        elif len(ready) <= limit:
+        elif len(ready) <= limit and ready[-1][0] <= context.round:
             tasks = [task for _, task in ready]
             ready.clear()
         else:
-            tasks = [ready.popleft()[1] for _ in range(limit)]
+            tasks = [ready.popleft()[1]]
+            while ready and ready[0][0] <= context.round and len(tasks) < limit:
+                tasks.append(ready.popleft()[1])
         self.waiting -= len(tasks)
         heappop(self._heap)
         if ready:
@@ -131,6 +138,8 @@ class ReadyQueue:
 
     def pop_from(self, context: SchedulingContext) -> Any:
         """Take the first task of ``context``, which need not be the most urgent one."""
+        if context.ready[0][0] > context.round:
+            context.round = self._arrivals
         task = context.ready.popleft()[1]
         self.waiting -= 1
         self._stale += 1

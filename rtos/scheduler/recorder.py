@@ -84,7 +84,7 @@ class Recorder:
         self._woke_ns = now_ns
         self.measure_at += slept_ns
         endless = planned_ns >= ENDLESS_NS
-        if self.record is not None:
+        if self.record is not None and (slept_ns or not endless):
             self.record((SLEPT, self._slept_ns, slept_ns, None if endless else planned_ns))
         if self.watch is not None:
             self.watch.woke(0 if endless else max(slept_ns - planned_ns, 0))

@@ -18,13 +18,13 @@ from __future__ import annotations
 
 import enum
 import logging
+import os
 import sys
 import threading
 import time
 import traceback
 from collections import deque
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
 import attrs
@@ -256,21 +256,23 @@ class Watchdog:
         self._parked = False
 
     def _report(self, context: SchedulingContext, passes: int, earlier: Sample | None) -> None:
-        later = self._clocks.read()
-        task = self._watched.running_task()
-        stack = _stack_of(self._loop_thread)
         age_ns = self._watched.step_age_ns()
+        level, task = context.level, self._watched.running_task()
+        frames = _frames_of(self._loop_thread)
         if self._watched.passes != passes or self._watched.running is None:
             return
+        # From here on things are read from files. Each time, getting the interpreter
+        # back from a step that computes takes a switch interval.
+        later = self._clocks.read()
         self._tell(
             LongStep(
                 context=context.name,
-                level=context.level,
+                level=level,
                 task=task,
                 running=age_ns / 1e9,
                 limit=self._limit_ns / 1e9,
                 cause=Cause.UNKNOWN if earlier is None or later is None else earlier.cause(later),
-                stack=stack,
+                stack=tuple(traceback.format_list(frames)),
             )
         )
 
@@ -292,10 +294,12 @@ class _Clocks:
 
     def __init__(self) -> None:
         self._cpu: int | None = None
-        self._scheduled: Path | None = None
+        self._scheduled: int | None = None
         if sys.platform == "linux":
             self._cpu = time.pthread_getcpuclockid(threading.get_ident())
-            self._scheduled = Path(f"/proc/self/task/{threading.get_native_id()}/schedstat")
+            with suppress(OSError):
+                path = f"/proc/self/task/{threading.get_native_id()}/schedstat"
+                self._scheduled = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
     def read(self) -> Sample | None:
         """All clocks now; ``None`` where the system does not tell."""
@@ -311,19 +315,23 @@ class _Clocks:
     def close(self) -> None:
         """Read no more: the thread may end, and its clock with it."""
         self._cpu = None
+        if self._scheduled is not None:
+            os.close(self._scheduled)
+            self._scheduled = None
 
     def _queued(self) -> int:
         with suppress(OSError, ValueError, IndexError):
             if self._scheduled is not None:
-                return int(self._scheduled.read_text().split()[1])
+                return int(os.pread(self._scheduled, 64, 0).split()[1])
         return 0
 
 
-def _stack_of(thread: int) -> tuple[str, ...]:
+def _frames_of(thread: int) -> traceback.StackSummary:
+    """Where a thread is; the source lines are not read yet."""
     frame = sys._current_frames().get(thread)
-    if frame is None:
-        return ()
-    frames = traceback.extract_stack(frame)
+    frames = traceback.StackSummary.extract(traceback.walk_stack(frame), lookup_lines=False)
+    frames.reverse()
     # What is below the task's own frames is the loop, and the same every time.
     below = [index for index, entry in enumerate(frames) if entry.name == "unrolled_run"]
-    return tuple(traceback.format_list(frames[below[-1] + 1 :] if below else frames))
+    del frames[: below[-1] + 1 if below else 0]
+    return frames

@@ -119,7 +119,9 @@ async def test_commands_are_served(autojump_clock):
 
 async def test_errors_of_the_body(autojump_clock):
     async with open_bus(Daemon()) as bus:
-        with pytest.raises(CommandFailed, match="^example/fail failed: ValueError: inner; see the cause") as caught:
+        with pytest.raises(
+            CommandFailed, match="^example/fail failed: ValueError: inner; see the cause"
+        ) as caught:
             await bus.commands.execute("example/fail", how="value")
         assert isinstance(caught.value.__cause__, ValueError)
         with pytest.raises(NotFound, match="no such thing"):
@@ -162,12 +164,17 @@ async def test_two_daemons_that_declare_one_command(autojump_clock):
         bus = Bus(scheduler)
         with bus.attach(Daemon()):
             with (
-                pytest.raises(ConfigurationError, match="daemons 'example' and 'twin' both declare 'example/"),
+                pytest.raises(
+                    ConfigurationError, match="daemons 'example' and 'twin' both declare 'example/"
+                ),
                 bus.attach(Twin()),
             ):
                 pass
             assert list(bus.ports) == ["example"]
-            with pytest.raises(ConfigurationError, match="two daemons are named 'example'"), bus.attach(Daemon()):
+            with (
+                pytest.raises(ConfigurationError, match="two daemons are named 'example'"),
+                bus.attach(Daemon()),
+            ):
                 pass
             assert len(list(bus.commands)) == 3
         assert list(bus.commands) == []
@@ -293,7 +300,7 @@ async def test_calls_to_a_daemon_that_has_been_stopped_are_answered(autojump_clo
         except DaemonDown as down:
             answers.append(down.daemon)
 
-    async with trio.open_nursery() as nursery:
+    async with trio.open_nursery() as nursery:  # noqa: SIM117 - the callers outlive the daemons
         async with open_bus(daemon, other) as bus:
             # Runs on while the daemons are being stopped, ``other`` first.
             nursery.start_soon(bus.commands.send, "example/echo", {"value": 2, "seconds": 3.0})

@@ -84,7 +84,9 @@ async def test_an_unknown_command_comes_with_a_suggestion():
 def test_two_that_declare_one_command():
     commands = Commands()
     attach(commands, "x/y", double, port=FakePort("first"))
-    with pytest.raises(ConfigurationError, match="daemons 'first' and 'second' both declare 'x/y'; rename one"):
+    with pytest.raises(
+        ConfigurationError, match="daemons 'first' and 'second' both declare 'x/y'; rename one"
+    ):
         attach(commands, "x/y", double, port=FakePort("second"))
     assert commands.route("x/y").port.name == "first"
 

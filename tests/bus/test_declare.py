@@ -1,6 +1,5 @@
 """What a daemon declares, and the check of parameters before delivery."""
 
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -51,8 +50,7 @@ def signature(body=None, name="thing/make"):
 
 def test_everything_that_is_declared_is_found_with_its_bound_method():
     daemon = Example()
-    facts = {fact: body for fact, body in declared(daemon)}
-    assert facts == {
+    assert dict(declared(daemon)) == {
         DeclaredCommand("thing/make", 0.002): daemon.make,
         DeclaredCommand("thing/one"): daemon.both,
         DeclaredCommand("thing/other"): daemon.both,
@@ -134,11 +132,14 @@ def test_what_is_wrong_is_rejected_with_the_parameter_named(given_, parameter, t
 
 
 def test_lax_takes_text_for_numbers():
-    assert signature().check({"name": "5", "size": "10", "share": "0.25"}, lax=True).items() >= {
-        "name": "5",
-        "size": 10,
-        "share": 0.25,
-    }.items()
+    assert (
+        signature().check({"name": "5", "size": "10", "share": "0.25"}, lax=True).items()
+        >= {
+            "name": "5",
+            "size": 10,
+            "share": 0.25,
+        }.items()
+    )
     with pytest.raises(CommandRejected, match="parameter 'size': expected `int`, got `str`"):
         signature().check({"name": "n", "size": "ten"}, lax=True)
 
@@ -148,11 +149,6 @@ def test_without_parameters():
     assert nothing.check({}) == {}
     with pytest.raises(CommandRejected, match="does not take a parameter `x`; parameters: none"):
         nothing.check({"x": 1})
-
-
-@dataclass
-class Point:
-    x: int
 
 
 def test_what_cannot_be_checked_is_refused_where_it_is_declared():

@@ -88,7 +88,7 @@ def test_levels_that_would_do_are_suggested(tmp_path: Path, capsys: pytest.Captu
         (
             (
                 '[[daemon]]\nname = "a"\nlevel = 1\n'
-                'job = [{name = "j", cost = "1ms", period = "1s"}, {name = "j", cost = "1ms", period = "1s"}]\n'
+                'job = [{name = "j", cost = "1s", period = "2s"}, {name = "j", cost = "1s", period = "2s"}]\n'
             ),
             "two jobs are named 'j'",
         ),

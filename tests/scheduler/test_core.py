@@ -28,7 +28,9 @@ async def test_settings_are_checked_before_anything_changes():
 
 async def test_two_in_one_loop_must_agree():
     async with open_scheduler(quantum=0.002, host_level=3):
-        with pytest.raises(ConfigurationError, match=r"quantum 0.002 s, host level 3.*; open both with the same"):
+        with pytest.raises(
+            ConfigurationError, match=r"quantum 0.002 s, host level 3.*; open both with the same"
+        ):
             await open_scheduler(quantum=0.001, host_level=3).__aenter__()
         with pytest.raises(ConfigurationError, match="another scheduler is open in this loop"):
             await open_scheduler(quantum=0.002).__aenter__()
@@ -179,7 +181,7 @@ async def test_timers_do_not_starve_messages(autojump_clock):
         with scheduler.context("background", level=7):
             for _ in range(10):
                 await trio.lowlevel.checkpoint()
-        assert fired < 100
+        assert fired < 500
 
 
 async def test_a_timer_in_real_time_is_not_early():

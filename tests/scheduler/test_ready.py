@@ -156,6 +156,20 @@ def test_a_nearer_deadline_at_the_same_level_is_still_an_equal_for_batches():
     assert queue.pop(10)[1] == ["near"]
 
 
+def test_a_batch_never_mixes_rounds():
+    """Trio shuffles a batch, so one that has run already must not stand beside one that has not."""
+    queue = ReadyQueue()
+    context = SchedulingContext("context")
+    for task in "abcd":
+        queue.push(context, task)
+    assert queue.pop(1)[1] == ["a"]
+    queue.push(context, "a")  # it has run, and is ready again
+    queue.push(context, "e")
+    assert queue.pop(2)[1] == ["b", "c"]
+    assert queue.pop(10)[1] == ["d"]  # the end of the round, though there is room for more
+    assert queue.pop(10)[1] == ["a", "e"]
+
+
 def test_pop_from_an_empty_queue():
     with pytest.raises(IndexError, match="empty ready queue"):
         ReadyQueue().pop(1)
@@ -190,6 +204,7 @@ class ReadyMachine(RuleBasedStateMachine):
         ]
         self.model = []
         self.arrivals = 0
+        self.rounds = {}
 
     def ordered(self):
         # A context stands where its first task stands.
@@ -227,6 +242,10 @@ class ReadyMachine(RuleBasedStateMachine):
         assert tasks[0] == expected
         own = [arrival for other, arrival in self.model if other is context]
         assert tasks == own[: len(tasks)]
+        # Nobody who came after the round had begun goes with those who were there.
+        if tasks[0] > self.rounds.get(context, 0):
+            self.rounds[context] = self.arrivals
+        assert tasks[-1] <= self.rounds[context]
         assert len(tasks) <= limit
         rivals = [other for other, _ in self.model if other.level == context.level and other is not context]
         if rivals:

@@ -111,7 +111,9 @@ async def scheduler(autojump_clock):
 # Starting and stopping.
 
 
-async def test_started_in_order_each_when_the_one_before_is_ready_and_stopped_in_reverse(scheduler, autojump_clock):
+async def test_started_in_order_each_when_the_one_before_is_ready_and_stopped_in_reverse(
+    scheduler, autojump_clock
+):
     children, took = Children(), []
     specs = [children.spec("a", start=2, ending=1), children.spec("b", start=1), children.spec("c")]
     async with open_supervisor(scheduler, specs, on_ready=lambda *each: took.append(each)) as supervisor:
@@ -144,7 +146,9 @@ async def test_started_in_order_each_when_the_one_before_is_ready_and_stopped_in
     assert [child.running for child in supervisor.children()] == [False] * 3
 
 
-async def test_a_stop_that_is_ignored_is_followed_by_a_cancellation_after_its_limit(scheduler, autojump_clock):
+async def test_a_stop_that_is_ignored_is_followed_by_a_cancellation_after_its_limit(
+    scheduler, autojump_clock
+):
     children = Children()
     specs = [
         children.spec("plain", stop=None),
@@ -176,7 +180,9 @@ async def test_a_start_that_fails_stops_those_that_were_started(scheduler, autoj
     children = Children()
     specs = [children.spec("a"), children.spec("b", start=1, bad_starts=(1,)), children.spec("c")]
     entered = False
-    with pytest.raises(DaemonDown, match="'b' is down after 0 restarts: it did not start: BoomError: b does") as caught:
+    with pytest.raises(
+        DaemonDown, match="'b' is down after 0 restarts: it did not start: BoomError: b does"
+    ) as caught:
         async with open_supervisor(scheduler, specs):
             entered = True
     assert not entered
@@ -272,7 +278,9 @@ async def test_the_matrix(scheduler, autojump_clock, restart, how, strategy, aga
 
 
 @pytest.mark.parametrize("strategy", [Strategy.REST_FOR_ONE, Strategy.ONE_FOR_ALL])
-async def test_a_temporary_child_is_never_started_again_not_even_with_others(scheduler, autojump_clock, strategy):
+async def test_a_temporary_child_is_never_started_again_not_even_with_others(
+    scheduler, autojump_clock, strategy
+):
     children = Children()
     specs = [children.spec("a"), children.spec("t", restart=Restart.TEMPORARY), children.spec("c")]
     async with open_supervisor(scheduler, specs, strategy=strategy):
@@ -307,7 +315,9 @@ async def test_a_transient_child_that_has_ended_comes_back_with_the_others(sched
 # Restarting.
 
 
-async def test_a_child_that_does_not_come_up_again_is_tried_again_and_each_try_counts(scheduler, autojump_clock):
+async def test_a_child_that_does_not_come_up_again_is_tried_again_and_each_try_counts(
+    scheduler, autojump_clock
+):
     children = Children()
     specs = [children.spec("a", bad_starts=(2, 3)), children.spec("b")]
     async with open_supervisor(scheduler, specs, intensity=3, backoff=NO_WAIT) as supervisor:
@@ -320,7 +330,9 @@ async def test_a_child_that_does_not_come_up_again_is_tried_again_and_each_try_c
 
 
 @pytest.mark.parametrize("strategy", Strategy)
-async def test_nobody_runs_twice_when_a_start_fails_in_the_middle_of_a_group(scheduler, autojump_clock, strategy):
+async def test_nobody_runs_twice_when_a_start_fails_in_the_middle_of_a_group(
+    scheduler, autojump_clock, strategy
+):
     children = Children()
     specs = [children.spec("a"), children.spec("b", bad_starts=(2,), start=0.01), children.spec("c")]
     async with open_supervisor(scheduler, specs, strategy=strategy, backoff=NO_WAIT) as supervisor:
@@ -356,16 +368,23 @@ async def test_a_transient_child_that_is_not_ready_in_time_has_failed(scheduler,
 async def test_backoff_between_restarts_in_a_row_and_not_after_a_good_run(scheduler, autojump_clock):
     children = Children()
     backoff = Backoff(first=1.0, cap=3.0)
+    came_up = trio.Event()
     async with open_supervisor(
-        scheduler, [children.spec("a")], intensity=100, period=50.0, backoff=backoff
+        scheduler,
+        [children.spec("a")],
+        intensity=100,
+        period=50.0,
+        backoff=backoff,
+        on_ready=lambda *_: came_up.set(),
     ) as supervisor:
         waits = []
         for _ in range(5):
             children.order("a", BOOM)
             at = trio.current_time()
             restarts = supervisor.children()[0].restarts
-            while not (supervisor.children()[0].ready and supervisor.children()[0].restarts > restarts):
-                await trio.sleep(0.25)
+            came_up = trio.Event()
+            await came_up.wait()
+            assert supervisor.children()[0].restarts == restarts + 1
             waits.append(round(trio.current_time() - at))
         assert waits == [0, 1, 2, 3, 3]
         await trio.sleep(51)
@@ -388,7 +407,9 @@ async def test_a_crash_of_a_second_child_while_the_first_is_being_replaced(sched
         assert [report.child for report in supervisor.reports] == ["a", "b", "c"]
 
 
-async def test_two_that_crash_together_are_both_reported_and_the_group_restarts_once(scheduler, autojump_clock):
+async def test_two_that_crash_together_are_both_reported_and_the_group_restarts_once(
+    scheduler, autojump_clock
+):
     children = Children()
     # As urgent as the supervisor, so that both have crashed before it takes its step.
     specs = [children.spec("a", level=0), children.spec("b", level=0)]
@@ -401,7 +422,9 @@ async def test_two_that_crash_together_are_both_reported_and_the_group_restarts_
         assert children.running == ["a", "b"]
 
 
-async def test_what_a_cancellation_leaves_of_a_group_is_the_childs_failure_and_nobody_elses(scheduler, autojump_clock):
+async def test_what_a_cancellation_leaves_of_a_group_is_the_childs_failure_and_nobody_elses(
+    scheduler, autojump_clock
+):
     async def run(ready):
         ready()
         async with trio.open_nursery() as nursery:
@@ -457,8 +480,11 @@ async def test_giving_up_stops_all_and_raises_in_place_of_the_hosts_block(schedu
 
 async def test_giving_up_while_the_host_waits_in_a_nursery(scheduler, autojump_clock):
     children = Children()
-    with pytest.raises(DaemonDown, match="'a' is down"):
-        async with open_supervisor(scheduler, [children.spec("a")], intensity=0), trio.open_nursery() as nursery:
+    with pytest.raises(DaemonDown, match="'a' is down"):  # noqa: PT012 - the block is what is ended
+        async with (
+            open_supervisor(scheduler, [children.spec("a")], intensity=0),
+            trio.open_nursery() as nursery,
+        ):
             for _ in range(3):
                 nursery.start_soon(trio.sleep_forever)
             await children("a", BOOM)
@@ -466,7 +492,7 @@ async def test_giving_up_while_the_host_waits_in_a_nursery(scheduler, autojump_c
 
 async def test_what_the_host_raises_while_it_is_cancelled_by_giving_up_comes_out(scheduler, autojump_clock):
     children = Children()
-    with pytest.raises(ValueError, match="^the host's$"):
+    with pytest.raises(ValueError, match="^the host's$"):  # noqa: PT012 - the block is what is ended
         async with open_supervisor(scheduler, [children.spec("a")], intensity=0) as supervisor:
             children.order("a", BOOM)
             try:
@@ -500,7 +526,12 @@ def test_never_more_restarts_than_the_intensity_within_any_period(intensity, per
             children = Children()
             specs = [children.spec("a"), children.spec("b")]
             async with open_supervisor(
-                scheduler, specs, intensity=intensity, period=float(period), backoff=NO_WAIT, strategy=strategy
+                scheduler,
+                specs,
+                intensity=intensity,
+                period=float(period),
+                backoff=NO_WAIT,
+                strategy=strategy,
             ) as supervisor:
                 for number, gap in enumerate(gaps):
                     await trio.sleep(gap)
@@ -521,7 +552,7 @@ def test_never_more_restarts_than_the_intensity_within_any_period(intensity, per
 
 async def test_what_the_host_raises_comes_out_as_it_is_and_stops_the_children(scheduler, autojump_clock):
     children, error = Children(), ValueError("mine")
-    with pytest.raises(ValueError, match="^mine$") as caught:
+    with pytest.raises(ValueError, match="^mine$") as caught:  # noqa: PT012 - the block is what is ended
         async with open_supervisor(scheduler, [children.spec("a"), children.spec("b", ending=1)]):
             children.take()
             raise error
@@ -618,7 +649,10 @@ async def test_what_ends_a_process_passes_through_a_child(scheduler, autojump_cl
         raise KeyboardInterrupt
 
     children = Children()
-    with trio.move_on_after(60) as too_long, pytest.raises(BaseExceptionGroup, match="Exceptions from") as caught:
+    with (
+        trio.move_on_after(60) as too_long,
+        pytest.raises(BaseExceptionGroup, match="Exceptions from") as caught,
+    ):
         async with open_supervisor(scheduler, [children.spec("a"), ChildSpec(name="b", run=run)]):
             await trio.sleep_forever()
     assert not too_long.cancelled_caught

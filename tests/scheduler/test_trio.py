@@ -1,5 +1,6 @@
 """The run queue in real Trio loops: its order, how it comes and goes, what must go on working."""
 
+import gc
 import queue
 import threading
 from collections import deque
@@ -11,7 +12,7 @@ import trio._core._run as trio_run
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from rtos.errors import UnsupportedTrio
-from rtos.scheduler import SchedulingContext, open_scheduler
+from rtos.scheduler import SchedulingContext, current_level, open_scheduler
 from rtos.scheduler._trio import RunQueue, check_trio
 from rtos.scheduler.context import context_variable
 
@@ -133,7 +134,9 @@ def test_an_urgent_task_overtakes_fifty_busy_ones(is_shared):
     def busy_context(number):
         return shared if is_shared else SchedulingContext(f"busy {number}", level=4)
 
-    counts = trio.run(lambda: others_before_the_urgent_one(open_scheduler(quantum=0, reserve=0), busy_context))
+    counts = trio.run(
+        lambda: others_before_the_urgent_one(open_scheduler(quantum=0, reserve=0), busy_context)
+    )
     assert counts == [0] * 20  # the step that released it was the only one it waited for
 
 
@@ -216,9 +219,9 @@ def test_a_step_of_the_top_level_runs_while_others_are_always_ready():
                     with SchedulingContext(f"{number}", level=0):
                         nursery.start_soon(spin)
                 with SchedulingContext("caller", level=0):
-                    for number in range(3):
+                    while len(trace) < 3:
                         # Trio's own system tasks bring this back, from above every level.
-                        trace.append(await trio.to_thread.run_sync(lambda number=number: number))
+                        await trio.to_thread.run_sync(trace.append, len(trace))
             return trace
 
     assert trio.run(main) == [0, 1, 2]
@@ -265,6 +268,29 @@ def test_short_steps_of_one_context_share_a_pass():
     assert passes * 2 < steps
 
 
+def test_nobody_has_two_steps_while_another_of_its_context_waits_for_one():
+    """However a round is cut into batches: what Trio's locks and channels are fair by."""
+
+    async def main():
+        steps = [0] * 12
+        async with open_scheduler(quantum=30e-6, reserve=0) as scheduler:
+
+            async def task(number):
+                for _ in range(60):
+                    steps[number] += 1
+                    assert max(steps) - min(steps) <= 1
+                    await trio.lowlevel.checkpoint()
+
+            async with trio.open_nursery() as nursery:
+                with scheduler.context("all"):
+                    for number in range(12):
+                        nursery.start_soon(task, number)
+
+    for seed in SEEDS:
+        trio_run._r.seed(seed)
+        trio.run(main)
+
+
 # Coming and going.
 
 
@@ -304,7 +330,7 @@ async def test_one_can_be_opened_while_another_closes():
         async with open_scheduler():
             opened.append(await released_together(*five_contexts()))
 
-    async with trio.open_nursery() as nursery:
+    async with trio.open_nursery() as nursery:  # noqa: SIM117 - the tasks outlive the scheduler
         async with open_scheduler():
             # Runs for the first time while the block below is being left.
             nursery.start_soon(open_now)
@@ -346,10 +372,13 @@ async def test_opened_and_closed_by_a_system_task_that_was_there_before():
 
 
 async def test_an_exception_in_the_block_comes_out_and_the_queue_is_removed():
-    with pytest.raises(ValueError, match="^mine$"):
+    async def fail():
         async with open_scheduler():
             msg = "mine"
             raise ValueError(msg)
+
+    with pytest.raises(ValueError, match="^mine$"):
+        await fail()
     assert is_plain()
 
 
@@ -377,7 +406,7 @@ async def test_what_is_queued_on_removal_runs_all_the_same():
         await trio.lowlevel.checkpoint()
         ran.append(number)
 
-    async with trio.open_nursery() as nursery:
+    async with trio.open_nursery() as nursery:  # noqa: SIM117 - the tasks outlive the scheduler
         async with open_scheduler():
             for number in range(40):
                 with SchedulingContext(f"{number}", level=number % 8):
@@ -630,8 +659,6 @@ async def test_threads_call_in_and_out():
 
 async def test_what_a_thread_calls_back_runs_under_the_context_that_started_the_thread():
     async def level():
-        from rtos.scheduler import current_level
-
         return current_level()
 
     async with open_scheduler():
@@ -650,14 +677,15 @@ async def test_async_generators_are_finalized():
                 await trio.lowlevel.checkpoint()
             finalized.set()
 
+    async def abandon():
+        async for _ in generator():
+            break
+        gc.collect()
+        await finalized.wait()
+
     async with open_scheduler():
         with pytest.warns(ResourceWarning, match="garbage collected"):
-            async for _ in generator():
-                break
-            import gc
-
-            gc.collect()
-            await finalized.wait()
+            await abandon()
 
 
 async def test_system_tasks_stand_above_every_level():
@@ -677,3 +705,49 @@ async def test_system_tasks_stand_above_every_level():
             lot.unpark_all()
             await wait_all_tasks_blocked()
     assert trace == ["system", "urgent"]
+
+
+async def test_system_tasks_that_are_always_ready_starve_nobody():
+    """A callback that asks for itself again, as Trio allows."""
+    async with open_scheduler(reserve=0) as scheduler:
+        token, asked = trio.lowlevel.current_trio_token(), 0
+
+        def again():
+            nonlocal asked
+            asked += 1
+            if asked < 100_000:
+                token.run_sync_soon(again, idempotent=True)
+
+        again()
+        with scheduler.context("background", level=7):
+            for _ in range(50):
+                await trio.lowlevel.checkpoint()
+        assert asked < 1000
+        asked = 100_000
+
+
+async def test_system_tasks_go_first_but_not_for_ever(autojump_clock):
+    async with open_scheduler(reserve=0) as scheduler:
+        trace = []
+
+        async def task(name, steps):
+            for _ in range(steps):
+                trace.append(name)
+                await trio.lowlevel.checkpoint()
+
+        with scheduler.context("urgent", level=0):
+            async with trio.open_nursery() as nursery:
+                await wait_all_tasks_blocked()
+                nursery.start_soon(task, "urgent", 3)
+                trio.lowlevel.spawn_system_task(task, "system", 20)
+                with scheduler.context("background", level=7):
+                    nursery.start_soon(task, "background", 1)
+    assert trace == [
+        *["system"] * 8,
+        "urgent",  # the most urgent of the others, one step
+        *["system"] * 8,
+        "urgent",
+        *["system"] * 4,
+        "urgent",
+        "background",
+    ]

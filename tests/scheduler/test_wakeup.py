@@ -4,6 +4,7 @@ import ctypes
 import math
 import os
 import sys
+from pathlib import Path
 
 import pytest
 import trio
@@ -15,27 +16,11 @@ from rtos.scheduler.wakeup import ClockWakeUp, TimerfdWakeUp, open_wakeup
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="needs a timerfd")
 
 
-async def woken(source):
-    """When the sleep ends."""
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(source.run)
-        await wait_all_tasks_blocked()
-        nursery.cancel_scope.cancel()
-
-
 # Trio's clock.
 
 
 async def test_the_clock_moves_to_what_is_armed(autojump_clock):
     source, times = ClockWakeUp(), []
-
-    async def wait_for_wakes():
-        # Whatever moves a virtual clock shows as a change of its time.
-        while len(times) < 3:
-            await wait_all_tasks_blocked(0.0)
-            times.append(trio.current_time())
-            await trio.lowlevel.checkpoint()
-
     async with trio.open_nursery() as nursery:
         nursery.start_soon(source.run)
         await wait_all_tasks_blocked()
@@ -170,7 +155,6 @@ async def test_the_real_one_fires_and_is_closed():
         nursery.start_soon(source.run)
         at = trio.current_time() + 0.01
         source.arm(at)
-        await trio.lowlevel.wait_readable(os.dup(source._fd)) if False else None
         while source._at != math.inf:
             await wait_all_tasks_blocked(0.005)
         assert trio.current_time() >= at
@@ -217,7 +201,7 @@ async def test_without_a_timerfd_trios_clock_is_used(monkeypatch, missing):
 @on_linux
 async def test_no_descriptor_is_left_open():
     def descriptors():
-        return len(os.listdir("/proc/self/fd"))
+        return len(list(Path("/proc/self/fd").iterdir()))
 
     before = descriptors()
     for _ in range(20):

@@ -1,0 +1,123 @@
+"""Trio's own tests, with Trio's queue and with ours, batched and strict: the results must be the same.
+
+Run as a script. It needs ``pytest``, and takes what else Trio's tests want (trustme,
+pyOpenSSL, astor, jedi, async_generator) if it is there; what cannot be imported is
+left out of all runs. Prints the figures, and ends with 1 if they differ in anything
+but what ``EXPECTED`` explains.
+"""
+# ruff: noqa: T201 - it is a script, and talks to a person
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import trio
+
+_COUNTS = "it counts tasks and descriptors, and the scheduler has two tasks and a timerfd of its own"
+
+EXPECTED = {
+    "ordered": {
+        "::test_the_trio_scheduler_is_deterministic_if_seeded": "batches follow measured times",
+        "::test_current_statistics": _COUNTS,
+        "::test_io_manager_statistics": _COUNTS,
+    },
+    "strict": {
+        "::test_the_trio_scheduler_is_not_deterministic": "it asserts that the order is random",
+        "::test_current_statistics": _COUNTS,
+        "::test_io_manager_statistics": _COUNTS,
+    },
+}
+"""The tests that may differ from plain Trio's, in each mode, with the reason."""
+
+LIMIT = 300
+"""Seconds for one run; it takes 15."""
+
+HERE = Path(__file__).parent
+TESTS = Path(trio.__file__).parent
+# Checks of Trio's source tree and of its types, not of its loop.
+LEFT_OUT = ("_tests/tools", "_tests/type_tests", "_core/_tests/type_tests", "_tests/test_exports.py")
+
+
+def run(mode: str, folder: Path) -> dict[str, Any]:
+    """Run Trio's tests once, in a process of their own."""
+    report = folder / f"{mode}.json"
+    path = os.pathsep.join((str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH", "")))
+    environment = {
+        **os.environ,
+        "RTOS_SUITE_MODE": mode,
+        "RTOS_SUITE_REPORT": str(report),
+        "PYTHONPATH": path,
+    }
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "--tb=short",
+        "--continue-on-collection-errors",
+        "-W",
+        "ignore",
+    ]
+    command += ["-p", "trio._tests.pytest_plugin", "-p", "trio_suite_plugin", "-p", "no:cacheprovider"]
+    # Plugins of ours would run Trio's tests their own way.
+    command += ["-p", "no:trio", "-p", "no:hypothesispytest", "-c", os.devnull, "--rootdir", str(TESTS)]
+    command += [f"--ignore={TESTS / name}" for name in LEFT_OUT]
+    command += [str(TESTS / "_tests"), str(TESTS / "_core" / "_tests"), *sys.argv[1:]]
+    log = folder / f"{mode}.log"
+    with log.open("w", encoding="utf-8") as out:
+        try:
+            subprocess.run(
+                command, env=environment, cwd=folder, stdout=out, stderr=out, check=False, timeout=LIMIT
+            )
+        except subprocess.TimeoutExpired:
+            sys.exit(f"the {mode} run did not end within {LIMIT} s; see {log}")
+    if not report.exists():
+        sys.exit(f"the {mode} run ended without a report; see {log}")
+    found: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))
+    return found
+
+
+def figures(report: dict[str, Any]) -> str:
+    """How many tests ended how."""
+    counts = Counter(report["outcomes"].values())
+    return ", ".join(f"{number} {name}" for name, number in sorted(counts.items()))
+
+
+def differences(mode: str, plain: dict[str, Any], ordered: dict[str, Any]) -> int:
+    """Print what differs; return how much of it has no reason."""
+    wrong = 0
+    before, after = plain["outcomes"], ordered["outcomes"]
+    for name in sorted(before.keys() | after.keys()):
+        if before.get(name) != after.get(name):
+            reason = next((why for end, why in EXPECTED[mode].items() if name.endswith(end)), None)
+            wrong += reason is None
+            print(f"  {name}: {before.get(name)} -> {after.get(name)}; {reason or 'NOT EXPECTED'}")
+    if ordered["counts"]["ordered"] < len(after) / 2:
+        print(f"  a scheduler in only {ordered['counts']['ordered']} runs: NOT EXPECTED")
+        wrong += 1
+    return wrong
+
+
+def main() -> int:
+    """Run all, compare, print."""
+    folder = Path(tempfile.mkdtemp(prefix="trio-suite-"))
+    plain = run("plain", folder)
+    print(f"Trio {plain['trio']}, Python {sys.version.split()[0]}; logs in {folder}")
+    print(f"plain: {figures(plain)}")
+    wrong = 0
+    for mode in EXPECTED:
+        found = run(mode, folder)
+        print(f"{mode}: {figures(found)}; a scheduler in {found['counts']['ordered']} runs")
+        wrong += differences(mode, plain, found)
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
