@@ -19,6 +19,7 @@ from rtos.scheduler.core import (
     SchedulerStatistics,
     open_scheduler,
 )
+from rtos.scheduler.crowd import Crowd, open_crowd
 from rtos.scheduler.exchange import ChannelStatistics, DropReason
 from rtos.scheduler.grid import Overrun
 from rtos.scheduler.mailbox import MailboxReceiveChannel, MailboxSendChannel, open_mailbox
@@ -40,6 +41,7 @@ __all__ = [
     "ChildState",
     "ContextStatistics",
     "CrashReport",
+    "Crowd",
     "DropReason",
     "Exhausted",
     "Kind",
@@ -64,6 +66,7 @@ __all__ = [
     "current_context",
     "current_deadline",
     "current_level",
+    "open_crowd",
     "open_mailbox",
     "open_scheduler",
     "open_supervisor",
