@@ -173,7 +173,8 @@ class RunQueue(deque[Any]):
         assert head is not None
         self.passes += 1
         reserve = self._reserve
-        if reserve is not None and reserve.look_at <= self._began_ns:
+        # Timers and callbacks are nobody's to wait for: what they release may be urgent.
+        if reserve is not None and reserve.look_at <= self._began_ns and head is not self.system:
             borrower = reserve.pick(head.level, self._ready.contexts(), self._began_ns)
             if borrower is not None:
                 return self._lend(borrower)
@@ -358,7 +359,7 @@ def check_trio() -> None:
         found = f"runner lacks {missing}" if missing else f"runq is {type(runner.runq)!r}"
         raise UnsupportedTrio(
             f"trio {trio.__version__} is not shaped as the run queue needs it ({found})",
-            f"use a version from {TESTED[0]} to {TESTED[1]}, or open the scheduler with ordered=False",
+            f"use a version from {TESTED[0]} to {TESTED[1]}, and say which one this is",
         )
 
 

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import enum
 from collections import defaultdict, deque
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
@@ -123,6 +123,8 @@ _BLAMELESS: Final = (Part.OWN, Part.KERNEL, Part.UNRECORDED)
 
 _Key = tuple[Part, str | None]
 _Span = Step | Sleep
+_Point = Released | Sent | Started | Settled
+_POINTS: Final = (Released, Sent, Started, Settled)
 
 
 def explain(missed: Missed, records: Iterable[Record]) -> MissReport:
@@ -130,7 +132,7 @@ def explain(missed: Missed, records: Iterable[Record]) -> MissReport:
 
     Args:
       missed: the miss.
-      records: by when they began; those that lie outside the window do no harm.
+      records: in any order; those that lie outside the window do no harm.
     """
     for report in explain_by_and_by(missed, tuple(records)):
         if report is not None:
@@ -147,7 +149,7 @@ def explain_by_and_by(missed: Missed, records: Sequence[Record]) -> Generator[Mi
     for number, _ in enumerate(sweep.walk(), start=1):
         if number % STRIDE == 0:
             yield None
-    sweep.take_thefts(record for record in records if isinstance(record, CpuTime))
+    sweep.take_thefts()
     yield MissReport(missed, sweep.shares())
 
 
@@ -157,19 +159,21 @@ class _Sweep:
     def __init__(self, missed: Missed, records: Sequence[Record]) -> None:
         self._missed = missed
         self._begin, self._end = missed.sent, max(missed.at, missed.sent)
+        kinds: defaultdict[type[Record], list[Any]] = defaultdict(list)
+        for record in records:
+            kinds[type(record)].append(record)
         # Collections and measurements are remembered longer than, or begin before, the rest.
-        known = (record.at for record in records if not isinstance(record, Collection | CpuTime))
+        known = [record.at for kind in (Step, Sleep, *_POINTS) for record in kinds[kind]]
         self._known_from = min(known, default=self._end)
         # Steps and sleeps never overlap in a true trace; in any other the first one wins.
-        self._spans: list[_Span] = [
-            record
-            for record in records
-            if isinstance(record, Step | Sleep) and record.end > self._begin and record.at < self._end
-        ]
-        self._collections = deque(record for record in records if isinstance(record, Collection))
-        points = [record for record in records if isinstance(record, Released | Sent | Started | Settled)]
+        spans = sorted([*kinds[Step], *kinds[Sleep]], key=_beginning)
+        self._spans: list[_Span] = [span for span in spans if span.end > self._begin and span.at < self._end]
+        self._collections: deque[Collection] = deque(sorted(kinds[Collection], key=_beginning))
+        self._measurements: list[CpuTime] = kinds[CpuTime]
+        points = [point for kind in _POINTS for point in kinds[kind]]
         points += _under_way(missed)
-        self._points = deque(sorted(points, key=lambda point: point.at))
+        # On one instant a release comes first: what is sent or begun then, is so in the step after.
+        self._points: deque[_Point] = deque(sorted(points, key=_beginning))
         # Calls made on behalf of the missed one, itself first, and who serves each.
         self._calls = {missed.call, *(serving.call for serving in missed.serving)}
         self._servers: dict[int, int] = {}
@@ -215,9 +219,9 @@ class _Sweep:
         shares = [Share(part, who, ns, longest[part, who]) for (part, who), ns in total.items() if ns]
         return tuple(sorted(shares, key=lambda share: -share.ns))
 
-    def take_thefts(self, measurements: Iterable[CpuTime]) -> None:
+    def take_thefts(self) -> None:
         """Move what was not spent on the CPU from the longest steps to STOLEN."""
-        for measured in measurements:
+        for measured in self._measurements:
             stolen = measured.awake - measured.cpu
             if stolen >= THEFT:
                 self._take_theft(measured, stolen)
@@ -316,7 +320,7 @@ class _Sweep:
         while self._points and self._points[0].at <= now:
             self._pass_point(self._points.popleft())
 
-    def _pass_point(self, point: Released | Sent | Started | Settled) -> None:
+    def _pass_point(self, point: _Point) -> None:
         match point:
             case Released(context=context):
                 if context in self._awaited:
@@ -347,7 +351,7 @@ class _Sweep:
             self._ready.add(sent.worker)
 
 
-def _under_way(missed: Missed) -> Iterator[Released | Sent | Started]:
+def _under_way(missed: Missed) -> Iterator[_Point]:
     """What is known of calls that had no outcome yet, and so have left no record."""
     for serving in missed.serving:
         worker = serving.context if serving.started is None else 0
@@ -368,6 +372,10 @@ def _describe(share: Share) -> str:
     who = f" by {share.who!r}" if share.who is not None else ""
     longest = f", at most {_ms(share.longest)} at once" if who and share.longest < share.ns else ""
     return f"{share.part.value}{who}: {_ms(share.ns)}{longest}"
+
+
+def _beginning(record: Record) -> int:
+    return record.at
 
 
 def _ms(ns: int) -> str:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from rtos.scheduler.explain import MissReport
     from rtos.scheduler.timers import Timer
-    from rtos.scheduler.trace import Raw, Trace
+    from rtos.scheduler.trace import Missed, Raw, Record, Trace
 
     OnMiss = Callable[[MissReport], None] | Literal["log"] | None
 
@@ -103,15 +103,20 @@ class MissLog:
 
     def _explain(self) -> None:
         if self._portions is None:
-            missed = make_missed(self._pending.popleft(), self._trace.epoch)
-            self._portions = explain_by_and_by(missed, self._trace.since(missed.sent, limit=RECORDS))
-            return
+            self._portions = self._report(make_missed(self._pending.popleft(), self._trace.epoch))
         report = next(self._portions)
         if report is not None:
             self._portions = None
             self.reports.append(report)
             if self._on_miss is not None:
                 self._on_miss(report)
+
+    def _report(self, missed: Missed) -> Generator[MissReport | None]:
+        records: list[Record] = []
+        for portion in self._trace.since_by_and_by(missed.sent, limit=RECORDS):
+            records += portion
+            yield None
+        yield from explain_by_and_by(missed, records)
 
 
 def _log(report: MissReport) -> None:

@@ -234,7 +234,7 @@ class _Picture:
         return self._steps[index] if index >= 0 and self._steps[index].end >= at else None
 
     def _step_after(self, context: int, at: int) -> Step | None:
-        steps = self._by_context[context]
+        steps = self._by_context.get(context, [])
         index = bisect_left(steps, at, key=lambda step: step.at)
         return steps[index] if index < len(steps) else None
 

@@ -27,13 +27,13 @@ what happened in it; ``snapshot`` sorts them by when they began.
 from __future__ import annotations
 
 from collections import deque
-from itertools import count, islice
+from itertools import chain, count, islice
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 Raw = tuple[Any, ...]
 
@@ -47,6 +47,9 @@ BUDGET: Final = 3
 CALLED: Final = 4
 MISSED: Final = 5
 DEPTH: Final = 6
+
+PORTION: Final = 32
+"""Raw records that are read in one go."""
 
 COLLECTIONS: Final = 1024
 """Garbage collections that are remembered, apart from the ring."""
@@ -282,7 +285,7 @@ class Trace:
 
     def snapshot(self) -> tuple[Record, ...]:
         """Everything that is remembered, by when it began. About 2 µs a record."""
-        return self._read(self._ring)
+        return self._in_order(self._ring.copy())
 
     def later(self, *, limit: int) -> Callable[[], tuple[Record, ...]]:
         """The newest ``limit`` records as they are now, to be read later, in another thread say.
@@ -291,16 +294,27 @@ class Trace:
         """
         ring = self._ring.copy()
         newest = islice(ring, max(len(ring) - limit, 0), None)
-        return lambda: self._read(list(newest))
+        return lambda: self._in_order(newest)
 
     def since(self, at: int, *, limit: int) -> tuple[Record, ...]:
         """What had not ended at ``at`` (nanoseconds of Trio time), by when it began.
 
-        At most the newest ``limit`` records, collections not counted. The newest
-        one that *had* ended is among them, if it is remembered: it shows that
+        Of at most the newest ``limit`` raw records, and all collections. The newest
+        record that *had* ended is among them, if it is remembered: it shows that
         nothing is missing.
         """
-        return self._read(self._tail(at, limit), since=at)
+        portions = self.since_by_and_by(at, limit=limit)
+        return tuple(sorted(chain.from_iterable(portions), key=_beginning))
+
+    def since_by_and_by(self, at: int, *, limit: int) -> Iterator[list[Record]]:
+        """As ``since``, in portions of about 0.1 ms, and in no order.
+
+        What is recorded once it has begun is not among them.
+        """
+        raws = self._tail(at, limit)
+        yield self._read_collections(since=at)
+        for start in range(0, len(raws), PORTION):
+            yield list(self._read(raws[start : start + PORTION]))
 
     def clear(self) -> None:
         """Forget everything."""
@@ -322,12 +336,19 @@ class Trace:
         began: int = raw[1] + self.epoch
         return began + raw[2] if raw[0] in _LASTING else began
 
-    def _read(self, raws: list[Raw] | deque[Raw], *, since: int = 0) -> tuple[Record, ...]:
-        records = [record for raw in raws for record in _READERS[raw[0]](raw, self.epoch)]
-        for began, duration, generation in self._collections.copy():
-            if began + duration + self.epoch > since:
-                records.append(Collection(began + self.epoch, duration, generation))
+    def _in_order(self, raws: Iterable[Raw]) -> tuple[Record, ...]:
+        records = [*self._read(raws), *self._read_collections(since=0)]
         return tuple(sorted(records, key=_beginning))
+
+    def _read(self, raws: Iterable[Raw]) -> Iterator[Record]:
+        return (record for raw in raws for record in _READERS[raw[0]](raw, self.epoch))
+
+    def _read_collections(self, *, since: int) -> list[Record]:
+        return [
+            Collection(began + self.epoch, duration, generation)
+            for began, duration, generation in self._collections.copy()
+            if began + duration + self.epoch > since
+        ]
 
 
 def _read_step(raw: Raw, epoch: int) -> Iterator[Record]:

@@ -57,7 +57,7 @@ def _job_of(where: str, level: int, job: Mapping[str, Any]) -> Job:
     for needed in ("cost", "period"):
         if needed not in job:
             raise ConfigurationError(f"job {name!r} lacks {needed}", f'add {needed} = "10ms", say')
-    times = {
+    times: dict[str, Any] = {
         field: nanoseconds(f"job {name!r}: {field}", job[field]) for field in _JOB - {"name"} if field in job
     }
     try:
