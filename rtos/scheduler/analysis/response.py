@@ -71,6 +71,11 @@ def non_preemptive(job: Job, jobs: Sequence[Job], *, blocking: int | None = None
     above = [other for other in jobs if other.level < job.level]
     if blocking is None:
         blocking = _longest(other for other in jobs if other.level > job.level)
+    return _longest_wait(job, above, blocking, lambda release: release * job.period - job.jitter)
+
+
+def _longest_wait(job: Job, above: Sequence[Job], blocking: int, came: Callable[[int], int]) -> int | None:
+    """The longest time from ``came(release)`` to the end, over the releases of a busy window."""
     if utilisation((job, *above)) > 1:
         return None
     busy = _fixed_point(lambda time: blocking + _demand((job, *above), time, up_to=True), 1)
@@ -82,7 +87,7 @@ def non_preemptive(job: Job, jobs: Sequence[Job], *, blocking: int | None = None
         start = _fixed_point(_start_of(before, above), before)
         if start is None:
             return None
-        worst = max(worst, job.jitter + start + job.last_step - release * job.period)
+        worst = max(worst, start + job.last_step - came(release))
     return worst
 
 
@@ -144,19 +149,7 @@ def in_bursts(job: Job, jobs: Sequence[Job], *, blocking: int | None = None) -> 
     above = [other for other in jobs if other is not job and other.level <= job.level]
     if blocking is None:
         blocking = _longest(other for other in jobs if other.level > job.level)
-    if utilisation((job, *above)) > 1:
-        return None
-    busy = _fixed_point(lambda time: blocking + _demand((job, *above), time, up_to=True), 1)
-    if busy is None:
-        return None
-    worst = 0
-    for release in range(-(-(busy + job.jitter) // job.period)):
-        before = blocking + release * job.cost + job.cost - job.last_step
-        start = _fixed_point(_start_of(before, above), before)
-        if start is None:
-            return None
-        worst = max(worst, start + job.last_step - max(0, release * job.period - job.jitter))
-    return worst
+    return _longest_wait(job, above, blocking, lambda release: max(0, release * job.period - job.jitter))
 
 
 def _response_at(
