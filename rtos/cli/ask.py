@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,7 +13,7 @@ from rtos.cli.client import AnswerError, Client, NotRunningError
 from rtos.cli.output import Output
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from rtos.cli.arguments import Invocation
 
@@ -27,8 +28,17 @@ WORDS: Final[dict[str, tuple[str, ...]]] = {
     "daemon/resume": ("daemon",),
 }
 """Which parameters may be given without their names, in order."""
+HERE: Final = frozenset({"boot", "check", "help", "migrate", "trace"})
+"""What the command line does itself; no daemon knows of it."""
+MESSAGES: Final = "data:chat_messages:created"
 REPLY_TIMEOUT: Final = 60.0
+"""Seconds that a reply may take, unless it is said."""
+MAX_WAIT: Final = 1e6
 _WRONG: Final = frozenset({"CommandRejected", "UnknownCommand", "CallCycle", "ConfigurationError"})
+
+
+class NoReplyError(Exception):
+    """It was said, and nobody has replied."""
 
 
 def ask(invocation: Invocation) -> int:
@@ -45,6 +55,9 @@ def ask(invocation: Invocation) -> int:
     except NotRunningError as error:
         output.error({"type": "NotRunning", "message": str(error)})
         return NOT_RUNNING
+    except NoReplyError as error:
+        output.error({"type": "NoReply", "message": str(error)})
+        return FAILED
     except TimeoutError:
         output.error({"type": "Timeout", "message": "no answer in time; allow more with --timeout=SECONDS"})
         return FAILED
@@ -70,6 +83,9 @@ def _parameters(invocation: Invocation) -> dict[str, Any]:
 
 def _help(invocation: Invocation, output: Output) -> None:
     name = {"name": invocation.words[0]} if invocation.words else {}
+    if invocation.words and invocation.words[0] in HERE:
+        output.usage([], "")
+        return
     try:
         with Client(invocation.root) as client:
             known = client.execute("system/commands", name, timeout=invocation.timeout)["items"]
@@ -112,29 +128,44 @@ def _document(word: str) -> tuple[str, str]:
 
 def _send(invocation: Invocation, output: Output) -> None:
     parameters = _parameters(invocation)
-    wait = parameters.pop("wait", False)
+    # Looked at before anything is said that could not be unsaid.
+    wait = _seconds(parameters.pop("wait", 0))
     with Client(invocation.root) as client:
         if wait:
-            client.subscribe("data:chat_messages:created")
+            client.subscribe(MESSAGES)
         message = client.execute("chat/send", parameters, timeout=invocation.timeout)
         output.message(message)
         if wait:
-            output.message(_reply(client, message["id"], REPLY_TIMEOUT if wait is True else _seconds(wait)))
+            output.message(_reply(client, output, message["id"], wait))
 
 
-def _reply(client: Client, id: str, timeout: float) -> dict[str, Any]:
+def _reply(client: Client, output: Output, id: str, wait: float) -> dict[str, Any]:
+    try:
+        return next(record for record in _messages(client, output, wait) if record["reply_to"] == id)
+    except TimeoutError:
+        raise NoReplyError(
+            f"chat/send: it was said, and nobody replied within {wait:g} s; allow more with --wait=SECONDS"
+        ) from None
+
+
+def _messages(client: Client, output: Output, timeout: float = math.inf) -> Iterator[dict[str, Any]]:
     for event in client.events(timeout=timeout):
-        record: dict[str, Any] = event["payload"]["record"]
-        if record["reply_to"] == id:
-            return record
-    raise TimeoutError
+        yield event["payload"]["record"]
+        if event["lost"]:
+            output.warning(f"{event['lost']} messages came too fast to be told; `rtos chat/history` has them")
 
 
 def _seconds(value: Any) -> float:
+    if value is True:
+        return REPLY_TIMEOUT
     try:
-        return float(value)
+        seconds = float(value)
     except (TypeError, ValueError):
-        raise UsageError(f"--wait is {value!r}; use a number of seconds, or nothing") from None
+        seconds = -1.0
+    # No number at all compares as false.
+    if not 0 <= seconds < MAX_WAIT:
+        raise UsageError(f"--wait is {value!r}; use a number of seconds, or nothing")
+    return seconds
 
 
 def _history(invocation: Invocation, output: Output) -> None:
@@ -144,7 +175,7 @@ def _history(invocation: Invocation, output: Output) -> None:
         if follow:
             # Before the history, so that nothing falls in between; what is in
             # both is shown once.
-            client.subscribe("data:chat_messages:created")
+            client.subscribe(MESSAGES)
         history = client.execute("chat/history", parameters, timeout=invocation.timeout)
         if not follow:
             output.result("chat/history", history)
@@ -152,8 +183,7 @@ def _history(invocation: Invocation, output: Output) -> None:
         shown = {record["id"] for record in history["items"]}
         for record in history["items"]:
             output.message(record)
-        for event in client.events():
-            record = event["payload"]["record"]
+        for record in _messages(client, output):
             if record["room_id"] == parameters["room"] and record["id"] not in shown:
                 output.message(record)
 

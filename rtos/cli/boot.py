@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -13,6 +14,9 @@ import trio
 
 from rtos.cli import FAILED, OK, WRONG
 from rtos.cli.check import load_jobs
+from rtos.cli.client import SOCKET
+from rtos.cli.output import print_error
+from rtos.daemons.control import check_path
 from rtos.errors import ConfigurationError, RtosError
 from rtos.runtime import Configuration, Runtime, open_runtime
 from rtos.scheduler.analysis import analyse
@@ -31,28 +35,30 @@ def boot(invocation: Invocation) -> int:
     unknown = [*invocation.words, *(f"--{name}" for name in invocation.options if name not in known)]
     if unknown:
         takes = "--root=DIR, --storage=memory, --strict and --system=FILE"
-        print(f"error: boot does not take {unknown[0]!r}; it takes {takes}", file=sys.stderr)
-        return WRONG
+        return _refuse(f"boot does not take {unknown[0]!r}; it takes {takes}", invocation)
     logging.basicConfig(
         level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )
     storage = invocation.options.get("storage", "sqlite")
     if storage not in ("sqlite", "memory"):
-        print(f"error: boot: there is no storage {storage!r}; use sqlite or memory", file=sys.stderr)
-        return WRONG
+        return _refuse(f"boot: there is no storage {storage!r}; use sqlite or memory", invocation)
     configuration = Configuration(root=invocation.root, storage=storage, watchdog=WATCHDOG, owns_process=True)
     show = _Lines() if invocation.json else _Text()
     try:
         _prove(invocation)
+        # It opens last, when everything else has been made already.
+        check_path(invocation.root.absolute() / SOCKET)
         trio.run(_run, configuration, show)
-    except ConfigurationError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return WRONG
     except RtosError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return FAILED
+        print_error({"type": type(error).__name__, "message": str(error)}, json=invocation.json)
+        return WRONG if isinstance(error, ConfigurationError) else FAILED
     show.stopped()
     return OK
+
+
+def _refuse(message: str, invocation: Invocation) -> int:
+    print_error({"type": "UsageError", "message": message}, json=invocation.json)
+    return WRONG
 
 
 def _prove(invocation: Invocation) -> None:
@@ -112,7 +118,8 @@ def _python() -> str:
     """How a person calls this interpreter from here."""
     try:
         return str(Path(sys.executable).relative_to(Path.cwd()))
-    except ValueError:
+    except (ValueError, OSError):
+        # Elsewhere, or there is no here any more.
         return sys.executable
 
 
@@ -127,7 +134,8 @@ class _Text:
         counts = ", ".join(f"{count} {name}" for name, count in facts.items())
         print(f"running on {str(root)!r}: {counts}")
         print("in another terminal:")
-        print(f"  {_python()} -m rtos chat/send --root={root} --wait 'what do you know?'")
+        python, place = shlex.quote(_python()), shlex.quote(str(root))
+        print(f"  {python} -m rtos chat/send --root={place} --wait 'what do you know?'")
         print("Ctrl-C stops it", flush=True)
 
     def stopping(self, signal_name: str) -> None:

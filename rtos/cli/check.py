@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from rtos.cli import FAILED, OK, WRONG
+from rtos.cli.output import print_error
 from rtos.errors import ConfigurationError
 from rtos.scheduler.analysis import Job, JobReport, SetReport, analyse, suggest_levels
 from rtos.scheduler.analysis.describe import jobs_of
@@ -25,7 +25,7 @@ def check(invocation: Invocation) -> int:
     try:
         jobs = _jobs(invocation)
     except ConfigurationError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print_error({"type": type(error).__name__, "message": str(error)}, json=invocation.json)
         return WRONG
     report = analyse(jobs)
     if invocation.json:

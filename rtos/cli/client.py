@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
+import shlex
 import socket
 from collections import deque
+from contextlib import suppress
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
@@ -36,17 +40,24 @@ class Client:
         self._root = root
         self._socket = socket.socket(socket.AF_UNIX)
         self._asked = 0
-        self._buffer = b""
+        self._buffer = bytearray()
         self._events: deque[dict[str, Any]] = deque()
+        self._subscribed: set[int] = set()
 
     def __enter__(self) -> Self:
         """Connect.
 
         Raises:
-          NotRunningError: nobody listens.
+          NotRunningError: nobody listens, or only for somebody else.
         """
         try:
+            # Without a time limit: with one, a queue that is full for an instant refuses at once.
             self._socket.connect(str(self._root / SOCKET))
+        except PermissionError:
+            self._socket.close()
+            raise NotRunningError(
+                f"the system on {str(self._root)!r} belongs to another user; ask as that user"
+            ) from None
         except OSError:
             self._socket.close()
             raise self._gone() from None
@@ -68,6 +79,7 @@ class Client:
         Raises:
           AnswerError: it failed.
           NotRunningError: the system went away.
+          TimeoutError: no answer came.
         """
         reply = self._ask({"command": command, "params": params, "timeout": timeout}, timeout + GRACE)
         if not reply["ok"]:
@@ -83,54 +95,70 @@ class Client:
         reply = self._ask({"subscribe": list(patterns)}, GRACE)
         if not reply["ok"]:
             raise AnswerError(reply["error"])
+        self._subscribed.add(self._asked)
 
-    def events(self, *, timeout: float | None = None) -> Iterator[dict[str, Any]]:
+    def events(self, *, timeout: float = math.inf) -> Iterator[dict[str, Any]]:
         """Events as they come: ``name``, ``payload``, ``lost``.
 
+        Args:
+          timeout: seconds that all of them together may take.
+
         Raises:
-          TimeoutError: none came for ``timeout`` seconds.
+          AnswerError: the subscription cannot go on.
+          TimeoutError: the time is up.
           NotRunningError: the system went away.
         """
+        until = monotonic() + timeout
         while True:
             if self._events:
                 yield self._events.popleft()
-            elif "event" in (message := self._receive(timeout)):
+            elif "event" in (message := self._receive(until)):
                 yield message["event"]
 
     def _ask(self, request: dict[str, Any], timeout: float) -> dict[str, Any]:
         self._asked += 1
-        try:
-            self._socket.settimeout(timeout)
+        until = monotonic() + timeout
+        self._socket.settimeout(timeout)
+        # Whoever does not want to hear it to its end may have said why before hanging up.
+        with suppress(ConnectionError):
             self._socket.sendall(json.dumps({"id": self._asked, **request}).encode() + b"\n")
-        except OSError as error:
-            raise self._gone() from error
         while True:
-            message = self._receive(timeout)
+            message = self._receive(until)
             if "event" in message:
                 # It came before the answer, and is still wanted.
                 self._events.append(message["event"])
             elif message.get("id") in (self._asked, None):
                 return message
 
-    def _receive(self, timeout: float | None) -> dict[str, Any]:
-        self._socket.settimeout(timeout)
-        parts = [self._buffer]
-        while b"\n" not in parts[-1]:
-            try:
-                chunk = self._socket.recv(65536)
-            except TimeoutError:
-                raise
-            except OSError as error:
-                raise self._gone() from error
-            if not chunk:
-                raise self._gone()
-            parts.append(chunk)
-        line, _, self._buffer = b"".join(parts).partition(b"\n")
+    def _receive(self, until: float) -> dict[str, Any]:
+        # What has come stays in the buffer when the time is up, so that the rest of
+        # a line is never taken for one.
+        searched = 0
+        while (end := self._buffer.find(b"\n", searched)) < 0:
+            searched = len(self._buffer)
+            self._buffer += self._chunk(until)
+        line = bytes(self._buffer[:end])
+        del self._buffer[: end + 1]
         message: dict[str, Any] = json.loads(line)
+        if "error" in message and message.get("id") in self._subscribed:
+            raise AnswerError(message["error"])
         return message
+
+    def _chunk(self, until: float) -> bytes:
+        left = until - monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self._socket.settimeout(None if left == math.inf else left)
+        try:
+            chunk = self._socket.recv(65536)
+        except ConnectionError as error:
+            raise self._gone() from error
+        if not chunk:
+            raise self._gone()
+        return chunk
 
     def _gone(self) -> NotRunningError:
         return NotRunningError(
             f"no system is running on {str(self._root)!r};"
-            f" start one with `python -m rtos boot --root {self._root}`"
+            f" start one with `python -m rtos boot --root {shlex.quote(str(self._root))}`"
         )

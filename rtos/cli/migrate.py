@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 from rtos.cli import FAILED, OK, WRONG
+from rtos.cli.output import print_error
 from rtos.errors import ConfigurationError, RtosError
 from rtos.runtime.lock import RootLock
 from rtos.user.migration import execute, plan
@@ -17,10 +17,12 @@ if TYPE_CHECKING:
 def migrate(invocation: Invocation) -> int:
     """Move the folders, or say what would be moved; returns the exit code."""
     if invocation.words != ("user-directories",) or set(invocation.options) - {"dry_run"}:
-        print("error: write migrate user-directories [--dry-run] [--root=DIR]", file=sys.stderr)
+        message = "migrate takes one thing to do; write migrate user-directories [--dry-run] [--root=DIR]"
+        print_error({"type": "UsageError", "message": message}, json=invocation.json)
         return WRONG
     if not invocation.root.is_dir():
-        print(f"error: there is no folder {str(invocation.root)!r}; name it with --root", file=sys.stderr)
+        message = f"there is no folder {str(invocation.root)!r}; name it with --root"
+        print_error({"type": "UsageError", "message": message}, json=invocation.json)
         return WRONG
     try:
         with RootLock(invocation.root).hold():
@@ -30,10 +32,7 @@ def migrate(invocation: Invocation) -> int:
             dry_run = bool(invocation.options.get("dry_run"))
             moved = execute(planned, dry_run=dry_run)
             print(f"{'would move' if dry_run else 'moved'} {len(moved)} users")
-    except ConfigurationError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return WRONG
     except RtosError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return FAILED
+        print_error({"type": type(error).__name__, "message": str(error)}, json=invocation.json)
+        return WRONG if isinstance(error, ConfigurationError) else FAILED
     return OK

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
@@ -20,6 +21,9 @@ usage: python -m rtos COMMAND [--name=value ...] [--root=DIR] [--json] [--timeou
   migrate user-directories [--dry-run]    move personas/ to users/
   help [COMMAND]                          show this, or what a command takes
   trace --out=FILE                        write what has just happened, for Perfetto
+  memory/learn --user=ID FILE...          let a persona learn text files
+  chat/send --wait[=SECONDS] TEXT         say something, and wait for the reply
+  chat/history --follow                   show messages as they come
   ping, data/list, chat/send, ...         ask the running system\
 """
 LATER: Final = (
@@ -32,45 +36,50 @@ LATER: Final = (
     "expertise",
 )
 """Columns that a table leaves out; `--json` shows everything."""
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+"""What moves a terminal instead of being shown by it; all but tab and the ends of lines."""
+
+
+def print_error(error: dict[str, Any], *, json: bool) -> None:
+    """Say on the error stream what went wrong: one line, or one JSON object."""
+    text = _as_json({"error": error}) if json else f"error: {error['message']}"
+    print(text, file=sys.stderr, flush=True)
 
 
 class Output:
     """Shows answers: tables on a terminal, one JSON value a line otherwise."""
 
     def __init__(self, *, json: bool) -> None:
-        self._json = json or not sys.stdout.isatty()
+        self._asked = json
+        # Nobody looks at a stream that is closed either.
+        self._json = json or sys.stdout is None or not sys.stdout.isatty()
 
     def result(self, command: str, result: Any) -> None:
         """Show what a command has answered."""
         if self._json:
-            print(json.dumps(result, ensure_ascii=False), flush=True)
+            print(_as_json(result), flush=True)
         elif isinstance(result, dict) and isinstance(result.get("items"), list):
             self._table(command, result["items"])
         elif isinstance(result, dict):
             self._fields(result)
         else:
-            _console().print(result)
+            _console().print(_cell(result))
 
     def message(self, record: dict[str, Any]) -> None:
         """Show one chat message."""
         if self._json:
-            print(json.dumps(record, ensure_ascii=False), flush=True)
+            print(_as_json(record), flush=True)
             return
-        from rich.markup import escape
-
-        time = record["created_at"][11:19]
-        _console().print(
-            f"[dim]{time}[/dim] [bold]{escape(record['sender_name'])}[/bold]: {escape(record['text'])}"
-        )
+        time, name, text = record["created_at"][11:19], _shown(record["sender_name"]), _shown(record["text"])
+        _console().print(f"[dim]{time}[/dim] [bold]{name}[/bold]: {text}")
 
     def error(self, error: dict[str, Any]) -> None:
         """Show what went wrong, on the error stream."""
-        text = (
-            json.dumps({"error": error})
-            if self._json and "--json" in sys.argv
-            else f"error: {error['message']}"
-        )
-        print(text, file=sys.stderr, flush=True)
+        print_error(error, json=self._asked)
+
+    def warning(self, text: str) -> None:
+        """Say something on the error stream that ends nothing."""
+        print(_as_json({"warning": text}) if self._asked else f"warning: {text}", file=sys.stderr, flush=True)
 
     def usage(self, commands: list[dict[str, Any]], note: str) -> None:
         """Show how the command line is used, and what the running system serves."""
@@ -97,7 +106,7 @@ class Output:
 
         with Progress(transient=True) as bar:
             task = bar.add_task(what, total=total)
-            yield lambda name: bar.update(task, advance=1, description=f"{what} {name}")
+            yield lambda name: bar.update(task, advance=1, description=f"{what} {_shown(name)}")
 
     def _table(self, command: str, items: list[dict[str, Any]]) -> None:
         if command == "chat/history":
@@ -117,17 +126,28 @@ class Output:
 
         table = Table(show_header=False)
         for name, value in result.items():
-            table.add_row(name, _cell(value))
+            table.add_row(_shown(name), _cell(value))
         _console().print(table)
 
 
-def _cell(value: Any) -> str:
-    from rich.markup import escape
+def _as_json(value: Any) -> str:
+    # A terminal that knows few characters would fail on the others; JSON can spell them.
+    encoding = (getattr(sys.stdout, "encoding", None) or "ascii").lower()
+    return json.dumps(value, ensure_ascii=encoding not in ("utf-8", "utf8"))
 
+
+def _cell(value: Any) -> str:
     if value is None:
         return ""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return escape(text if len(text) <= 400 else text[:399] + "…")
+    return _shown(text if len(text) <= 400 else text[:399] + "…")
+
+
+def _shown(text: str) -> str:
+    """What others have written, without power over the terminal or the layout."""
+    from rich.markup import escape
+
+    return escape(_CONTROL.sub("�", text))
 
 
 def _console() -> Console:

@@ -21,21 +21,27 @@ from rtos.scheduler.core import (
 )
 from rtos.scheduler.crowd import Crowd, open_crowd
 from rtos.scheduler.exchange import ChannelStatistics, DropReason
+from rtos.scheduler.explain import MissReport, Part, Share
 from rtos.scheduler.grid import Overrun
 from rtos.scheduler.mailbox import MailboxReceiveChannel, MailboxSendChannel, open_mailbox
 from rtos.scheduler.order import MailboxStatistics, OverloadPolicy
 from rtos.scheduler.periodic import Periodic, PeriodicStatistics, Release, Spread, periodic
+from rtos.scheduler.polling import PollingReport
 from rtos.scheduler.port import Kind, Port
 from rtos.scheduler.restart import Backoff, Restart, Strategy
 from rtos.scheduler.supervisor import ChildSpec, ChildState, CrashReport, Supervisor, open_supervisor
 from rtos.scheduler.timers import Timer
+from rtos.scheduler.trace import Trace
+from rtos.scheduler.watchdog import Alarm, Cause, LateWakeUp, LongStep
 
 __all__ = [
     "DEFAULT_LEVEL",
     "LEVELS",
+    "Alarm",
     "Backoff",
     "Budget",
     "BudgetStatistics",
+    "Cause",
     "ChannelStatistics",
     "ChildSpec",
     "ChildState",
@@ -45,13 +51,18 @@ __all__ = [
     "DropReason",
     "Exhausted",
     "Kind",
+    "LateWakeUp",
+    "LongStep",
     "MailboxReceiveChannel",
     "MailboxSendChannel",
     "MailboxStatistics",
+    "MissReport",
     "OverloadPolicy",
     "Overrun",
+    "Part",
     "Periodic",
     "PeriodicStatistics",
+    "PollingReport",
     "Port",
     "Release",
     "Reservation",
@@ -59,10 +70,12 @@ __all__ = [
     "Scheduler",
     "SchedulerStatistics",
     "SchedulingContext",
+    "Share",
     "Spread",
     "Strategy",
     "Supervisor",
     "Timer",
+    "Trace",
     "current_context",
     "current_deadline",
     "current_level",

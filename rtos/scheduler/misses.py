@@ -2,8 +2,9 @@
 
 Pure: the clock and the timers are handed in. Explaining takes longer than missing,
 so under overload it must not make things worse: it is done in portions of about
-0.1 ms, with pauses of nine times their length in between, and misses beyond a
-bound are counted only. The first of a burst tell more than the last.
+0.1 ms (one of them, which sorts, of up to 1 ms), with pauses of nine times their
+length in between, and misses beyond a bound are counted only. The first of a burst
+tell more than the last.
 """
 
 from __future__ import annotations

@@ -20,6 +20,11 @@ shared with the program, about 250. A clock reading is 50 more, which is why rec
 reuse one that was made anyway. Memory: about 250 bytes a record, taken only once
 it is written.
 
+Price of the whole on a command's round trip over the bus (CPU per operation, runs
+interleaved with the same kernel without the hooks): 22.1 to 23.9 µs with one client,
+26.9 to 28.9 with a hundred, so 6 to 8 %; of these 1 to 2 are the hooks, which stay
+when the trace is off.
+
 Order: records are written when what they tell of has ended, so a step comes after
 what happened in it; ``snapshot`` sorts them by when they began.
 """

@@ -73,16 +73,13 @@ class Sample:
     process: int
 
     def cause(self, later: Sample) -> Cause:
-        """What the thread did between this sample and a later one."""
-        half = (later.wall - self.wall) / 2
-        cpu = later.cpu - self.cpu
-        if cpu >= half:
-            return Cause.COMPUTING
-        if later.queued - self.queued >= half:
-            return Cause.STARVED
-        if later.process - self.process - cpu >= half:
-            return Cause.INTERPRETER
-        return Cause.BLOCKED
+        """What the thread did between this sample and a later one, for the most part."""
+        cpu, queued = later.cpu - self.cpu, later.queued - self.queued
+        waited = later.wall - self.wall - cpu - queued
+        if cpu + queued >= waited:
+            return Cause.COMPUTING if cpu >= queued else Cause.STARVED
+        others = later.process - self.process - cpu
+        return Cause.INTERPRETER if others * 2 >= waited else Cause.BLOCKED
 
 
 @attrs.frozen
@@ -234,7 +231,9 @@ class Watchdog:
                 self._stopped.wait(self._limit_ns / 2e9)
                 continue
             if first[0] != passes:
-                first = passes, self._clocks.read()
+                # Not of every short step: reading costs the loop the interpreter.
+                if age_ns * 4 >= self._limit_ns:
+                    first = passes, self._clocks.read()
             elif age_ns >= self._limit_ns:
                 reported = passes
                 self._report(context, passes, first[1])

@@ -7,7 +7,8 @@ cancels what it asked for. No traceback ever leaves the process.
 from __future__ import annotations
 
 import logging
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Final
 
 import trio
@@ -21,13 +22,13 @@ from rtos.daemons.control.protocol import (
     encode_result,
 )
 from rtos.daemons.control.socket import listen, removed_after
-from rtos.errors import CommandRejected, Refused
+from rtos.errors import CommandRejected, Refused, RtosError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from rtos.bus import Bus
+    from rtos.bus import Bus, Event
 
 log = logging.getLogger("rtos.control")
 
@@ -62,7 +63,15 @@ class ControlDaemon:
         listener = await listen(self._path)
         async with trio.open_nursery() as connections, trio.open_nursery() as accepting:
             with removed_after(self._path):
-                accepting.start_soon(self._accept, listener, bus, connections)
+                # Goes on when there are no more files to be had, and accepts again later.
+                accepting.start_soon(
+                    partial(
+                        trio.serve_listeners,
+                        partial(self._serve, bus),
+                        [listener],
+                        handler_nursery=connections,
+                    )
+                )
                 yield
             accepting.cancel_scope.cancel()
             # Everybody else is still up: what was asked for can be finished. How
@@ -70,21 +79,18 @@ class ControlDaemon:
             await self._executing.none()
             connections.cancel_scope.cancel()
 
-    async def _accept(self, listener: trio.SocketListener, bus: Bus, connections: trio.Nursery) -> None:
-        async with listener:
-            while True:
-                stream = await listener.accept()
-                if self._connections >= MAX_CONNECTIONS:
-                    connections.start_soon(_turn_away, stream)
-                else:
-                    self._connections += 1
-                    connections.start_soon(self._serve, stream, bus, name="control connection")
-
-    async def _serve(self, stream: trio.SocketStream, bus: Bus) -> None:
+    async def _serve(self, bus: Bus, stream: trio.SocketStream) -> None:
+        if self._connections >= MAX_CONNECTIONS:
+            await _turn_away(stream)
+            return
+        self._connections += 1
         try:
             await _Connection(stream, bus, self._executing).serve()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             log.debug("a client has gone away")
+        except Exception:
+            # One connection must not take the others with it.
+            log.exception("a connection failed, and was closed")
         finally:
             self._connections -= 1
 
@@ -193,23 +199,36 @@ class _Connection:
             )
             line = encode_result(request.id, result)
         except Exception as error:
-            if not isinstance(error, CommandRejected):
+            # The client is told all there is of an error of ours, but never its cause.
+            if not isinstance(error, RtosError) or error.__cause__ is not None:
                 log.warning("%s failed: %s", request.command, error, exc_info=error)
             line = encode_error(request.id, error)
         await self._send(line)
 
     async def _subscribe(self, request: Request, patterns: list[str]) -> None:
+        with ExitStack() as stack:
+            try:
+                subscription = stack.enter_context(self._bus.events.subscribe(*patterns))
+            except ValueError as error:
+                rejected = CommandRejected(
+                    "subscribe", str(error), parameter="subscribe", remedy="mend the pattern"
+                )
+                await self._send(encode_error(request.id, rejected))
+                return
+            await self._send(encode_result(request.id, {"subscribed": patterns}))
+            async for event in subscription:
+                if not await self._tell(request.id, event):
+                    return
+
+    async def _tell(self, id: int | str, event: Event) -> bool:
+        """Send an event. One that cannot be sent ends the subscription: leaving it out would hide it."""
         try:
-            subscribing = self._bus.events.subscribe(*patterns)
-            with subscribing as subscription:
-                await self._send(encode_result(request.id, {"subscribed": patterns}))
-                async for event in subscription:
-                    await self._send(encode_event(request.id, event.name, event.payload, event.lost))
-        except ValueError as error:
-            rejected = CommandRejected(
-                "subscribe", str(error), parameter="subscribe", remedy="mend the pattern"
-            )
-            await self._send(encode_error(request.id, rejected))
+            line, sent = encode_event(id, event.name, event.payload, event.lost), True
+        except Exception as error:
+            log.exception("event %s cannot be told outside", event.name)
+            line, sent = encode_error(id, error), False
+        await self._send(line)
+        return sent
 
     async def _send(self, line: bytes) -> None:
         async with self._sending:

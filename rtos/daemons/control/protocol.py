@@ -4,8 +4,8 @@ Pure. A request is ``{"id", "command", "params"?, "timeout"?}``, a subscription
 ``{"id", "subscribe": [patterns]}``, and ``{"id", "cancel": true}`` ends either.
 A reply is ``{"id", "ok": true, "result"}`` or ``{"id", "ok": false, "error":
 {"type", "message", ...}}``; a subscription is acknowledged by a reply and then
-gets ``{"id", "event": {"name", "payload", "lost"}}``. Whatever comes in, what
-goes out is a line.
+gets ``{"id", "event": {"name", "payload", "lost"}}``, until an error that it
+cannot go on after. Whatever comes in, what goes out is a line.
 """
 
 from __future__ import annotations

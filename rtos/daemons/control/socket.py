@@ -21,17 +21,26 @@ MAX_PATH: Final = 107
 """Bytes that the kernel allows in the name of a Unix socket."""
 
 
-async def listen(path: Path) -> trio.SocketListener:
-    """Listen at ``path``; a file that a dead process left there is replaced.
+def check_path(path: Path) -> None:
+    """Refuse a path that no socket can have; for before anything else has been made.
 
     Raises:
-      ConfigurationError: the path is too long, or the folder cannot be used.
+      ConfigurationError: it is too long.
     """
     if len(bytes(path)) > MAX_PATH:
         raise ConfigurationError(
             f"the control socket {str(path)!r} has a name of more than {MAX_PATH} bytes",
             "boot on a folder with a shorter path",
         )
+
+
+async def listen(path: Path) -> trio.SocketListener:
+    """Listen at ``path``; a file that a dead process left there is replaced.
+
+    Raises:
+      ConfigurationError: the path is too long, or the folder cannot be used.
+    """
+    check_path(path)
     listener = trio.socket.socket(trio.socket.AF_UNIX, trio.socket.SOCK_STREAM)
     try:
         _make_way(path)
