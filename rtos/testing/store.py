@@ -321,6 +321,15 @@ async def check_search_takes_any_text(open_backend: OpenBackend) -> None:
         assert await _found(backend, "quay " * 5000) == {"a"}
 
 
+async def check_an_accent_belongs_to_its_letter(open_backend: OpenBackend) -> None:
+    """Whether it was written as one character or as two, in the record or in the query."""
+    one, two = "r\u00e9sum\u00e9", "re\u0301sume\u0301"
+    async with open_backend(COLLECTIONS, RecordClock(), _ignore) as backend:
+        await backend.apply(None, [_create("one", text=one), _create("two", text=f"my {two.upper()}")])
+        for text in (one, two):
+            assert await _found(backend, text) == {"one", "two"}
+
+
 async def _found(backend: Backend, text: str) -> set[str]:
     return {record["id"] for record in await backend.search(None, "notes", text, 10)}
 

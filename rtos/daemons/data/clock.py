@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FORM = "%Y-%m-%dT%H:%M:%S.%fZ"
 
 
 class RecordClock:
@@ -28,8 +29,12 @@ class RecordClock:
             return format_timestamp(self._last)
 
     def advance_to(self, timestamp: str) -> None:
-        """Give only later ones from here on: what a store holds may be ahead of the wall clock."""
-        moment = datetime.fromisoformat(timestamp)
+        """Give only later ones from here on: what a store holds may be ahead of the wall clock.
+
+        Raises:
+          ValueError: it is none of the timestamps that this gives.
+        """
+        moment = datetime.strptime(timestamp, _FORM).replace(tzinfo=UTC)
         with self._lock:
             self._last = max(self._last, (moment - _EPOCH) // timedelta(microseconds=1))
 
@@ -37,4 +42,4 @@ class RecordClock:
 def format_timestamp(microseconds: int) -> str:
     """Microseconds since the epoch as a timestamp."""
     moment = _EPOCH + timedelta(microseconds=microseconds)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return moment.strftime(_FORM)

@@ -43,12 +43,18 @@ class Collection:
 
     def __attrs_post_init__(self) -> None:
         known = None if self.entity is None else {field.name for field in attrs.fields(self.entity)}
-        for field in (*self.search, *self.indexes):
-            # They become words of SQL, and a wrong one would index nothing for ever.
-            if not _FIELD.fullmatch(field) or field in _TAKEN or (known is not None and field not in known):
-                raise ConfigurationError(
-                    f"collection {self.name!r} cannot index {field!r}", "name a field of its records"
-                )
+        for fields in (self.search, self.indexes):
+            # They become names in SQL, where "Title" is "title"; and a wrong one
+            # would index nothing for ever.
+            taken = set(_TAKEN)
+            for field in fields:
+                wrong = not _FIELD.fullmatch(field) or (known is not None and field not in known)
+                if wrong or field.lower() in taken:
+                    raise ConfigurationError(
+                        f"collection {self.name!r} cannot index {field!r}",
+                        "name a field of its records, and each once",
+                    )
+                taken.add(field.lower())
 
     def checked(self, command: str, data: dict[str, Any]) -> dict[str, Any]:
         """The data, plain, with the entity's defaults filled in; a copy.

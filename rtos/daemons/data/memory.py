@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import trio
 
 from rtos.daemons.data.operation import apply
-from rtos.daemons.data.plain import copied, text_of
+from rtos.daemons.data.plain import copied, text_of, wanted_words, words_of
 from rtos.daemons.data.query import matches, sorted_records
 
 if TYPE_CHECKING:
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
     from rtos.daemons.data.collection import Collection
     from rtos.daemons.data.operation import Change, Operation, Record
     from rtos.daemons.data.query import Query
-
-_WORD = re.compile(r"\w+")
 
 
 class MemoryBackend:
@@ -68,20 +65,17 @@ class MemoryBackend:
     async def search(self, user_id: str | None, collection: str, text: str, limit: int) -> list[Record]:
         """See ``Backend.search``. Ranks by the share of the words that a record holds."""
         await trio.lowlevel.checkpoint()
-        wanted = set(_words(text))
+        wanted = {word.casefold() for word in wanted_words(text)}
         scored = []
         for record in self._table(user_id, collection).values():
-            held = set(_words(" ".join(text_of(record.get(field)) for field in self._search[collection])))
+            fields = (text_of(record.get(field)) for field in self._search[collection])
+            held = {word.casefold() for word in words_of(" ".join(fields))}
             if wanted & held:
                 scored.append({**copied(record), "score": len(wanted & held) / len(wanted)})
         return sorted(scored, key=lambda record: (-record["score"], record["id"]))[:limit]
 
     def _table(self, user_id: str | None, collection: str) -> dict[str, Record]:
         return self._tables.get((user_id, collection), {})
-
-
-def _words(text: str) -> list[str]:
-    return _WORD.findall(text.casefold())
 
 
 @asynccontextmanager

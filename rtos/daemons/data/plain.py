@@ -8,6 +8,8 @@ are finite and fit in 64 bits, and text can be written as UTF-8.
 from __future__ import annotations
 
 import math
+import re
+import unicodedata
 from typing import Any, Final, TypeVar, cast
 
 _Plain = TypeVar("_Plain")
@@ -16,6 +18,9 @@ MAX_NESTING: Final = 64
 """How deep lists and mappings may lie in each other."""
 INTEGERS: Final = range(-(2**63), 2**63)
 """The whole numbers that every backend keeps as they are."""
+MOST_WORDS: Final = 1000
+"""How many words of a text are looked for: looking takes time in the square of them."""
+_WORD: Final = re.compile(r"\w+")
 
 
 def plain(value: Any, where: str = "it", depth: int = 0) -> Any:
@@ -61,6 +66,16 @@ def text_of(value: Any) -> str:
     return "" if value is None else str(value)
 
 
+def words_of(text: str) -> list[str]:
+    """The words of a text, an accent being part of its letter however it was written."""
+    return _WORD.findall(unicodedata.normalize("NFC", text))
+
+
+def wanted_words(text: str) -> list[str]:
+    """What is looked for when this is asked: each word once, and no more than ``MOST_WORDS``."""
+    return list(dict.fromkeys(words_of(text)))[:MOST_WORDS]
+
+
 def first_unknown(given: Any, known: Any, where: str = "") -> str | None:
     """The first key, however deep, that is in one plain value and not in another."""
     if isinstance(given, dict) and isinstance(known, dict):
@@ -84,7 +99,8 @@ def _text(value: object, where: str) -> str:
         value.encode()
     except UnicodeEncodeError:
         raise ValueError(f"{where} holds half a surrogate pair, which is no text") from None
-    return str(value)
+    # Of a member of an enumeration its value, where str() would give its name.
+    return str.__str__(value)
 
 
 def _number(value: float, where: str) -> float:
@@ -92,6 +108,8 @@ def _number(value: float, where: str) -> float:
         if not math.isfinite(value):
             raise ValueError(f"{where} is {value!r}, which is no number that can be stored")
         return float(value)
-    if value not in INTEGERS:
-        raise ValueError(f"{where} is {value!r}, which needs more than 64 bits")
-    return int(value)
+    # Of a number that only derives from int, a range would look at each of its members.
+    number = int(value)
+    if number not in INTEGERS:
+        raise ValueError(f"{where} is {number!r}, which needs more than 64 bits")
+    return number

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
+from rtos.daemons.data.plain import MAX_NESTING
 from rtos.daemons.data.regex import may_explode
 from rtos.errors import CommandRejected
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 MISSING: Final = object()
 MAX_DEPTH: Final = 16
 MAX_PATTERN: Final = 256
+MAX_FIELD: Final = 500
+MAX_SORT: Final = 16
 _FIELD: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_\-]*(\.[A-Za-z0-9_\-]+)*")
 
 
@@ -118,17 +121,32 @@ def parse_filter(command: str, given: Mapping[str, Any] | None, depth: int = 0) 
 
 def _conditions(command: str, path: str, value: Any) -> Iterable[Compare]:
     if not (isinstance(value, dict) and any(str(key).startswith("$") for key in value)):
-        return [Compare(path, "$eq", value)]
+        return [Compare(path, "$eq", _operand(command, value))]
     for operator, operand in value.items():
         if operator not in OPERATORS:
             known = ", ".join(OPERATORS)
             raise _malformed(command, "filter", f"there is no operator {operator!r}", f"use {known}")
         _check_operand(command, operator, operand)
-    return [Compare(path, operator, operand) for operator, operand in value.items()]
+    return [Compare(path, operator, _operand(command, operand)) for operator, operand in value.items()]
+
+
+def _operand(command: str, value: Any, depth: int = 0) -> Any:
+    """A copy of a value of the kinds that records hold, so that it can be compared with them."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if depth > MAX_NESTING:
+        raise _malformed(command, "filter", f"a value is nested more than {MAX_NESTING} deep", "no record is")
+    if isinstance(value, (list, tuple)):
+        return [_operand(command, item, depth + 1) for item in value]
+    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
+        return {key: _operand(command, item, depth + 1) for key, item in value.items()}
+    raise _malformed(
+        command, "filter", f"{value!r} is a {type(value).__name__}, which no record holds", "use JSON data"
+    )
 
 
 def _check_operand(command: str, operator: str, operand: Any) -> None:
-    if operator in ("$in", "$nin") and not isinstance(operand, list):
+    if operator in ("$in", "$nin") and not isinstance(operand, (list, tuple)):
         raise _malformed(command, "filter", f"{operator} needs a list, got {operand!r}", "put it in brackets")
     if operator == "$exists" and not isinstance(operand, bool):
         raise _malformed(
@@ -153,8 +171,9 @@ def _check_pattern(command: str, pattern: str) -> None:
         raise _malformed(
             command,
             "filter",
-            f"{pattern!r} repeats a group that repeats or chooses, or refers back, and may never end",
-            "repeat single characters or classes only",
+            f"{pattern!r} repeats a group that repeats or chooses, refers back, or leaves too much open,"
+            " and may never end",
+            "repeat single characters or classes only, and few of them",
         )
 
 
@@ -165,6 +184,8 @@ def parse_sort(command: str, given: Sequence[str] | None) -> tuple[SortKey, ...]
       CommandRejected: one is no field; ``parameter`` is ``sort``.
     """
     keys = given or ("created_at", "id")
+    if len(keys) > MAX_SORT:
+        raise _malformed(command, "sort", f"there are {len(keys)} keys", f"use at most {MAX_SORT}")
     return tuple(SortKey(_field(command, "sort", key.removeprefix("-")), key.startswith("-")) for key in keys)
 
 
@@ -172,6 +193,10 @@ def _field(command: str, parameter: str, name: str) -> str:
     if not _FIELD.fullmatch(name):
         remedy = "fields are words, joined by dots; operators begin with '$' and stand behind a field"
         raise _malformed(command, parameter, f"{name!r} is no field", remedy)
+    if len(name) > MAX_FIELD:
+        raise _malformed(
+            command, parameter, f"a field has {len(name)} characters", f"use at most {MAX_FIELD}"
+        )
     return name
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from rtos.daemons.data import RecordClock
 from rtos.daemons.data.clock import format_timestamp
 
@@ -23,3 +25,6 @@ def test_what_a_store_holds_may_be_ahead() -> None:
     clock.advance_to("2030-01-01T00:00:00.000000Z")
     clock.advance_to("2029-01-01T00:00:00.000000Z")
     assert clock.next() == "2030-01-01T00:00:00.000001Z"
+    for wrong in ("yesterday", "2031-01-01T00:00:00", "2031-01-01T00:00:00.000000+01:00"):
+        with pytest.raises(ValueError, match="does not match"):
+            clock.advance_to(wrong)

@@ -81,7 +81,16 @@ def test_an_index_of_a_field_that_is_not_there_is_refused(fields) -> None:
         Collection("people", entity=Person, **fields)
 
 
-@pytest.mark.parametrize("field", ["a'b", "rank", "rowid", "id", "a.b", ""])
+@pytest.mark.parametrize("field", ["a'b", "rank", "Rank", "rowid", "ROWID", "id", "a.b", ""])
 def test_an_index_is_a_word_that_is_free(field) -> None:
     with pytest.raises(ConfigurationError, match="cannot index"):
         Collection("free", search=(field,))
+
+
+@pytest.mark.parametrize("fields", [("a", "a"), ("title", "Title")])
+def test_a_field_is_indexed_once_whatever_its_case(fields) -> None:
+    for use in ("search", "indexes"):
+        with pytest.raises(ConfigurationError, match=f"cannot index '{fields[1]}'.*each once"):
+            Collection("free", **{use: fields})
+    # Looked up and searched are two things.
+    Collection("free", search=("a",), indexes=("a",))

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import math
 import sys
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
+import apsw  # noqa: TID251 - makes a file that is wrong in just one way
 import attrs
 import pytest
 import trio
 
 from rtos.daemons.data import Collection, open_memory_backend, open_sqlite_backend
-from rtos.errors import CommandRejected, Conflict, NotFound
+from rtos.daemons.data.sqlite import records
+from rtos.errors import (
+    CommandRejected,
+    Conflict,
+    DeadlineMissed,
+    NotFound,
+    SchemaTooNew,
+    StoreCorrupt,
+    UnknownCommand,
+)
 
 sys.path.insert(0, str(Path(__file__).parent))
 from running import running
@@ -108,6 +119,26 @@ async def test_what_is_wrong_is_refused_before_anything_changes(execute) -> None
         ("data/list", {"collection": "notes", "sort": ["a b"]}, "'a b'", "sort"),
         ("data/search", {"collection": "free", "query": "x"}, "no text index", "collection"),
         ("data/batch", {"operations": []}, "0 operations", "operations"),
+        ("data/batch", {"operations": [{}] * 10_001}, "10001 operations", "operations"),
+        # What every command refuses, before anything reaches the daemon.
+        ("data/list", {"collection": "notes", "limit": "ten"}, "limit", "limit"),
+        ("data/list", {"collection": "notes", "filter": []}, "filter", "filter"),
+        ("data/list", {"collection": "notes", "sort": "title"}, "sort", "sort"),
+        ("data/list", {"collection": 7}, "collection", "collection"),
+        ("data/list", {}, "collection", "collection"),
+        ("data/list", {"collection": "notes", "order": "title"}, "order", "order"),
+        ("data/create", {"collection": "free", "data": []}, "data", "data"),
+        ("data/update", {**at, "data": {}, "expected_version": True}, "expected_version", "expected_version"),
+        ("data/store", {"key": "k"}, "value", "value"),
+        ("data/store", {"key": "", "value": 1}, "key is ''", "key"),
+        ("data/delete", {"collection": "notes", "id": ""}, "id is ''", "id"),
+        ("data/delete", {"collection": "nots", "id": "a"}, "there are free, kv, notes", "collection"),
+        ("data/read", {"collection": "nots", "id": "a"}, "there are free, kv, notes", "collection"),
+        ("data/search", {"collection": "nots", "query": "x"}, "there are free, kv, notes", "collection"),
+        ("data/search", {"collection": "notes", "query": "x", "limit": 501}, "limit is 501", "limit"),
+        ("data/list", {"collection": "notes", "filter": {"x": {1, 2}}}, "which no record holds", "filter"),
+        ("data/list", {"collection": "notes", "sort": ["a"] * 17}, "17 keys", "sort"),
+        ("data/list", {"collection": "notes", "filter": {"x": {"$regex": "a?" * 30}}}, "never end", "filter"),
     ]
     before = [await execute("data/list", collection=name) for name in ("notes", "free", "kv")]
     for name, parameters, match, parameter in refusals:
@@ -254,6 +285,63 @@ async def test_concurrent_updates_by_version_lose_nothing(execute) -> None:
         for _ in range(50):
             nursery.start_soon(add_one)
     assert (await execute("data/read", collection="free", id="a"))["n"] == 50
+
+
+async def test_a_command_that_is_not_there_is_refused_with_what_is_near(execute) -> None:
+    await refused(execute("data/lsit", collection="notes"), UnknownCommand, match="did you mean data/list")
+
+
+@pytest.mark.parametrize("wrong", [b"no database at all " * 50, None], ids=["no database", "newer"])
+async def test_one_bad_database_is_told_untouched_and_the_others_go_on(tmp_path, wrong) -> None:
+    def path(user_id):
+        return tmp_path / (user_id or "shared") / "x.db"
+
+    path("bad").parent.mkdir()
+    if wrong is None:
+        with closing(apsw.Connection(str(path("bad")))) as connection:
+            connection.pragma("user_version", 99)
+    else:
+        path("bad").write_bytes(wrong)
+    content, error = path("bad").read_bytes(), SchemaTooNew if wrong is None else StoreCorrupt
+    async with running(COLLECTIONS, partial(open_sqlite_backend, path)) as bus:
+        execute = bus.commands.execute
+        with bus.events.subscribe("data:*:*") as events:
+            for call in (
+                execute("data/store", key="k", value=1, user_id="bad"),
+                execute("data/read", key="k", user_id="bad"),
+                execute("data/list", collection="notes", user_id="bad"),
+                execute("data/search", collection="notes", query="x", user_id="bad"),
+                execute("data/batch", operations=[{"op": "store", "key": "k", "value": 1}], user_id="bad"),
+            ):
+                await refused(call, error, match="bad/x.db.*untouched")
+            await execute("data/store", key="k", value=1, user_id="good")
+            # Nothing was told of what was not written.
+            assert (await events.receive()).payload["user_id"] == "good"
+    assert path("bad").read_bytes() == content
+    assert [each.name for each in path("bad").parent.iterdir()] == ["x.db"]
+
+
+async def test_a_list_ends_at_its_deadline_and_the_next_one_is_served(tmp_path, monkeypatch) -> None:
+    endless = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT count(*) FROM n"
+    find = records.find
+    async with running(
+        COLLECTIONS, partial(open_sqlite_backend, lambda _: tmp_path / "x.db", threads=1)
+    ) as bus:
+        execute = bus.commands.execute
+        await execute("data/create", collection="free", id="a", data={})
+        monkeypatch.setattr(records, "find", lambda connection, **_: list(connection.execute(endless)))
+        with pytest.raises(DeadlineMissed, match="data/list missed its deadline while it ran"):
+            await execute("data/list", collection="free", deadline=trio.current_time() + 0.05)
+        with trio.move_on_after(0.05) as scope:
+            await execute("data/list", collection="free")
+        assert scope.cancelled_caught
+        monkeypatch.setattr(records, "find", find)
+        # There is one thread: it could not answer if either of the two still ran.
+        assert (await execute("data/list", collection="free"))["count"] == 1
+        # A write has no deadline once it runs, and one before it does nothing.
+        with pytest.raises(DeadlineMissed, match="before it started; nothing happened"):
+            await execute("data/create", collection="free", id="b", data={}, deadline=trio.current_time() - 1)
+        assert await execute("data/read", collection="free", id="b") is None
 
 
 async def test_a_user_that_leads_elsewhere_is_refused(tmp_path) -> None:

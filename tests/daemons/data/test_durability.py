@@ -7,11 +7,13 @@ import signal
 import subprocess
 import sys
 import textwrap
+from contextlib import closing
 
 import pytest
 
 from rtos.daemons.data import Collection, RecordClock, open_sqlite_backend
 from rtos.daemons.data.query import Query, parse_filter
+from rtos.daemons.data.sqlite.connection import open_connection
 
 WRITER = """
     import os, sys, trio
@@ -70,4 +72,10 @@ async def test_no_acknowledged_write_is_lost_and_none_is_there_by_half(tmp_path)
         pairs = {id.rpartition("-")[0] for id in there}
         assert there == {f"{pair}-{half}" for pair in pairs for half in (0, 1)}
         assert acknowledged <= pairs
+        with closing(open_connection(path, [notes], create=False)) as connection:
+            assert list(connection.execute("PRAGMA integrity_check")) == [("ok",)]
+            # The text index agrees with the records as well, or this raises.
+            connection.execute("INSERT INTO c_notes$text (c_notes$text) VALUES ('integrity-check')")
+            texts = list(connection.execute("SELECT count(*) FROM c_notes$text"))
+            assert texts == [(len(there),)]
     assert len(acknowledged) >= 231

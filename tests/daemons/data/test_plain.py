@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import math
 
 import msgspec
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rtos.daemons.data.plain import copied, first_unknown, plain
+from rtos.daemons.data.plain import MOST_WORDS, copied, first_unknown, plain, wanted_words
 
 PLAIN = st.recursive(
     st.none()
@@ -41,6 +42,30 @@ def test_nothing_is_shared_with_what_was_given() -> None:
 
 def test_tuples_become_lists() -> None:
     assert plain({"a": (1, (2,))}) == {"a": [1, [2]]}
+
+
+class Colour(str, enum.Enum):  # noqa: UP042 - the older kind, whose str() is its name
+    RED = "red"
+
+
+class Size(enum.IntEnum):
+    BIG = 3
+
+
+def test_a_member_of_an_enumeration_is_its_value() -> None:
+    given = plain({"c": Colour.RED, Colour.RED: Size.BIG})
+    assert repr(given) == "{'c': 'red', 'red': 3}"
+
+
+def test_words_are_wanted_once_and_an_accent_belongs_to_its_letter() -> None:
+    assert wanted_words("the Quay, the_quay: the r\u00e9sum\u00e9") == [
+        "the",
+        "Quay",
+        "the_quay",
+        "r\u00e9sum\u00e9",
+    ]
+    assert wanted_words("re\u0301sume\u0301") == ["r\u00e9sum\u00e9"]
+    assert len(wanted_words(" ".join(map(str, range(5000))))) == MOST_WORDS
 
 
 DEEP: list = []

@@ -112,6 +112,11 @@ MALFORMED = [
     ({"a'); DROP TABLE c_kv; --": 1}, "is no field"),
     ({"$and": [{1: 2}]}, "1 is no field"),
     ({"n": {1: 2, "$gt": 3}}, "no operator 1"),
+    ({"n": {1, 2}}, "is a set, which no record holds"),
+    ({"n": {"$in": [b"x"]}}, "is a bytes, which no record holds"),
+    ({"n": {1: 2}}, "is a dict, which no record holds"),
+    ({"n." + "1" * 500: 1}, "a field has 502 characters"),
+    ({"n": {"$regex": "a?" * 30}}, "may never end"),
 ]
 
 
@@ -130,6 +135,27 @@ def test_a_filter_that_is_nested_without_end_is_refused() -> None:
         parse_filter("data/list", filter)
 
 
+def test_a_value_that_is_nested_without_end_is_refused() -> None:
+    value: list = []
+    value.append(value)
+    with pytest.raises(CommandRejected, match="nested more than 64 deep"):
+        parse_filter("data/list", {"n": value})
+
+
+def test_a_tuple_is_a_list_in_a_filter_as_it_is_in_a_record() -> None:
+    record = {"l": ["x", ["y"]], "d": {}}
+    for filter in ({"l": ("x", ("y",))}, {"l": {"$contains": ("y",)}}, {"l.0": {"$in": ("x",)}}):
+        assert matches(parse_filter("data/list", filter), record)
+    assert not matches(parse_filter("data/list", {"d": ()}), record)
+
+
+def test_a_filter_is_not_changed_by_who_gave_it() -> None:
+    given = {"l": ["x"]}
+    node = parse_filter("data/list", given)
+    given["l"].append("y")
+    assert matches(node, {"l": ["x"]})
+
+
 def test_no_filter_is_every_record() -> None:
     assert parse_filter("data/list", None) == Every(())
 
@@ -141,6 +167,9 @@ def test_sort_keys() -> None:
         with pytest.raises(CommandRejected, match="is no field") as caught:
             parse_sort("data/list", bad)
         assert caught.value.parameter == "sort"
+    with pytest.raises(CommandRejected, match="17 keys; use at most 16") as caught:
+        parse_sort("data/list", ["n"] * 17)
+    assert caught.value.parameter == "sort"
 
 
 def test_kinds_are_ordered() -> None:

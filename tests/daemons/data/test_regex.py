@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rtos.daemons.data.regex import may_explode
+from rtos.daemons.data.regex import MOST_LOOSE, may_explode
 
 EXPLODES = [
     "(a+)+$",
@@ -17,6 +17,15 @@ EXPLODES = [
     "(?P<n>a)(?P=n)",
     "(a*){5,}",
     "(\\w+\\s?)*",
+    # What does not count must not hide the repeat that stands behind it.
+    "(?x)(a+) +$",
+    "(?ix:(a+) *)",
+    "(a+)(?#why)+",
+    # No group is repeated, and yet each piece doubles the ways.
+    "a?" * 30 + "a" * 30,
+    "(?:aa|.a)" * 20 + "b",
+    "a*" * 20 + "b",
+    "a{0,9}" * 20,
 ]
 FINE = [
     "(ab)+",
@@ -36,12 +45,22 @@ FINE = [
     "\\0+",
     "(?:abc){3}",
     "x(?=y)",
+    "^\\d{4}-\\d{2}-\\d{2}T\\d{2}:\\d{2}:\\d{2}Z$",
+    "mon|tue|wed|thu|fri|sat|sun|one|two|three",
+    "^.*?a+?b??$",
+    "\\(?#",
+    "[(?#]x+",
 ]
 
 
 @pytest.mark.parametrize("pattern", EXPLODES)
 def test_what_may_take_for_ever_is_told(pattern) -> None:
     assert may_explode(pattern)
+
+
+def test_the_bound_is_the_one_that_is_documented() -> None:
+    assert not may_explode("a*" * MOST_LOOSE)
+    assert may_explode("a*" * (MOST_LOOSE + 1))
 
 
 @pytest.mark.parametrize("pattern", FINE)

@@ -17,6 +17,7 @@ import trio
 from rtos.daemons.data.sqlite import records
 from rtos.daemons.data.sqlite.connection import open_connection, reported
 from rtos.daemons.data.sqlite.worker import Job, Worker
+from rtos.errors import StoreCorrupt
 from rtos.scheduler import current_deadline, current_level
 
 if TYPE_CHECKING:
@@ -116,11 +117,15 @@ class SqliteBackend:
         try:
             with reported("open", path):
                 newest = records.newest(connection)
+            if newest is not None:
+                self._clock.advance_to(newest)
+        except ValueError as error:
+            connection.close()
+            what, remedy = f"open {str(path)!r}", "restore a backup; the file is untouched"
+            raise StoreCorrupt(what, str(error), remedy) from error
         except BaseException:
             connection.close()
             raise
-        if newest is not None:
-            self._clock.advance_to(newest)
         return connection
 
 

@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 COLUMNS: Final = {"id": 4, "version": 3, "created_at": 4, "updated_at": 4}
 """What is a column of its own, and the kind of its values."""
 MOST_TERMS: Final = 200
-"""SQLite refuses an expression that is 1000 deep; a longer one is left to the pure semantics."""
+"""The most conditions in one statement; what goes beyond them is left to the pure semantics.
+
+SQLite refuses an expression that is 1000 deep, or that has 32766 values.
+"""
 _SIGNS: Final = {"$eq": "=", "$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<="}
 _TYPES: Final = {2: "('true', 'false')", 3: "('integer', 'real')", 4: "('text')"}
 
@@ -45,9 +48,24 @@ ALWAYS: Final = Sql("1")
 def compile_where(node: Node, indexes: Names[str] = ()) -> tuple[Sql | None, bool]:
     """As much of a condition as can be said in SQL, and whether that is all of it."""
     parts = node.parts if isinstance(node, Every) else (node,)
-    compiled = [_compile(part, indexes) for part in parts]
-    said = [part for part in compiled if part is not None][:MOST_TERMS]
+    said: list[Sql] = []
+    room = MOST_TERMS
+    for part in parts:
+        # Counted over all of it, since what is nested adds up.
+        terms = _terms(part)
+        compiled = _compile(part, indexes) if terms <= room else None
+        if compiled is not None:
+            said.append(compiled)
+            room -= terms
     return _joined(said, "AND") if said else None, len(said) == len(parts)
+
+
+def _terms(node: Node) -> int:
+    if isinstance(node, Compare):
+        return 1
+    if isinstance(node, Negated):
+        return 1 + _terms(node.part)
+    return 1 + sum(map(_terms, node.parts))
 
 
 def compile_order(sort: Sequence[SortKey]) -> Sql | None:
@@ -100,8 +118,6 @@ def _compile(node: Node, indexes: Names[str]) -> Sql | None:
         part = _compile(node.part, indexes)
         return None if part is None else _negated(part)
     parts = [_compile(part, indexes) for part in node.parts]
-    if len(parts) > MOST_TERMS:
-        return None
     said = [part for part in parts if part is not None]
     if len(said) < len(parts):
         return None

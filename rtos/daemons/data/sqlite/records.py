@@ -7,7 +7,6 @@ and limits. Values are always bound, never written into a statement.
 
 from __future__ import annotations
 
-import re
 from contextlib import closing
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
@@ -15,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from rtos.daemons.data.operation import Change, Operation, Record, apply
-from rtos.daemons.data.plain import text_of
+from rtos.daemons.data.plain import text_of, wanted_words
 from rtos.daemons.data.query import Query, matches, sorted_records
 from rtos.daemons.data.sqlite.compile import COLUMNS, compile_order, compile_where
-from rtos.daemons.data.sqlite.schema import rows, table_of, text_table_of
+from rtos.daemons.data.sqlite.schema import columns_of, rows, table_of, text_table_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
     from rtos.daemons.data.clock import RecordClock
 
 _SELECT: Final = "id, version, created_at, updated_at, body"
-_WORD: Final = re.compile(r"\w+")
 
 
 def apply_all(
@@ -76,7 +74,7 @@ def _write(connection: apsw.Connection, change: Change, search: tuple[str, ...])
     if search:
         marks = ", ".join("?" * len(search))
         connection.execute(
-            f"INSERT INTO {text_table} (rowid, {', '.join(search)})"
+            f"INSERT INTO {text_table} (rowid, {columns_of(search)})"
             f" VALUES ((SELECT row FROM {table} WHERE id = ?), {marks})",
             (record["id"], *(text_of(record.get(field)) for field in search)),
         )
@@ -111,7 +109,7 @@ def find(
 
 def search(connection: apsw.Connection, collection: str, text: str, limit: int) -> list[Record]:
     """The records that hold words of a text, by BM25."""
-    words = list(dict.fromkeys(_WORD.findall(text)))
+    words = wanted_words(text)
     if not words:
         return []
     # Every word is quoted: what a user types is never an operator.

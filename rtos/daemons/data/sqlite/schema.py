@@ -43,6 +43,11 @@ def text_table_of(collection: str) -> str:
     return f"c_{collection}$text"
 
 
+def columns_of(fields: Iterable[str]) -> str:
+    """Fields as columns of a text index; a field may be a word of SQL, ``order`` for example."""
+    return ", ".join(f'"{field}"' for field in fields)
+
+
 def rows(connection: apsw.Connection, sql: str, bindings: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
     """All rows of a statement, run to its end."""
     return list(connection.execute(sql, tuple(bindings)))
@@ -51,9 +56,12 @@ def rows(connection: apsw.Connection, sql: str, bindings: Sequence[Any] = ()) ->
 def migrate(connection: apsw.Connection, collections: Sequence[Collection]) -> None:
     """Give a database what it lacks; only looks, if that is nothing."""
     wanted = dict(_schema(collections))
-    if connection.pragma("user_version") == SCHEMA and not _lacking(connection, wanted):
+    lacks = connection.pragma("user_version") != SCHEMA or _lacking(connection, wanted)
+    if not lacks and not _unattended(connection, collections):
         return
     with _transaction(connection):
+        for name in _unattended(connection, collections):
+            connection.execute(f"DROP TABLE {name}")
         for name in _lacking(connection, wanted):
             _make(connection, name, wanted[name])
             if name == "newest":
@@ -107,6 +115,13 @@ def _lacking(connection: apsw.Connection, wanted: dict[str, str]) -> list[str]:
     ]
 
 
+def _unattended(connection: apsw.Connection, collections: Sequence[Collection]) -> list[str]:
+    # A text index that nobody keeps up any more: were the declaration to come
+    # back, it would find what is gone, and refuse rows whose numbers it has.
+    there = {name for (name,) in rows(connection, "SELECT name FROM sqlite_schema")}
+    return [name for each in collections if not each.search and (name := text_table_of(each.name)) in there]
+
+
 def _make(connection: apsw.Connection, name: str, sql: str) -> None:
     if sql.startswith("CREATE INDEX"):
         connection.execute(f"DROP INDEX IF EXISTS {name}")
@@ -119,7 +134,7 @@ def _fill_text(connection: apsw.Connection, collection: Collection) -> None:
     """Put into a text index what it has not got: it was added, or has other fields now."""
     table, text = table_of(collection.name), text_table_of(collection.name)
     marks = ", ".join("?" * len(collection.search))
-    sql = f"INSERT INTO {text} (rowid, {', '.join(collection.search)}) VALUES (?, {marks})"
+    sql = f"INSERT INTO {text} (rowid, {columns_of(collection.search)}) VALUES (?, {marks})"
     missing = f"SELECT row, body FROM {table} WHERE row NOT IN (SELECT rowid FROM {text})"
     for row, body in rows(connection, missing):
         record = msgspec.json.decode(body)

@@ -6,12 +6,14 @@ by how fast the machine is: a body that waits for a gate holds its thread.
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import textwrap
 import threading
 from contextlib import asynccontextmanager, closing
 from functools import partial
+from pathlib import Path
 
 import apsw  # noqa: TID251 - faults of the driver are made here
 import pytest
@@ -23,7 +25,7 @@ from rtos.daemons.data.operation import Operation
 from rtos.daemons.data.query import Query, parse_filter, parse_sort
 from rtos.daemons.data.sqlite.connection import open_connection
 from rtos.daemons.data.sqlite.worker import Job, Worker
-from rtos.errors import Conflict, DaemonDown, NotFound, StoreCorrupt, StoreError, StoreFull
+from rtos.errors import Conflict, DaemonDown, NotFound, StoreBusy, StoreCorrupt, StoreError, StoreFull
 
 NOTES = (Collection("notes", search=("text",)),)
 
@@ -266,6 +268,55 @@ async def test_a_read_beyond_its_deadline_is_interrupted(tmp_path) -> None:
         assert await run(worker, path, lambda _: "alive") == "alive"
 
 
+ROWS = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n LIMIT 100) SELECT x FROM n"
+
+
+async def test_a_read_that_is_cancelled_looks_at_no_further_row(tmp_path) -> None:
+    """What is done with a row takes no step of SQLite's, and so must not be waited for."""
+    path, seen, go_on = tmp_path / "x.db", [], threading.Event()
+    async with one_worker() as worker:
+        await run(worker, path, lambda _: None, done=lambda _: None)
+        token, runs = trio.lowlevel.current_trio_token(), trio.Event()
+
+        def slow(connection):
+            for row in connection.execute(ROWS):
+                seen.append(row)
+                token.run_sync_soon(runs.set)
+                assert go_on.wait(10)
+
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(partial(run, worker, path, slow))
+                await runs.wait()
+                scope.cancel()
+        go_on.set()
+        assert await run(worker, path, lambda c: len(list(c.execute(ROWS)))) == 100
+    assert len(seen) == 1
+
+
+async def test_a_read_beyond_its_deadline_looks_at_no_further_row(tmp_path) -> None:
+    path, seen, now = tmp_path / "x.db", [], [0.0]
+    worker = Worker(
+        0, lambda path, create: open_connection(path, NOTES, create=create), capacity=1, now=lambda: now[0]
+    )
+    worker.start()
+
+    def slow(connection):
+        for row in connection.execute(ROWS):
+            seen.append(row)
+            now[0] += 1
+
+    try:
+        await run(worker, path, lambda _: None, done=lambda _: None)
+        with pytest.raises(StoreError, match="deadline has passed"):
+            await run(worker, path, slow, deadline=2.5)
+        assert await run(worker, path, lambda _: "alive", deadline=1e9) == "alive"
+    finally:
+        worker.close()
+        await trio.to_thread.run_sync(worker.join)
+    assert len(seen) == 3
+
+
 async def test_a_write_that_runs_is_finished_and_told_although_its_caller_was_cancelled(tmp_path) -> None:
     path, told = tmp_path / "x.db", []
     async with one_worker() as worker:
@@ -277,6 +328,180 @@ async def test_a_write_that_runs_is_finished_and_told_although_its_caller_was_ca
                 scope.cancel()
                 gate.open.set()
     assert told == ["gate"]
+
+
+class HeldClock:
+    """A wall clock that holds the writer that reads it, until it is let go."""
+
+    def __init__(self) -> None:
+        self.token = trio.lowlevel.current_trio_token()
+        self.runs = trio.Event()
+        self.go_on = threading.Event()
+
+    def __call__(self) -> int:
+        self.token.run_sync_soon(self.runs.set)
+        assert self.go_on.wait(10)
+        return 10**18
+
+
+async def test_a_hundred_writers_share_two_commits_and_one_conflict_is_its_own(tmp_path, monkeypatch) -> None:
+    commits, told, refused, wall = [], [], [], HeldClock()
+
+    def count_commits(connection) -> None:
+        connection.set_wal_hook(lambda *_: commits.append(1) or 0)
+
+    monkeypatch.setattr(apsw, "connection_hooks", [count_commits])
+
+    def tell(_user, changes):
+        told.extend((change.record["id"], change.record["created_at"]) for change in changes)
+
+    async def write(number):
+        # Two want the same id: whoever comes second is refused, and alone.
+        try:
+            await backend.apply(None, [create(f"other{number}"), create(f"r{number % 99}")])
+        except Conflict:
+            refused.append(number)
+
+    path = tmp_path / "x.db"
+    async with open_sqlite_backend(lambda _: path, NOTES, RecordClock(wall), tell) as backend:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(write, 0)
+            await wall.runs.wait()
+            commits.clear()
+            for number in range(1, 100):
+                nursery.start_soon(write, number)
+            await trio.testing.wait_all_tasks_blocked()
+            wall.go_on.set()
+        assert len(commits) == 2
+        assert refused == [99]
+        assert [stamp for _, stamp in told] == sorted(stamp for _, stamp in told)
+        there = {record["id"] for record in await backend.find(None, "notes", Query(limit=500))}
+    assert there == {id for id, _ in told} == {f"{name}{n}" for name in ("r", "other") for n in range(99)}
+
+
+async def test_a_cancelled_writer_whose_write_runs_is_told_of_and_stays_written(tmp_path) -> None:
+    told, wall = [], HeldClock()
+
+    def tell(_user, changes):
+        told.extend(change.record["id"] for change in changes)
+
+    async with open_sqlite_backend(lambda _: tmp_path / "x.db", NOTES, RecordClock(wall), tell) as backend:
+        with trio.CancelScope() as running:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(backend.apply, None, [create("runs")])
+                await wall.runs.wait()
+                with trio.CancelScope() as waiting:
+                    async with trio.open_nursery() as inner:
+                        await queued(inner, partial(backend.apply, None, [create("waits")]))
+                        waiting.cancel()
+                running.cancel()
+                wall.go_on.set()
+        assert waiting.cancelled_caught
+        # It was told before its writer went on, and the one that waited never ran.
+        assert told == ["runs"]
+        assert [r["id"] for r in await backend.find(None, "notes", Query())] == ["runs"]
+
+
+async def test_a_file_that_was_deleted_or_replaced_is_never_written_to(tmp_path) -> None:
+    """What was acknowledged into a file that nobody can open any more would be lost."""
+
+    def path(user_id):
+        return tmp_path / user_id / "x.db"
+
+    async with open_sqlite_backend(path, NOTES, RecordClock(), _ignore) as backend:
+        await backend.apply("joel", [create("old")])
+        shutil.rmtree(tmp_path / "joel")
+        assert await backend.get("joel", "notes", "old") is None
+        assert list(tmp_path.iterdir()) == []
+        await backend.apply("joel", [create("new")])
+        assert [r["id"] for r in await backend.find("joel", "notes", Query())] == ["new"]
+        await backend.apply("ann", [create("ann's")])
+        shutil.rmtree(tmp_path / "joel")
+        (tmp_path / "ann").rename(tmp_path / "joel")
+        await backend.apply("joel", [create("more")])
+    async with open_sqlite_backend(path, NOTES, RecordClock(), _ignore) as backend:
+        assert [r["id"] for r in await backend.find("joel", "notes", Query())] == ["ann's", "more"]
+
+
+async def test_a_database_that_another_program_holds_is_told_and_free_again_later(
+    tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setattr("rtos.daemons.data.sqlite.connection.BUSY_MS", 1)
+    path = tmp_path / "x.db"
+    async with open_sqlite_backend(lambda _: path, NOTES, RecordClock(), _ignore) as backend:
+        await backend.apply(None, [create("a")])
+        with closing(apsw.Connection(str(path))) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(StoreBusy, match="write .*x.db.*try again"):
+                await backend.apply(None, [create("b")])
+            # Reading waits for no writer.
+            assert await backend.get(None, "notes", "a") is not None
+            other.execute("ROLLBACK")
+        await backend.apply(None, [create("b")])
+
+
+async def test_a_timestamp_that_is_none_is_told_and_no_file_stays_open(tmp_path) -> None:
+    path = tmp_path / "x.db"
+    with closing(open_connection(path, NOTES, create=True)) as connection:
+        connection.execute("UPDATE newest SET updated_at = 'yesterday'")
+    async with open_sqlite_backend(lambda _: path, NOTES, RecordClock(), _ignore) as backend:
+        with pytest.raises(StoreCorrupt, match="yesterday.*restore a backup"):
+            await backend.get(None, "notes", "a")
+        assert apsw.connections() == []
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts open files as Linux shows them")
+async def test_two_hundred_databases_need_the_files_of_eight(tmp_path) -> None:
+    def path(user_id):
+        return tmp_path / f"{user_id}.db"
+
+    def open_files() -> int:
+        return sum(str(tmp_path) in str(each.readlink()) for each in _descriptors())
+
+    async with open_sqlite_backend(path, NOTES, RecordClock(), _ignore, open_databases=8) as backend:
+        most = 0
+        for number in range(200):
+            await backend.apply(f"u{number}", [create("a", n=number)])
+            most = max(most, open_files())
+        # Each has its file, its log, and the log's index.
+        assert most <= 8 * 3
+        async with trio.open_nursery() as nursery:
+            for number in range(0, 200, 7):
+                nursery.start_soon(backend.get, f"u{number}", "notes", "a")
+        assert open_files() <= 8 * 3
+    assert open_files() == 0
+
+
+def _descriptors():
+    return [each for each in Path("/proc/self/fd").iterdir() if each.is_symlink()]
+
+
+@pytest.mark.parametrize("when", ["idle", "while a read runs", "while writes wait"])
+async def test_an_error_inside_leaves_no_thread(tmp_path, when) -> None:
+    """The fixture of this file counts threads and files afterwards."""
+
+    async def fail() -> None:
+        raise LookupError("ours")
+
+    path = tmp_path / "x.db"
+
+    async def inside() -> None:
+        async with (
+            open_sqlite_backend(lambda _: path, NOTES, RecordClock(), _ignore) as backend,
+            trio.open_nursery() as nursery,
+        ):
+            await backend.apply(None, [create("a")])
+            if when == "while a read runs":
+                read = partial(backend._read, None, lambda c: list(c.execute(ENDLESS)))
+                await queued(nursery, read)
+            if when == "while writes wait":
+                for number in range(20):
+                    nursery.start_soon(backend.apply, None, [create(f"r{number}")])
+            nursery.start_soon(fail)
+
+    with pytest.raises(ExceptionGroup, match="unhandled errors") as caught:
+        await inside()
+    assert caught.group_contains(LookupError, match="ours")
 
 
 async def test_files_beyond_the_bound_are_closed_and_opened_again(tmp_path) -> None:
@@ -312,6 +537,7 @@ async def test_a_damaged_file_is_told_kept_and_read_again_when_it_is_mended(tmp_
         return tmp_path / f"{user_id}.db"
 
     path("bad").write_bytes(b"no database " * 50)
+    before = path("bad").stat()
     async with open_sqlite_backend(path, NOTES, RecordClock(), _ignore, threads=1) as backend:
         for call in (
             lambda: backend.apply("bad", [create("a")]),
@@ -322,6 +548,13 @@ async def test_a_damaged_file_is_told_kept_and_read_again_when_it_is_mended(tmp_
                 await call()
         await backend.apply("good", [create("a")])
         assert path("bad").read_bytes() == b"no database " * 50
+        assert path("bad").stat().st_mtime_ns == before.st_mtime_ns
+        assert {each.name for each in tmp_path.iterdir()} == {
+            "bad.db",
+            "good.db",
+            "good.db-wal",
+            "good.db-shm",
+        }
         path("bad").unlink()
         await backend.apply("bad", [create("a")])
         assert await backend.get("bad", "notes", "a") is not None

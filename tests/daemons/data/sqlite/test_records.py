@@ -190,6 +190,37 @@ def test_the_default_order_needs_no_sorting(connection) -> None:
     assert "c_plain$created" in plan
 
 
+def test_a_condition_of_any_width_and_depth_is_answered_as_it_is_meant(connection) -> None:
+    """However what is nested adds up: in depth, in values, or hidden in a part of a part."""
+    deep = {"a": 1}
+    for _ in range(14):
+        deep = {"$or": [deep, *({"a": -number} for number in range(100))]}
+    wide = {"$or": [{"$or": [{"a": -n * m} for n in range(190)]} for m in range(190)]}
+    both = {"$and": [{"$or": [{"a": n} for n in range(150)]} for _ in range(150)], "b": {"$ne": 7}}
+    several = {"$and": [{"$or": [{"a": n} for n in range(60)]} for _ in range(10)]}
+    data = [{"a": 1}, {"a": 7000}, {"a": 1, "b": 7}, {}]
+    operations = [Operation(op="create", collection="plain", id=f"r{i}", data=d) for i, d in enumerate(data)]
+    connection.execute("BEGIN")
+    try:
+        everything = [
+            change.record for change in records.apply_all(connection, operations, RecordClock(), {})
+        ]
+        for filter, ids in ((deep, "02"), (wide, ""), (both, "0"), (several, "02"), ({"$not": deep}, "13")):
+            query = Query(where=parse_filter("x", filter), sort=parse_sort("x", ["id"] * 16))
+            assert [r["id"] for r in records.find(connection, "plain", query)] == [f"r{i}" for i in ids]
+            assert [r["id"] for r in everything if matches(query.where, r)] == [f"r{i}" for i in ids]
+    finally:
+        connection.execute("ROLLBACK")
+
+
+def test_what_fits_is_said_although_something_else_does_not() -> None:
+    long = {"$or": [{"a": number} for number in range(300)]}
+    where, exact = compile_where(parse_filter("x", {"$and": [long, {"b": 1}]}))
+    assert where is not None
+    assert where.values == ('$."b"', 1, '$."b"')
+    assert not exact
+
+
 def test_a_condition_of_any_length_is_answered(connection) -> None:
     many = [{"a": f"v{number}"} for number in range(3000)]
     for filter in ({"$or": many}, {"$and": many}, {"$not": {"$or": many}}, {"a": {"$in": list(range(3000))}}):

@@ -50,6 +50,36 @@ def test_text_that_was_there_before_the_index_is_found(tmp_path) -> None:
     assert found(path, wider, "harbour") == ["a", "b", "c"]
 
 
+def test_an_index_that_was_given_up_and_comes_back_is_made_of_what_is_there_then(tmp_path) -> None:
+    path, without, searched = (
+        tmp_path / "x.db",
+        (Collection("notes"),),
+        (Collection("notes", search=("text",)),),
+    )
+    fill(path, searched, "a", "b")
+    with closing(open_connection(path, without, create=True)) as connection:
+        changes = [
+            Operation(op="update", collection="notes", id="a", data={"text": "hills"}),
+            Operation(op="delete", collection="notes", id="b"),
+        ]
+        records.apply_all(connection, changes, RecordClock(), {})
+    assert found(path, searched, "harbour") == []
+    assert found(path, searched, "hills") == ["a"]
+    # The new one gets the number that "b" had; its text must not stand in the way.
+    fill(path, searched, "c")
+    assert found(path, searched, "harbour") == ["c"]
+
+
+def test_a_field_may_be_a_word_of_sql(tmp_path) -> None:
+    path, words = tmp_path / "x.db", ("order", "group", "to", "select", "values")
+    fill(path, (Collection("notes"),), "before")
+    wordy = (Collection("notes", search=words, indexes=words),)
+    with closing(open_connection(path, wordy, create=True)) as connection:
+        operation = Operation(op="create", collection="notes", id="a", data={"order": "harbour"})
+        records.apply_all(connection, [operation], RecordClock(), {"notes": words})
+    assert found(path, wordy, "harbour") == ["a"]
+
+
 def test_collections_that_come_later_get_their_tables(tmp_path) -> None:
     path = tmp_path / "x.db"
     fill(path, (Collection("notes"),), "a")
