@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import logging
 import stat
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,7 +17,7 @@ import trio
 from rtos.bus import Bus, command
 from rtos.daemons.control import ControlDaemon
 from rtos.daemons.control import daemon as module
-from rtos.errors import ConfigurationError, DaemonDown
+from rtos.errors import ConfigurationError, Conflict, DaemonDown
 from rtos.scheduler import open_scheduler, open_supervisor
 
 if TYPE_CHECKING:
@@ -66,6 +68,11 @@ class Probe:
     async def fail(self) -> None:
         """Raise something that is not ours."""
         raise ValueError("secret")
+
+    @command("probe/refuse")
+    async def refuse(self) -> None:
+        """Raise something that its caller is told in full."""
+        raise Conflict("probe/refuse", "it is there", "choose another")
 
 
 class Peer:
@@ -258,6 +265,93 @@ async def test_events_come_to_who_subscribed_in_order(connect: Connect, tmp_path
             bus.events.emit("a:b", number)
         bus.events.emit("other", 1)
         assert [(await peer.receive())["event"]["payload"] for _ in range(3)] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("payload", [object(), "\ud800"])
+async def test_an_event_that_cannot_be_told_ends_its_subscription_and_nothing_else(
+    payload: object, connect: Connect, tmp_path: Path
+) -> None:
+    path = tmp_path / "c.sock"
+    async with served(path) as bus:
+        peer, other = await connect(path), await connect(path)
+        for who in (peer, other):
+            assert (await who.ask(id="s", subscribe=["a:*"]))["ok"]
+        bus.events.emit("a:b", payload)
+        for who in (peer, other):
+            reply = await who.receive()
+            assert (reply["id"], reply["error"]["type"]) == ("s", "KernelBug")
+            assert "internal error" in reply["error"]["message"]
+            # The connection lives, and the name is free again.
+            assert (await who.ask(id="s", command="probe/double", params={"number": 1}))["result"] == 2
+
+
+async def test_it_goes_on_when_there_were_no_files_left(
+    connect: Connect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = []
+    accept = trio.SocketListener.accept
+
+    async def accept_later(listener: trio.SocketListener) -> trio.SocketStream:
+        if len(refused) < 2:
+            await trio.lowlevel.checkpoint()
+            refused.append(True)
+            raise OSError(errno.EMFILE, "Too many open files")
+        return await accept(listener)
+
+    monkeypatch.setattr(trio.SocketListener, "accept", accept_later)
+    path = tmp_path / "c.sock"
+    async with served(path):
+        assert (await (await connect(path)).ask(id=1, command="probe/double", params={"number": 1}))["ok"]
+        assert len(refused) == 2
+
+
+async def test_a_connection_that_fails_does_not_take_the_others_with_it(
+    connect: Connect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "c.sock"
+    async with served(path):
+        peer = await connect(path)
+        assert (await peer.ask(id=1, command="probe/double", params={"number": 1}))["ok"]
+
+        async def fail(connection: object) -> None:
+            await trio.lowlevel.checkpoint()
+            raise RuntimeError("a defect")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(module._Connection, "serve", fail)
+            with pytest.raises(EOFError):
+                await (await connect(path)).receive()
+        assert (await peer.ask(id=2, command="probe/double", params={"number": 1}))["ok"]
+        assert (await (await connect(path)).ask(id=3, command="probe/double", params={"number": 1}))["ok"]
+
+
+@pytest.mark.parametrize(
+    ("command", "logged"),
+    [
+        ("probe/fail", True),  # its cause is not told outside
+        ("probe/refuse", False),  # the caller knows all there is, and the operator has done nothing
+        ("nonsense", False),
+    ],
+)
+async def test_only_what_the_client_is_not_told_is_logged(
+    command: str, logged: bool, connect: Connect, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "c.sock"
+    with caplog.at_level(logging.INFO, logger="rtos.control"):
+        async with served(path):
+            assert "error" in await (await connect(path)).ask(id=1, command=command)
+    assert bool(caplog.records) is logged
+
+
+async def test_two_clients_do_not_wait_for_each_other(connect: Connect, tmp_path: Path) -> None:
+    path, probe = tmp_path / "c.sock", Probe()
+    async with served(path, probe):
+        waiting, other = await connect(path), await connect(path)
+        await waiting.send(id=1, command="probe/wait")
+        await probe.started.wait()
+        assert (await other.ask(id=1, command="probe/double", params={"number": 2}))["result"] == 4
+        probe.go.set()
+        assert (await waiting.receive())["result"] == "done"
 
 
 async def test_what_was_accepted_is_answered_while_it_stops(connect: Connect, tmp_path: Path) -> None:

@@ -499,7 +499,7 @@ async def test_an_error_inside_leaves_no_thread(tmp_path, when) -> None:
                     nursery.start_soon(backend.apply, None, [create(f"r{number}")])
             nursery.start_soon(fail)
 
-    with pytest.raises(ExceptionGroup, match="unhandled errors") as caught:
+    with pytest.raises(ExceptionGroup, match="Exceptions from Trio nursery") as caught:
         await inside()
     assert caught.group_contains(LookupError, match="ours")
 
