@@ -125,8 +125,8 @@ def test_stopping_many_does_not_hold_the_loop() -> None:
 
 
 async def _in_slices() -> int:
-    return await _longest_gap(members=20_000, in_slices=True)
+    return await _longest_gap(members=50_000, in_slices=True)
 
 
 async def _at_once() -> int:
-    return await _longest_gap(members=20_000, in_slices=False)
+    return await _longest_gap(members=50_000, in_slices=False)
