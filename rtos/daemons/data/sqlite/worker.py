@@ -340,11 +340,15 @@ def _own(error: Exception) -> Exception:
 
 def _answer(job: Job, reply: outcome.Outcome[Any]) -> None:
     def deliver() -> None:
+        answer = reply
         if job.done is not None and isinstance(reply, outcome.Value):
-            job.done(reply.value)
+            try:
+                job.done(reply.value)
+            except Exception as error:  # noqa: BLE001 - here it would end Trio's loop, and all tasks with it
+                answer = outcome.Error(error)
         # A read that was cancelled has been answered by its cancellation.
         if job.writes or not job.cancelled:
-            trio.lowlevel.reschedule(job.task, reply)
+            trio.lowlevel.reschedule(job.task, answer)
 
     try:
         job.token.run_sync_soon(deliver)

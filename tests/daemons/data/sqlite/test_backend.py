@@ -402,6 +402,18 @@ async def test_a_cancelled_writer_whose_write_runs_is_told_of_and_stays_written(
         assert [r["id"] for r in await backend.find(None, "notes", Query())] == ["runs"]
 
 
+async def test_a_listener_that_fails_is_its_writers_to_see_and_ends_nothing_else(tmp_path) -> None:
+    def tell(_user, changes):
+        if changes[0].record["id"] == "bad":
+            raise LookupError("a listener's own fault")
+
+    async with open_sqlite_backend(lambda _: tmp_path / "x.db", NOTES, RecordClock(), tell) as backend:
+        with pytest.raises(LookupError, match="a listener's own fault"):
+            await backend.apply(None, [create("bad")])
+        await backend.apply(None, [create("good")])
+        assert len(await backend.find(None, "notes", Query())) == 2
+
+
 async def test_a_file_that_was_deleted_or_replaced_is_never_written_to(tmp_path) -> None:
     """What was acknowledged into a file that nobody can open any more would be lost."""
 
