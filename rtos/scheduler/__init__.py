@@ -5,6 +5,7 @@ starts its tasks under scheduling contexts.
 """
 
 from rtos.scheduler.budget import Budget, BudgetStatistics, Exhausted, Reservation
+from rtos.scheduler.calls import Kind
 from rtos.scheduler.context import (
     DEFAULT_LEVEL,
     LEVELS,
@@ -27,7 +28,7 @@ from rtos.scheduler.mailbox import MailboxReceiveChannel, MailboxSendChannel, op
 from rtos.scheduler.order import MailboxStatistics, OverloadPolicy
 from rtos.scheduler.periodic import Periodic, PeriodicStatistics, Release, Spread, periodic
 from rtos.scheduler.polling import PollingReport
-from rtos.scheduler.port import Kind, Port
+from rtos.scheduler.port import Port
 from rtos.scheduler.restart import Backoff, Restart, Strategy
 from rtos.scheduler.supervisor import ChildSpec, ChildState, CrashReport, Supervisor, open_supervisor
 from rtos.scheduler.timers import Timer

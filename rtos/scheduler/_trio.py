@@ -9,7 +9,11 @@ What it relies on, and checks before it changes anything:
   statistics take the length for the number of runnable tasks; while the ready order
   holds some it is too low, and ``Scheduler.statistics`` has the right one);
 * ``runner.init_task`` is the root of the task tree, ``runner.main_task`` the host's
-  first task, and ``runner.system_context`` what new system tasks start from.
+  first task, and ``runner.system_context`` what new system tasks start from;
+* a step of a task is ``task.context.run(task.coro.send, outcome)`` with the task in
+  ``GLOBAL_RUN_CONTEXT.task``, and what it yields is one of the messages of
+  ``trio._core._traps``, which are acted upon as ``_act_upon`` does; a task that is
+  parked has an ``_abort_func``, and one that has ended is told to ``task_exited``.
 
 Everything else is public: instruments, a task's context, ``reschedule``.
 
@@ -27,12 +31,15 @@ empty (a placeholder stands in it), so the loop never sleeps on released tasks.
 from __future__ import annotations
 
 import math
+import sys
 from collections import deque
 from time import perf_counter, perf_counter_ns
 from typing import TYPE_CHECKING, Any, Final
 
+import outcome
 import trio
 from trio._core import _run as trio_run
+from trio._core import _traps as trio_traps
 
 from rtos.errors import UnsupportedTrio
 from rtos.scheduler.allowance import Allowances
@@ -46,6 +53,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextvars import Context, Token
 
+    from trio.lowlevel import Abort, RaiseCancelT, Task
+
     from rtos.scheduler.budget import Reservation
     from rtos.scheduler.timers import TimerHeap
 
@@ -55,6 +64,8 @@ TESTED: Final = ("0.30.0", "0.35.0")
 _PLACEHOLDER: Final = None
 _SYSTEM_PASSES: Final = 8
 """Passes in a row that system tasks may take while others wait."""
+_LENT_STEPS: Final = 64
+"""Steps that one pass may lend, where time stands still and no quantum ends."""
 _length = deque.__len__
 _arrivals = deque.__iter__
 _clear = deque.clear
@@ -74,6 +85,9 @@ class RunQueue(deque[Any]):
       quantum_ns: how long a pass may go on with short steps of one context;
         0, one step per pass, in virtual time, where a measured batch would make
         a run depend on the machine.
+      lend_ns: until when in a pass a step may be lent to another task (``lend``);
+        0 for never.
+      lent: how many were.
       wake_timers: called when a timer is due.
       allowances: the budgets of contexts that have one.
       trace: what the loop did lately, ``records`` of it.
@@ -81,7 +95,14 @@ class RunQueue(deque[Any]):
     """
 
     def __init__(
-        self, *, quantum_ns: int, host_level: int, timers: TimerHeap, records: int, reserve: float
+        self,
+        *,
+        quantum_ns: int,
+        host_level: int,
+        timers: TimerHeap,
+        records: int,
+        reserve: float,
+        direct: bool = True,
     ) -> None:
         super().__init__()
         self.host = SchedulingContext("host", level=host_level)
@@ -94,6 +115,7 @@ class RunQueue(deque[Any]):
         self.is_real = _is_real(clock)
         self.clock = _clock_reader(clock)
         self.quantum_ns = quantum_ns if _is_real(clock) else 0
+        self.lend_ns = quantum_ns if direct else 0
         self.ticks_ns = perf_counter_ns if _is_real(clock) else _ticks_of(clock)
         self._ready = ReadyQueue()
         self.allowances = Allowances(self._hold, self._let_go, self.clock)
@@ -109,7 +131,12 @@ class RunQueue(deque[Any]):
         self._level = 0
         self._since_ns = 0
         self._batch = 1
-        self._began_ns = self._settled_ns = self.ticks_ns()
+        # When the pass began, and since when the running context has been running.
+        self._pass_ns = self._began_ns = self._settled_ns = self.ticks_ns()
+        self.lent = self._lent_before = 0
+        self._runner = _runner()
+        # Trio's own mapping of hooks is ten times as slow to ask as the dict that it wraps.
+        self._hooks: dict[str, Any] = self._runner.instruments.data
         self._marked: list[tuple[Context, Token[SchedulingContext]]] = []
         epoch = nanoseconds(clock.offset) if self.is_real else 0
         self.trace = Trace(records, epoch=epoch)
@@ -125,7 +152,8 @@ class RunQueue(deque[Any]):
 
     def __iter__(self) -> Iterator[Any]:
         """Choose what this pass runs. The loop calls it once a pass, before ``clear``."""
-        self._began_ns = self.ticks_ns()
+        self._pass_ns = self._began_ns = self.ticks_ns()
+        self._lent_before = self.lent
         if self.recorder.asleep:
             self.recorder.wake_up(self._began_ns)
         at = self._timers.next_at()
@@ -215,29 +243,154 @@ class RunQueue(deque[Any]):
         context = self._running
         if context is None:
             return
-        self._settle(context)
+        self._account_for(context, self._batch)
         self._running, self._last = None, context
-        spent_ns, steps = self._settled_ns - self._began_ns, self._batch
-        context.cpu_ns += spent_ns
-        context.steps += steps
-        mean_ns, known_ns = spent_ns // steps, context.step_ns
-        if mean_ns > context.longest_ns:
-            context.longest_ns = mean_ns
-        # Rises at once and falls slowly, so that one lucky step does not make
-        # the next batch long.
-        context.step_ns = mean_ns if mean_ns > known_ns else known_ns - ((known_ns - mean_ns) >> 3)
-        if context.budget is not None:
-            self._charge(context, context.budget, spent_ns)
+        whole_ns = self._settled_ns - self._pass_ns
+        self._learn(context, whole_ns // self._batch)
         reserve = self._reserve
         if reserve is not None and reserve.is_saturated:
-            reserve.ran(self._level, spent_ns, lent=self._lent)
+            reserve.ran(self._level, whole_ns, lent=self._lent)
             self._lent = False
         recorder = self.recorder
-        if recorder.record is not None:
-            recorder.record((STEP, self._began_ns, spent_ns, context.number, context.name, self._level, steps,
-                             self._since_ns))  # fmt: skip
         if self._settled_ns >= recorder.measure_at:
             recorder.measure(self._settled_ns, context)
+
+    def _account_for(self, context: SchedulingContext, steps: int) -> None:
+        """Bill what ``context`` has run up to here; ``steps`` of it are complete."""
+        if context.payer is None:
+            self._settled_ns = self.ticks_ns()
+        else:
+            self._settle(context)
+        began_ns = self._began_ns
+        spent_ns = self._settled_ns - began_ns
+        context.cpu_ns += spent_ns
+        context.steps += steps
+        if context.budget is not None:
+            self._charge(context, context.budget, spent_ns)
+        record = self.recorder.record
+        if record is not None:
+            record((STEP, began_ns, spent_ns, context.number, context.name, self._level, steps,
+                    self._since_ns))  # fmt: skip
+
+    def _learn(self, context: SchedulingContext, length_ns: int) -> None:
+        """Expect steps of this length of ``context``."""
+        known_ns = context.step_ns
+        if length_ns > context.longest_ns:
+            context.longest_ns = length_ns
+        # Rises at once and falls slowly, so that one lucky step does not make
+        # the next batch long.
+        context.step_ns = length_ns if length_ns > known_ns else known_ns - ((known_ns - length_ns) >> 3)
+
+    # A step inside the running one.
+
+    def may_lend(self, context: SchedulingContext) -> bool:
+        """Whether the next step of ``context`` may run inside the running one.
+
+        Only where the two together are known to be as short as a batch may be, and
+        where nobody could tell: not while an exception is being handled, which
+        would become the context of every one raised inside, and not while
+        somebody wants to be told of each step.
+        """
+        outer, hooks = self._running, self._hooks
+        return not (
+            not context.steps
+            or self.ticks_ns() - self._pass_ns + context.step_ns > self.lend_ns
+            or not self.lend_ns
+            or self.lent - self._lent_before >= _LENT_STEPS
+            or context.budget is not None
+            or outer is None
+            or outer.budget is not None
+            or sys.exc_info()[1] is not None
+            or "before_task_step" in hooks
+            or "after_task_step" in hooks
+        )
+
+    def lend(
+        self,
+        task: Task,
+        step: Callable[[Any], Any],
+        value: Any,
+        *,
+        context: SchedulingContext,
+        abort: Callable[[RaiseCancelT], Abort],
+    ) -> Any:
+        """Call ``step(value)`` inside the running step, as a part of a step of a parked task.
+
+        The running task is parked meanwhile, and can be aborted: by ``abort``,
+        which must not succeed. Each context is billed for its part.
+
+        Args:
+          task: parked in ``wait_task_rescheduled``, and not to be rescheduled by anybody
+            else; to be parked anew (``park``), or resumed (``run_step``).
+          step: runs in its context variables and under its cancel scopes.
+          value: for ``step``.
+          context: the one that ``task`` runs under.
+          abort: as for ``wait_task_rescheduled``, of the running task.
+
+        Returns:
+          What ``step`` returns; what it raises is raised.
+        """
+        outer, level, since_ns = self._running, self._level, self._since_ns
+        assert outer is not None
+        self.lent += 1
+        self._account_for(outer, 0)
+        began_ns = self._settled_ns
+        self._running, self._level = context, context.level
+        self._began_ns = self._since_ns = began_ns
+        here = trio_run.GLOBAL_RUN_CONTEXT
+        borrower = here.task
+        borrower._abort_func = abort
+        here.task = task
+        task._abort_func = None
+        try:
+            return task.context.run(step, value)
+        finally:
+            here.task = borrower
+            borrower._abort_func = None
+            self._account_for(context, 1)
+            self._learn(context, self._settled_ns - began_ns)
+            self._running, self._level, self._since_ns = outer, level, since_ns
+            self._began_ns = self._settled_ns
+
+    def park(self, task: Any, abort: Callable[[RaiseCancelT], Abort]) -> None:
+        """Have a task that was lent a step wait as before; it is cancelled if it was meanwhile."""
+        task._abort_func = abort
+        task._attempt_delivery_of_any_pending_cancel()
+
+    def run_step(
+        self,
+        task: Task,
+        value: Any,
+        *,
+        context: SchedulingContext,
+        abort: Callable[[RaiseCancelT], Abort],
+    ) -> None:
+        """``lend`` a whole step: that of ``task`` once it has been rescheduled with ``value``."""
+        ended: outcome.Outcome[Any] | None = None
+        message: Any = None
+        task.custom_sleep_data = None
+        try:
+            message = self.lend(task, task.coro.send, outcome.Value(value), context=context, abort=abort)
+        except StopIteration as stop:
+            ended = outcome.Value(stop.value)
+        except BaseException as error:  # noqa: BLE001 - it is its nursery's to see
+            ended = outcome.Error(error)
+        # Outside the except blocks, or the error would become the context of others.
+        if ended is None:
+            _act_upon(self._runner, task, message)
+        else:
+            self._runner.task_exited(task, ended)
+
+    def is_lending_over(self, context: SchedulingContext) -> bool:
+        """Whether the running step may lend ``context`` nothing more, and the next one may."""
+        lent = self.lent - self._lent_before
+        if not lent:
+            return False
+        return lent >= _LENT_STEPS or self.ticks_ns() - self._pass_ns + context.step_ns > self.lend_ns
+
+    def has_overrun(self) -> bool:
+        """Whether the running step, with all that it has lent, is longer than it may lend."""
+        return self.ticks_ns() - self._pass_ns > self.lend_ns
 
     def fall_asleep(self, timeout: float) -> None:
         """The loop will sleep, for ``timeout`` seconds at most. Called after ``close_pass``."""
@@ -257,7 +410,8 @@ class RunQueue(deque[Any]):
         now_ns = self.ticks_ns()
         payer = context.payer
         if payer is not None:
-            spent_ns = now_ns - max(self._settled_ns, self._began_ns)
+            settled_ns, began_ns = self._settled_ns, self._began_ns
+            spent_ns = now_ns - max(settled_ns, began_ns)
             payer.billed_ns += spent_ns
             # Who has a budget of its own serves on that.
             if payer.budget is not None and context.budget is None:
@@ -294,11 +448,11 @@ class RunQueue(deque[Any]):
 
     def step_age_ns(self) -> int:
         """How long the running step, or batch of steps, has run so far."""
-        return self.ticks_ns() - self._began_ns
+        return self.ticks_ns() - self._pass_ns
 
     def cpu_ns(self, context: SchedulingContext) -> int:
         """What ``context`` has used so far, the running step included."""
-        return context.cpu_ns + (self.step_age_ns() if context is self._running else 0)
+        return context.cpu_ns + (self.ticks_ns() - self._began_ns if context is self._running else 0)
 
     @property
     def running(self) -> SchedulingContext | None:
@@ -345,6 +499,26 @@ class RunQueue(deque[Any]):
         runner.runq = plain
 
 
+_RUNNER: Final = (
+    "runq",
+    "init_task",
+    "main_task",
+    "system_context",
+    "instruments",
+    "task_exited",
+    "ki_pending",
+)
+_TRAPS: Final = ("CancelShieldedCheckpoint", "WaitTaskRescheduled", "PermanentlyDetachCoroutineObject")
+_TASK: Final = (
+    "_abort_func",
+    "_next_send_fn",
+    "_schedule_points",
+    "_cancel_points",
+    "_attempt_delivery_of_any_pending_cancel",
+    "_attempt_delivery_of_pending_ki",
+)
+
+
 def check_trio() -> None:
     """Check that the running loop is shaped as the run queue needs it.
 
@@ -352,15 +526,36 @@ def check_trio() -> None:
       UnsupportedTrio: it is not; nothing has been changed.
     """
     runner: Any = getattr(getattr(trio_run, "GLOBAL_RUN_CONTEXT", None), "runner", None)
-    missing = [
-        name for name in ("runq", "init_task", "main_task", "system_context") if not hasattr(runner, name)
-    ]
+    missing = [name for name in _RUNNER if not hasattr(runner, name)]
+    missing += [] if hasattr(getattr(runner, "instruments", None), "data") else ["instruments.data"]
+    missing += [name for name in _TRAPS if not hasattr(trio_traps, name)]
+    missing += [name for name in _TASK if not hasattr(getattr(runner, "init_task", None), name)]
     if missing or type(runner.runq) is not deque:
-        found = f"runner lacks {missing}" if missing else f"runq is {type(runner.runq)!r}"
+        found = f"it lacks {missing}" if missing else f"runq is {type(runner.runq)!r}"
         raise UnsupportedTrio(
             f"trio {trio.__version__} is not shaped as the run queue needs it ({found})",
             f"use a version from {TESTED[0]} to {TESTED[1]}, and say which one this is",
         )
+
+
+def _act_upon(runner: Any, task: Any, message: Any) -> None:
+    """What the loop does with what a step has yielded."""
+    task._schedule_points += 1
+    if type(message) is trio_traps.WaitTaskRescheduled:
+        task._cancel_points += 1
+        task._abort_func = message.abort_func
+        if runner.ki_pending and task is runner.main_task:
+            task._attempt_delivery_of_pending_ki()
+        task._attempt_delivery_of_any_pending_cancel()
+    elif message is trio_traps.CancelShieldedCheckpoint:
+        runner.reschedule(task)
+    elif type(message) is trio_traps.PermanentlyDetachCoroutineObject:
+        runner.task_exited(task, message.final_outcome)
+    else:
+        # Thrown in directly: a foreign library does not unwrap what is sent in.
+        error = TypeError(f"trio.run received unrecognized yield message {message!r}")
+        runner.reschedule(task, error)
+        task._next_send_fn = task.coro.throw
 
 
 def _runner() -> Any:

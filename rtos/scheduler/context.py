@@ -113,7 +113,7 @@ class SchedulingContext:
         # Written by whoever serves a call in this context: who pays for it.
         self.payer: SchedulingContext | None = None
         # The calls that its tasks wait for, so that a raise travels on.
-        self.waits: list[Waited] = []
+        self.waits: dict[Waited, None] = {}
         # The six below belong to the ready queue.
         self.ready: deque[tuple[int, Any]] = deque()
         self.round = 0

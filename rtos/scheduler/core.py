@@ -55,6 +55,7 @@ class SchedulerStatistics:
 
     Attributes:
       passes: passes of Trio's loop that ran at least one step.
+      lent: steps of daemons that ran within the step of a caller, with no pass of their own.
       sleeps: times the loop went to sleep; a system that is idle adds none.
       ready: tasks that are released and wait to run.
       timers: timers that have not fired.
@@ -64,6 +65,7 @@ class SchedulerStatistics:
     """
 
     passes: int
+    lent: int
     sleeps: int
     ready: int
     timers: int
@@ -84,18 +86,29 @@ class ContextStatistics:
     billed: float
 
 
+@attrs.frozen
+class _Settings:
+    """What all schedulers that are open in one loop share."""
+
+    quantum: float
+    host_level: int
+    reserve: float
+    direct: bool
+
+
 class _Kernel(trio.abc.Instrument):
     """What one loop has, shared by the schedulers that are open in it."""
 
-    def __init__(self, *, quantum: float, host_level: int, reserve: float, records: int) -> None:
+    def __init__(self, *, records: int, settings: _Settings) -> None:
         self.timers = TimerHeap()
-        self.settings = (quantum, host_level, reserve)
+        self.settings = settings
         self.queue = RunQueue(
-            quantum_ns=int(quantum * 1e9),
-            host_level=host_level,
+            quantum_ns=int(settings.quantum * 1e9),
+            host_level=settings.host_level,
             timers=self.timers,
             records=records,
-            reserve=reserve,
+            reserve=settings.reserve,
+            direct=settings.direct,
         )
         self.queue.allowances.add_timer = self.add_timer
         self.queue.allowances.tell = self._tell
@@ -278,6 +291,11 @@ class Scheduler:
         """A place where calls arrive, wait in order and are served. See ``Port``."""
         return Port(self, name, capacity=capacity, policy=policy)
 
+    @property
+    def queue(self) -> RunQueue:
+        """The run queue, for the kernel's own parts."""
+        return self._kernel.queue
+
     def may_continue(self) -> bool:
         """Whether the running step is still within the quantum for short steps."""
         queue = self._kernel.queue
@@ -298,6 +316,7 @@ class Scheduler:
         accounts = [_account(context) for context in (*own, *self._contexts)]
         return SchedulerStatistics(
             passes=kernel.queue.passes,
+            lent=kernel.queue.lent,
             sleeps=kernel.sleeps,
             ready=len(kernel.queue.tasks()),
             timers=len(kernel.timers),
@@ -313,6 +332,7 @@ async def open_scheduler(
     quantum: float = QUANTUM,
     host_level: int = DEFAULT_LEVEL,
     reserve: float = RESERVE,
+    direct: bool = True,
     trace: int = RECORDS,
     trace_gc: bool = False,
     on_miss: OnMiss = None,
@@ -328,6 +348,8 @@ async def open_scheduler(
       reserve: share of each second that less urgent levels get although more
         urgent ones could use all of it, so that nobody can be locked out; 0 for
         strict priorities.
+      direct: serve a call to an idle daemon within the step of its caller, where both
+        together fit the quantum. Nobody can tell by the outcome.
       trace: how many records of what happened are kept; 0 for none. Of several
         schedulers in one loop the first one decides.
       trace_gc: record garbage collections too, of the whole process.
@@ -357,7 +379,7 @@ async def open_scheduler(
         msg = f"open_scheduler: reserve {reserve!r} is no share; use 0 for none, or less than 1"
         raise ValueError(msg)
     _check_observers(trace, watchdog)
-    kernel = _join(quantum, host_level, reserve, trace)
+    kernel = _join(_Settings(quantum, host_level, reserve, direct), trace)
     scheduler = Scheduler(kernel, on_miss=on_miss)
     try:
         with ExitStack() as observers:
@@ -395,18 +417,17 @@ def _watch(kernel: _Kernel, limit: float, on_alarm: Callable[[Alarm], None] | No
         watchdog.stop()
 
 
-def _join(quantum: float, host_level: int, reserve: float, records: int) -> _Kernel:
+def _join(settings: _Settings, records: int) -> _Kernel:
     kernel = _kernel.get(None)  # type: ignore[arg-type]
     if kernel is None:
         check_trio()
-        kernel = _Kernel(quantum=quantum, host_level=host_level, reserve=reserve, records=records)
+        kernel = _Kernel(settings=settings, records=records)
         kernel.install()
         _kernel.set(kernel)
-    elif kernel.settings != (quantum, host_level, reserve):
+    elif kernel.settings != settings:
+        other = ", ".join(f"{name}={value!r}" for name, value in attrs.asdict(kernel.settings).items())
         raise ConfigurationError(
-            "another scheduler is open in this loop with quantum {!r} s, host level {!r}"
-            " and reserve {!r}".format(*kernel.settings),
-            "open both with the same settings",
+            f"another scheduler is open in this loop with {other}", "open both with the same settings"
         )
     kernel.users += 1
     return kernel

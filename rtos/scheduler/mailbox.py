@@ -126,7 +126,7 @@ class MailboxSendChannel(trio.abc.SendChannel[SendT_contra], Generic[SendT_contr
         self._exchange.block(message, trio.lowlevel.current_task(), self._blocked)
         context = context_variable.get(None) if inherits else None
         if context is not None:
-            context.waits.append(message)
+            context.waits[message] = None
         try:
             if message.due == math.inf:
                 await trio.lowlevel.wait_task_rescheduled(message.abort)
@@ -136,7 +136,7 @@ class MailboxSendChannel(trio.abc.SendChannel[SendT_contra], Generic[SendT_contr
                 return
         finally:
             if context is not None:
-                context.waits.remove(message)
+                context.waits.pop(message)
         raise self._exchange.missed(message)
 
     def _check(self) -> None:

@@ -251,6 +251,9 @@ class MailboxQueue:
             del self._keys[message.key]
 
     def _count(self, state: State) -> None:
+        if state is State.HANDLED:
+            self.statistics.handled += 1
+            return
         name = _COUNTERS[state]
         setattr(self.statistics, name, getattr(self.statistics, name) + 1)
 

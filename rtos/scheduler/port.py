@@ -24,222 +24,23 @@ Must not know: commands, daemons, users. A request is opaque here.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import outcome
 import trio
-from trio.lowlevel import Abort
 
-from rtos.errors import CallCycle, DaemonDown, DeadlineMissed, MailboxFull, Overloaded
+from rtos.errors import CallCycle, DaemonDown, MailboxFull, Overloaded
+from rtos.scheduler.calls import Call, Kind
 from rtos.scheduler.context import SchedulingContext, context_variable
 from rtos.scheduler.order import MailboxQueue, Message, OverloadPolicy, State
-from rtos.scheduler.statistics import Histogram
-from rtos.scheduler.trace import CALLED, MISSED
+from rtos.scheduler.worker import Begun, Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Iterator
+    from collections.abc import Awaitable, Callable, Iterable
 
-    from trio.lowlevel import RaiseCancelT, Task
+    from trio.lowlevel import RaiseCancelT
 
     from rtos.scheduler.core import Scheduler
-    from rtos.scheduler.timers import Timer
-
-_OUTCOMES = tuple(state.name.lower() for state in State)
-
-
-_STALE: Final = 16
-"""Calls in a row that an estimate may shut out before it is doubted."""
-
-
-class Kind:
-    """What is known of all calls of one kind: their name and how long they take.
-
-    Attributes:
-      name: for errors and statistics.
-      service: time from dispatch to reply, nanoseconds.
-      response: time from sending to reply, nanoseconds.
-      estimate: what one is expected to take, seconds; the mean, slowly forgetting.
-    """
-
-    __slots__ = ("_shut_out", "estimate", "missed", "name", "response", "service")
-
-    def __init__(self, name: str) -> None:
-        self._shut_out = 0
-        self.name = name
-        self.service = Histogram()
-        self.response = Histogram()
-        self.estimate = 0.0
-        self.missed = 0
-
-    def learn(self, service: float) -> None:
-        """Take one service time (seconds) into account."""
-        known = self.estimate
-        self.estimate = service if not self.service.count else known + (service - known) / 8
-        self.service.record(int(service * 1e9))
-        self._shut_out = 0
-
-    def learn_more_than(self, service: float) -> None:
-        """Take into account that one was cut short after ``service`` seconds."""
-        self.estimate = max(self.estimate, service)
-        self._shut_out = 0
-
-    def doubt(self) -> None:
-        """The estimate has shut out a call; after several in a row it is lowered.
-
-        Under overload a few are shut out between any two that are served, and
-        the estimate is right. Only when nothing gets through can it be stale.
-        """
-        self._shut_out += 1
-        if self._shut_out > _STALE:
-            self.estimate *= 15 / 16
-
-
-class Call(Message):
-    """A request under way. Made by ``Port.call``; owned by the port.
-
-    Its ``deadline`` orders it and may be made nearer by a promotion; ``due`` is
-    its own and never changes.
-    """
-
-    __slots__ = ("caller", "chain", "due", "kind", "number", "on_porch", "payer", "port", "revoked", "sender",
-                 "sent", "started", "timer", "worker")  # fmt: skip
-
-    def __init__(self, port: Port, kind: Kind, request: Any, *, level: int, due: float, sent: float) -> None:
-        super().__init__(request, level=level, deadline=due)
-        self.port = port
-        self.kind = kind
-        self.due = due
-        self.sent = sent
-        # What the trace knows it by; 0 while it does not.
-        self.number = 0
-        self.sender: SchedulingContext
-        self.caller: Task | None = None
-        self.payer: SchedulingContext | None = None
-        self.chain: tuple[str, ...] = ()
-        self.timer: Timer | None = None
-        self.worker: _Worker | None = None
-        self.started: float | None = None
-        self.on_porch = False
-        # Why it must not go on: the caller's cancellation, or True for its deadline.
-        self.revoked: RaiseCancelT | bool = False
-
-    def promote(self, level: int, deadline: float) -> None:
-        """The caller has become more urgent: so do this call and whoever serves it."""
-        deadline = min(deadline, self.due)
-        if (level, deadline) < (self.level, self.deadline):
-            self.port.promote(self, level, deadline)
-
-    def abort(self, raise_cancel: RaiseCancelT) -> Abort:
-        """The caller has been cancelled."""
-        if self.state is State.WAITING:
-            self.port.withdraw(self, State.CANCELLED)
-            return Abort.SUCCEEDED
-        self._revoke(raise_cancel)
-        return Abort.FAILED
-
-    def expire(self) -> None:
-        """The deadline has passed without an outcome: the caller goes on at once."""
-        self.timer = None
-        if self.caller is None:
-            return
-        if self.state is State.WAITING:
-            self.port.withdraw(self, State.EXPIRED)
-        else:
-            self._revoke(True)
-        self.answer(outcome.Error(self.missed()))
-
-    def missed(self) -> DeadlineMissed:
-        """The error for the caller."""
-        now = self.port.scheduler.now()
-        late = max(now - self.due, 0.0)
-        self.note_miss(now, answered=False)
-        return DeadlineMissed(self.kind.name, started=self.started is not None, late=late)
-
-    def note_miss(self, now: float, *, answered: bool) -> None:
-        """Count it as missed, and have it explained."""
-        self.kind.missed += 1
-        scheduler, sender = self.port.scheduler, self.sender
-        serving = tuple(self._serving())
-        raw = (
-            MISSED, now, self.known_as(), self.kind.name, sender.number, sender.name, self.port.name,
-            self.level, self.sent, self.due, self.started, answered, serving,
-        )  # fmt: skip
-        if scheduler.record is not None:
-            scheduler.record(raw)
-        scheduler.miss_log.note(raw)
-
-    def record(self, now: float, state: State) -> None:
-        """Tell the trace that it has its outcome."""
-        port, sender, worker = self.port, self.sender, self.worker
-        record = port.scheduler.record
-        if record is not None:
-            record((CALLED, now, self.number or self.known_as(), self.kind.name, sender.number, sender.name,
-                    port.name, self.level, self.sent, not self.arrival, self.started,
-                    0 if worker is None else worker.context.number, _OUTCOMES[state]))  # fmt: skip
-
-    def known_as(self) -> int:
-        """Its number in the trace."""
-        self.number = self.number or self.port.scheduler.next_call()
-        return self.number
-
-    def _serving(self) -> Iterator[tuple[Any, ...]]:
-        """Who serves it, and who serves those that do."""
-        if self.worker is None or self.state is not State.SERVED:
-            return
-        context = self.worker.context
-        ready = context.since if context.entry is not None else None
-        yield self.known_as(), context.number, self.port.name, self.sent, self.started, ready
-        for call in context.waits:
-            if isinstance(call, Call):
-                yield from call._serving()
-
-    def answer(self, reply: outcome.Outcome[Any]) -> None:
-        """Give the caller its outcome, unless it has had one."""
-        if self.timer is not None:
-            self.timer.cancel()
-            self.timer = None
-        caller, self.caller = self.caller, None
-        if caller is not None:
-            trio.lowlevel.reschedule(caller, reply)
-
-    def _revoke(self, why: RaiseCancelT | bool) -> None:
-        self.revoked = why
-        assert self.worker is not None
-        self.worker.scope.cancel()
-
-
-class _Worker:
-    """One task that serves a port, one call at a time."""
-
-    __slots__ = ("call", "context", "scope", "task")
-
-    def __init__(self, task: Task, context: SchedulingContext) -> None:
-        self.task = task
-        self.context = context
-        self.scope = trio.CancelScope()
-        self.call: Call | None = None
-
-    def take_up(self, call: Call) -> None:
-        """Run under the call's priority, deadline and account from here on."""
-        self.call = call
-        call.worker = self
-        context = self.context
-        call.port.scheduler.settle(context)
-        context.jobs += 1
-        context.payer = call.payer
-        context.chain = call.chain
-        context.job_deadline = call.due
-        context.inherit(call.level, call.deadline)
-
-    def put_down(self, call: Call) -> None:
-        """Fall back to the worker's own."""
-        self.call = None
-        context = self.context
-        call.port.scheduler.settle(context)
-        context.payer = None
-        context.chain = ()
-        context.job_deadline = context.base_deadline
-        context.fall_back()
 
 
 class Port:
@@ -269,10 +70,11 @@ class Port:
         self.scheduler = scheduler
         self.name = name
         self.queue = MailboxQueue(capacity, policy)
+        self._chain = (name,)
         self._porch = MailboxQueue(math.inf)
-        self._idle: list[_Worker] = []
+        self._idle: list[Worker] = []
         # All that are not idle: they serve a call, or are about to take one.
-        self._busy: dict[_Worker, None] = {}
+        self._busy: dict[Worker, None] = {}
         self._down: DaemonDown | None = None
         self._suspended = False
         self._draining = False
@@ -295,60 +97,141 @@ class Port:
           CallCycle: the call would wait for itself.
           Exception: whatever the daemon raised.
 
-        Always a checkpoint. After cancellation a queued call never runs, and a
-        running one has been cancelled, or has completed before it noticed.
+        Checks for cancellation, and lets others run unless the daemon is idle and
+        answers within the quantum; then it is served within this very step, and a
+        loop of such calls gives way after each quantum. After cancellation a queued
+        call never runs, and a running one has been cancelled, or has completed
+        before it noticed.
         """
         if math.isnan(deadline):
             msg = f"{kind.name}: deadline {deadline!r} is not a time; use absolute Trio time"
             raise ValueError(msg)
-        await trio.lowlevel.checkpoint_if_cancelled()
-        scheduler = self.scheduler
+        idle, queue = self._idle, self.scheduler.queue
+        if idle and queue.is_lending_over(idle[-1].context):
+            # The next one may go the direct way again, in a step of its own.
+            await trio.lowlevel.checkpoint()
+        else:
+            await trio.lowlevel.checkpoint_if_cancelled()
         context = context_variable.get(None)
+        call = self._make(kind, request, deadline, context)
+        call.key = key
+        if context is not None:
+            context.waits[call] = None
+        try:
+            self._submit(call)
+            if not call.is_answered:
+                return await trio.lowlevel.wait_task_rescheduled(call.abort)
+        finally:
+            if context is not None:
+                del context.waits[call]
+        if queue.has_overrun():
+            # It took longer than was to be expected: what the caller does next is a new step.
+            await trio.lowlevel.cancel_shielded_checkpoint()
+        error, call.error = call.error, None
+        if error is None:
+            return call.reply
+        try:
+            raise error
+        finally:
+            # Its traceback holds this frame.
+            del error
+
+    def _make(self, kind: Kind, request: Any, deadline: float, context: SchedulingContext | None) -> Call:
+        scheduler = self.scheduler
         now = scheduler.now()
         if context is None:
             call = Call(self, kind, request, level=scheduler.host_level, due=deadline, sent=now)
             call.payer = call.sender = scheduler.host
+            call.chain = self._chain
         else:
-            call = Call(
-                self, kind, request, level=context.level, due=min(deadline, context.job_deadline), sent=now
-            )
+            due = min(deadline, context.job_deadline)
+            call = Call(self, kind, request, level=context.level, due=due, sent=now)
             call.sender = context
             call.payer = context.payer or context
-            call.chain = context.chain
-            if self.name in call.chain:
+            chain = context.chain
+            if self.name in chain:
                 raise CallCycle(
                     kind.name,
-                    "would wait for itself: " + " -> ".join((*call.chain, self.name)),
+                    "would wait for itself: " + " -> ".join((*chain, self.name)),
                     remedy="emit an event, or start a task of its own for it",
                 )
-        call.chain += (self.name,)
-        call.key = key
-        self._submit(call, now)
+            call.chain = chain + self._chain if chain else self._chain
         call.caller = trio.lowlevel.current_task()
-        if call.due != math.inf:
-            call.timer = scheduler.add_timer(call.due, call.expire)
-        if context is None:
-            return await trio.lowlevel.wait_task_rescheduled(call.abort)
-        context.waits.append(call)
-        try:
-            return await trio.lowlevel.wait_task_rescheduled(call.abort)
-        finally:
-            context.waits.remove(call)
+        return call
 
-    def _submit(self, call: Call, now: float) -> None:
+    def _submit(self, call: Call) -> None:
         if self._down is not None:
             raise _copy(self._down)
-        if call.due <= now:
+        if call.due <= call.sent:
             raise call.missed()
         if self._draining:
             self._hold(call)
-            return
-        if self._idle and not self._suspended:
-            worker = self._idle.pop()
-            self.queue.accept_served(call)
-            self._hand_over(call, worker)
+        elif self._idle and not self._suspended:
+            self._serve_at_once(call)
+        else:
+            self._enqueue(call)
+        if call.due != math.inf and call.timer is None and not call.is_answered:
+            call.timer = self.scheduler.add_timer(call.due, call.expire)
+
+    def _serve_at_once(self, call: Call) -> None:
+        self.queue.accept_served(call)
+        if not call.is_feasible(call.sent):
+            self.queue.settle(call, State.EXPIRED)
+            call.record(call.sent, State.EXPIRED)
+            raise call.missed()
+        # While a worker is idle nothing waits that could raise it further.
+        worker = self._idle.pop()
+        self._busy[worker] = None
+        worker.take_up_idle(call)
+        if self.scheduler.queue.may_lend(worker.context):
+            self._serve_directly(call, worker)
+        else:
             trio.lowlevel.reschedule(worker.task, outcome.Value(call))
+
+    def _serve_directly(self, call: Call, worker: Worker) -> None:
+        """Begin to serve a call in its caller's step, as a part of the worker's.
+
+        The worker is not woken if that is all there is to do. Else it is handed
+        what has begun, and goes on with it.
+        """
+        if call.due != math.inf:
+            # Before anything that the daemon does: timers of one instant fire in order.
+            call.timer = self.scheduler.add_timer(call.due, call.expire)
+        queue = self.scheduler.queue
+        call.is_direct = True
+        call.started = call.sent
+        job: Any = worker.body(call.value)
+        failed: BaseException | None = None
+        try:
+            message = queue.lend(worker.task, job.send, None, context=worker.context, abort=call.abort)
+        except StopIteration as stop:
+            self._finish(worker, call, State.HANDLED, stop.value)
+            self._stand_idle(worker)
+            call.is_direct = False
             return
+        except Exception as error:  # noqa: BLE001 - it is the caller's to see
+            failed = error
+        except BaseException as error:  # noqa: BLE001 - it is raised again where it belongs
+            worker.begun = Begun(job, error=error)
+        else:
+            worker.begun = Begun(job, message=message)
+        # Outside the except blocks, or what is raised would become the context of other errors.
+        if failed is not None:
+            self._finish(worker, call, State.FAILED, error=failed)
+            self._stand_idle(worker)
+            # Its traceback holds this frame.
+            failed = None
+        else:
+            queue.run_step(worker.task, call, context=worker.context, abort=call.abort)
+        call.is_direct = False
+
+    def _stand_idle(self, worker: Worker) -> None:
+        self._idle.append(worker)
+        self.scheduler.queue.park(worker.task, worker.stop_waiting)
+        if self.queue.statistics.queued:
+            self.serve_waiting()
+
+    def _enqueue(self, call: Call) -> None:
         accepted, shed = self.queue.offer(call)
         if shed is not None:
             self._answer_shed(shed)
@@ -387,7 +270,7 @@ class Port:
         A cancellation answers the call that was being served with ``DaemonDown``
         and leaves the queued ones to the other workers, or to the next.
         """
-        worker = _Worker(trio.lowlevel.current_task(), context)
+        worker = Worker(trio.lowlevel.current_task(), context, body, self._idle)
         self._open()
         while True:
             try:
@@ -397,7 +280,7 @@ class Port:
             except Exception as error:  # noqa: BLE001 - it is the caller's to see
                 # The rest of a group, once the scope has taken its cancellations.
                 assert worker.call is not None
-                self._finish(worker, worker.call, State.FAILED, outcome.Error(error))
+                self._finish(worker, worker.call, State.FAILED, error=error)
             finally:
                 # Also when the worker itself is cancelled: its caller waits for an outcome.
                 self._finish_revoked(worker)
@@ -408,26 +291,28 @@ class Port:
             self._draining = False
             self._admit_from_porch()
 
-    async def _serve(self, worker: _Worker, body: Callable[[Any], Awaitable[Any]]) -> None:
+    async def _serve(self, worker: Worker, body: Callable[[Any], Awaitable[Any]]) -> None:
         try:
             while True:
                 call = await self._next(worker)
-                if call.revoked:
-                    await trio.lowlevel.checkpoint_if_cancelled()
-                call.started = self.scheduler.now()
+                begun, worker.begun = worker.begun, None
+                if begun is None:
+                    if call.revoked:
+                        await trio.lowlevel.checkpoint_if_cancelled()
+                    call.started = self.scheduler.now()
                 try:
-                    value = await body(call.value)
+                    value = await (begun or body(call.value))
                 except Exception as error:  # noqa: BLE001 - it is the caller's to see
-                    self._finish(worker, call, State.FAILED, outcome.Error(error))
+                    self._finish(worker, call, State.FAILED, error=error)
                 else:
-                    self._finish(worker, call, State.HANDLED, outcome.Value(value))
+                    self._finish(worker, call, State.HANDLED, value)
         except BaseException:
             if worker.call is not None and not worker.call.revoked:
                 down = DaemonDown(self.name, "it was stopped while it served this call")
-                self._finish(worker, worker.call, State.FAILED, outcome.Error(down))
+                self._finish(worker, worker.call, State.FAILED, error=down)
             raise
 
-    async def _next(self, worker: _Worker) -> Call:
+    async def _next(self, worker: Worker) -> Call:
         if self.queue.statistics.queued and not self._suspended:
             # It runs as urgently as what it is about to take, or everything in
             # between would go first.
@@ -446,12 +331,7 @@ class Port:
             del self._busy[worker]
             worker.context.fall_back()
         self._idle.append(worker)
-
-        def abort(_: RaiseCancelT) -> Abort:
-            self._idle.remove(worker)
-            return Abort.SUCCEEDED
-
-        served: Call = await trio.lowlevel.wait_task_rescheduled(abort)
+        served: Call = await trio.lowlevel.wait_task_rescheduled(worker.stop_waiting)
         return served
 
     def _take(self) -> Call | None:
@@ -461,30 +341,30 @@ class Port:
             if call is None:
                 return None
             assert isinstance(call, Call)
-            if call.due != math.inf and self.scheduler.now() + call.kind.estimate > call.due:
-                if call.due > self.scheduler.now():
-                    call.kind.doubt()
+            if not call.is_feasible(self.scheduler.now()):
                 self.withdraw(call, State.EXPIRED)
-                call.answer(outcome.Error(call.missed()))
+                call.answer(error=call.missed())
                 continue
             self.queue.take()
             self._admit_from_porch()
             return call
         return None
 
-    def _hand_over(self, call: Call, worker: _Worker) -> None:
+    def _hand_over(self, call: Call, worker: Worker) -> None:
         self._busy[worker] = None
         worker.take_up(call)
         self._raise_for_waiting((worker,))
 
-    def _finish(self, worker: _Worker, call: Call, state: State, reply: outcome.Outcome[Any]) -> None:
+    def _finish(
+        self,
+        worker: Worker,
+        call: Call,
+        state: State,
+        reply: Any = None,
+        error: BaseException | None = None,
+    ) -> None:
         now = self.scheduler.now()
-        kind = call.kind
-        if call.started is not None and state is State.HANDLED:
-            kind.learn(now - call.started)
-        elif call.started is not None and call.revoked is True:
-            kind.learn_more_than(now - call.started)
-        kind.response.record(int((now - call.sent) * 1e9))
+        self._learn(call, state, now)
         if call.revoked is True:
             state = State.EXPIRED
         elif now > call.due and call.caller is not None:
@@ -495,10 +375,22 @@ class Port:
         self.queue.settle(call, state)
         del self._busy[worker]
         worker.put_down(call)
-        call.answer(reply)
-        self._notice_quiet()
+        call.answer(reply, error)
+        if self._draining:
+            self._notice_quiet()
 
-    def _finish_revoked(self, worker: _Worker) -> None:
+    def _learn(self, call: Call, state: State, now: float) -> None:
+        kind, started, sent = call.kind, call.started, call.sent
+        if started is not None and state is State.HANDLED:
+            if started == sent:
+                kind.learn_direct(now - sent)
+                return
+            kind.learn(now - started)
+        elif started is not None and call.revoked is True:
+            kind.learn_more_than(now - started)
+        kind.learn_response(now - sent)
+
+    def _finish_revoked(self, worker: Worker) -> None:
         call = worker.call
         if call is None:
             if worker in self._busy:
@@ -508,9 +400,9 @@ class Port:
             return
         why = call.revoked
         if callable(why):
-            self._finish(worker, call, State.CANCELLED, outcome.capture(why))
+            self._finish(worker, call, State.CANCELLED, error=_error_of(why))
         else:
-            self._finish(worker, call, State.EXPIRED, outcome.Value(None))
+            self._finish(worker, call, State.EXPIRED)
 
     # What moves a call from outside.
 
@@ -540,7 +432,7 @@ class Port:
         for call in [*self.queue, *self._porch]:
             assert isinstance(call, Call)
             self.withdraw(call, State.FAILED)
-            call.answer(outcome.Error(_copy(down)))
+            call.answer(error=_copy(down))
 
     def suspend(self) -> None:
         """Serve nothing new until ``resume``; calls go on waiting, and their deadlines running."""
@@ -550,6 +442,10 @@ class Port:
     def resume(self) -> None:
         """Serve again."""
         self._suspended = False
+        self.serve_waiting()
+
+    def serve_waiting(self) -> None:
+        """Hand what waits to workers that are idle."""
         while self._idle and (call := self._take()) is not None:
             worker = self._idle.pop()
             self._hand_over(call, worker)
@@ -586,7 +482,7 @@ class Port:
         for worker in self._busy:
             worker.context.inherit_more(waiting.level, waiting.deadline)
 
-    def _raise_for_waiting(self, workers: Iterable[_Worker]) -> None:
+    def _raise_for_waiting(self, workers: Iterable[Worker]) -> None:
         for head in (self.queue.head(), self._porch.head()):
             if head is not None:
                 for worker in workers:
@@ -609,7 +505,13 @@ class Port:
     def _answer_shed(self, shed: Message) -> None:
         assert isinstance(shed, Call)
         shed.record(self.scheduler.now(), State.SHED)
-        shed.answer(outcome.Error(Overloaded(self.name, "something more urgent took its place")))
+        shed.answer(error=Overloaded(self.name, "something more urgent took its place"))
+
+
+def _error_of(raise_cancel: RaiseCancelT) -> BaseException:
+    raised = outcome.capture(raise_cancel)
+    assert isinstance(raised, outcome.Error)
+    return raised.error
 
 
 def _copy(down: DaemonDown) -> DaemonDown:

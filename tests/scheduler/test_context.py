@@ -86,7 +86,7 @@ def test_rebase_changes_what_nested_calls_get_unless_a_call_is_served():
 
 def test_those_that_it_waits_for_are_told_of_every_change_and_of_nothing_else():
     context, call = SchedulingContext("c", level=4), Waited()
-    context.waits.append(call)
+    context.waits[call] = None
     context.inherit(2, math.inf)
     context.inherit(2, math.inf)
     context.inherit(2, 5.0)

@@ -29,7 +29,7 @@ async def test_settings_are_checked_before_anything_changes():
 async def test_two_in_one_loop_must_agree():
     async with open_scheduler(quantum=0.002, host_level=3):
         with pytest.raises(
-            ConfigurationError, match=r"quantum 0.002 s, host level 3.*; open both with the same"
+            ConfigurationError, match=r"quantum=0.002, host_level=3.*; open both with the same"
         ):
             await open_scheduler(quantum=0.001, host_level=3).__aenter__()
         with pytest.raises(ConfigurationError, match="another scheduler is open in this loop"):

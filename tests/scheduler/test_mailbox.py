@@ -453,7 +453,7 @@ async def test_a_blocked_sender_becomes_more_urgent_with_its_context() -> None:
         await wait_all_tasks_blocked()
         slow.inherit(1, math.inf)
         assert [await receive.receive() for _ in range(2)] == ["slow", "quick"]
-    assert slow.waits == []
+    assert not slow.waits
 
 
 # The control lane.

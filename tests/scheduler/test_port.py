@@ -26,9 +26,16 @@ from rtos.scheduler import (
 from rtos.scheduler.order import MailboxStatistics
 
 
+@pytest.fixture(params=[True, False], ids=["direct", "queued"])
+async def scheduler(autojump_clock, request):
+    async with open_scheduler(reserve=0, direct=request.param) as opened:
+        yield opened
+
+
 @pytest.fixture
-async def scheduler(autojump_clock):
-    async with open_scheduler(reserve=0) as opened:
+async def queueing(autojump_clock):
+    """A scheduler under which every call is handed over."""
+    async with open_scheduler(reserve=0, direct=False) as opened:
         yield opened
 
 
@@ -197,7 +204,8 @@ async def test_calls_that_came_before_any_worker_wait(scheduler, autojump_clock)
         nursery.cancel_scope.cancel()
 
 
-async def test_a_call_is_a_checkpoint(scheduler, autojump_clock):
+async def test_a_call_is_a_checkpoint(queueing, autojump_clock):
+    scheduler = queueing
     async with trio.open_nursery() as nursery:
         daemon = Daemon(scheduler, nursery)
         await wait_all_tasks_blocked()
@@ -300,7 +308,8 @@ OUTCOMES = {
 @pytest.mark.parametrize(
     ("phase", "event"), OUTCOMES, ids=lambda part: part.__name__.removeprefix("make_").replace("_", " ")
 )
-async def test_one_outcome_in_every_phase(scheduler, autojump_clock, phase, event):
+async def test_one_outcome_in_every_phase(queueing, autojump_clock, phase, event):
+    scheduler = queueing
     outcome, counter, runs = OUTCOMES[phase, event]
     level = {make_handed_over: 6, make_finished: 1}.get(phase, 3)
     async with trio.open_nursery() as nursery:

@@ -278,6 +278,6 @@ async def test_a_reserve_that_is_no_share_is_refused(reserve: float) -> None:
 
 async def test_schedulers_of_one_loop_agree_on_it() -> None:
     async with open_scheduler(reserve=0.05):
-        with pytest.raises(ConfigurationError, match=r"and reserve 0\.05"):
+        with pytest.raises(ConfigurationError, match=r"reserve=0\.05"):
             async with open_scheduler(reserve=0):
                 pass

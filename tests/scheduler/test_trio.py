@@ -500,12 +500,12 @@ async def test_an_unknown_runner_is_refused(monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(trio_run, "GLOBAL_RUN_CONTEXT", Context())
-        with pytest.raises(UnsupportedTrio, match=r"runner lacks \['init_task', 'main_task'"):
+        with pytest.raises(UnsupportedTrio, match=r"it lacks \['init_task', 'main_task'"):
             check_trio()
 
 
 def test_outside_of_a_loop():
-    with pytest.raises(UnsupportedTrio, match=r"runner lacks \['runq'"):
+    with pytest.raises(UnsupportedTrio, match=r"it lacks \['runq'"):
         check_trio()
 
 
