@@ -118,7 +118,7 @@ class DaemonDown(RtosError):
     def message(self) -> str:
         return (
             f"daemon {self.daemon!r} is down after {self.restarts} restarts: {self.reason};"
-            " look at its crash report and boot again"
+            " look at its crash report, and boot again unless it is parked"
         )
 
 

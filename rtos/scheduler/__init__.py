@@ -6,6 +6,7 @@ starts its tasks under scheduling contexts.
 
 from rtos.scheduler.budget import Budget, BudgetStatistics, Exhausted, Reservation
 from rtos.scheduler.calls import Kind
+from rtos.scheduler.child import ChildSpec, ChildState, CrashReport
 from rtos.scheduler.context import (
     DEFAULT_LEVEL,
     LEVELS,
@@ -31,6 +32,9 @@ from rtos.scheduler.polling import PollingReport
 from rtos.scheduler.port import Port
 from rtos.scheduler.restart import Backoff, Restart, Strategy
 from rtos.scheduler.supervisor import ChildSpec, ChildState, CrashReport, Supervisor, open_supervisor
+from rtos.scheduler.port import Kind, Port
+from rtos.scheduler.restart import Backoff, PastIntensity, Restart, Strategy
+from rtos.scheduler.supervisor import Supervisor, open_supervisor
 from rtos.scheduler.timers import Timer
 from rtos.scheduler.trace import Trace
 from rtos.scheduler.watchdog import Alarm, Cause, LateWakeUp, LongStep
@@ -61,6 +65,7 @@ __all__ = [
     "OverloadPolicy",
     "Overrun",
     "Part",
+    "PastIntensity",
     "Periodic",
     "PeriodicStatistics",
     "PollingReport",

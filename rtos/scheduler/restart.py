@@ -39,6 +39,15 @@ class Strategy(enum.Enum):
     """All."""
 
 
+class PastIntensity(enum.Enum):
+    """What happens when a child fails more often than its intensity allows."""
+
+    ESCALATE = "escalate"
+    """The supervisor gives up: all are stopped, and the failure goes up."""
+    PARK = "park"
+    """The child alone stays stopped until an operator unparks it."""
+
+
 def wants_restart(restart: Restart, *, failed: bool) -> bool:
     """Whether a child that ended (``failed``: with an error) is to be started again."""
     return restart is Restart.PERMANENT or (restart is Restart.TRANSIENT and failed)

@@ -2,11 +2,19 @@
 
 Specifications are data, and are checked before anything starts. Children start
 left to right, each only when the one before has said that it is ready, and stop
-right to left, each within its time limit. What a child owns beyond its run (its
-port, with what waits in it) belongs to the specification and survives a restart.
+right to left, each within its time limit.
+
+A child that fails too often takes everything down, or is parked, as declared.
+Parking and unparking concern that child alone, whatever the strategy: those that
+a restart would have taken along go on, and are answered that it is down. One that
+cannot do without it fails by itself, and is judged by its own declaration. Were
+the group parked, ``one for all`` would make parking the same as giving up, and
+the first child of ``rest for one`` would take along the operator's way in.
 
 Law: a child is never run twice at once; never more than ``intensity`` restarts
-happen within any ``period``; when the supervisor is left, no child is running.
+happen within any ``period``, of a child that parks and of all others together;
+a parked child is started by nobody but an operator; when the supervisor is left,
+no child is running.
 
 Must not know: what a child does.
 """
@@ -18,125 +26,23 @@ import math
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
-import attrs
 import trio
 
 from rtos.errors import ConfigurationError, DaemonDown
-from rtos.scheduler.context import DEFAULT_LEVEL, SchedulingContext, check_level
+from rtos.scheduler.child import Child, ChildSpec, ChildState, CrashReport
+from rtos.scheduler.parking import BY_HAND, GROUP, NOT_WATCHING, Order, OrderDesk, What
 from rtos.scheduler.restart import Backoff, Restart, RestartWindow, Strategy, affected, wants_restart
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
+    from rtos.scheduler.context import SchedulingContext
     from rtos.scheduler.core import Scheduler
 
 log = logging.getLogger("rtos.supervisor")
 
 _REPORTS: Final = 100
 """How many crash reports are kept, the latest."""
-
-
-def _level(_: object, attribute: attrs.Attribute[int], value: int) -> None:
-    check_level(f"ChildSpec({attribute.name})", value)
-
-
-def _seconds(_: object, attribute: attrs.Attribute[float], value: float) -> None:
-    if not value >= 0:
-        msg = f"ChildSpec({attribute.name}): {value!r} is no length of time; use seconds, or math.inf"
-        raise ValueError(msg)
-
-
-@attrs.frozen(kw_only=True)
-class ChildSpec:
-    """How a child is started, restarted and stopped.
-
-    Attributes:
-      name: unique under its supervisor.
-      run: the child. Called with a function that it calls once it is ready;
-        returning is a normal end, raising a failure.
-      level: base level of the context that it runs under.
-      restart: when it is started again.
-      stop: asks it to finish what it has accepted and return; ``None`` if it
-        can only be cancelled.
-      shutdown: seconds from ``stop`` until it is cancelled.
-      start_timeout: seconds until it must be ready.
-      on_down: told when it has ended and will not be started again, unless
-        together with another child.
-
-    Raises:
-      ValueError: the level does not exist, or a limit is negative.
-    """
-
-    name: str
-    run: Callable[[Callable[[], None]], Awaitable[None]]
-    level: int = attrs.field(default=DEFAULT_LEVEL, validator=_level)
-    restart: Restart = Restart.PERMANENT
-    stop: Callable[[], None] | None = None
-    shutdown: float = attrs.field(default=5.0, validator=_seconds)
-    start_timeout: float = attrs.field(default=30.0, validator=_seconds)
-    on_down: Callable[[DaemonDown], None] | None = None
-
-
-@attrs.frozen
-class CrashReport:
-    """What is known of one failure.
-
-    Attributes:
-      at: Trio time.
-      child: its name.
-      error: what it raised.
-      restarts: how often it had been restarted before.
-      outcome: ``restarted``, ``gave up`` or ``left``, as when it failed while it was stopped.
-    """
-
-    at: float
-    child: str
-    error: BaseException
-    restarts: int
-    outcome: str
-
-
-class _Child:
-    """A child's present run, or the last one."""
-
-    def __init__(self, spec: ChildSpec, context: SchedulingContext) -> None:
-        self.spec = spec
-        self.context = context
-        self.scope = trio.CancelScope()
-        self.ready = trio.Event()
-        self.ended = trio.Event()
-        self.ended.set()
-        self.is_stopping = False
-        self.error: BaseException | None = None
-        self.is_reported = False
-        self.is_down = False
-        self.restarts = 0
-        self.consecutive = 0
-        self.became_ready = False
-
-    def begin(self) -> None:
-        """Forget the last run."""
-        self.ready, self.ended = trio.Event(), trio.Event()
-        self.scope = trio.CancelScope()
-        self.error = None
-        self.is_stopping = self.is_reported = self.is_down = self.became_ready = False
-
-    def become_ready(self) -> None:
-        """What the child calls once it serves."""
-        self.became_ready = True
-        self.ready.set()
-
-
-@attrs.frozen
-class ChildState:
-    """A child as an operator sees it; times in seconds of Trio time."""
-
-    name: str
-    level: int
-    running: bool
-    ready: bool
-    restarts: int
-    ready_after: float
 
 
 class Supervisor:
@@ -154,14 +60,16 @@ class Supervisor:
     ) -> None:
         self._scheduler = scheduler
         self._strategy = strategy
-        self._window = window
         self._backoff = backoff
         self._on_ready = on_ready
         self._children = {
-            spec.name: _Child(spec, scheduler.context(spec.name, level=spec.level)) for spec in children
+            spec.name: Child(spec, scheduler.context(spec.name, level=spec.level), window)
+            for spec in children
         }
-        # Unbounded: each restart can add one, and is counted by the window.
-        self._exits, self._failures = trio.open_memory_channel[_Child](math.inf)
+        # Unbounded: each restart can add one, and is counted by the window; the
+        # rest is one for every task that waits for its order.
+        self._tell, self._told = trio.open_memory_channel[Child | Order](math.inf)
+        self._desk = OrderDesk(self._children, self._tell.send_nowait)
         self._nursery: trio.Nursery
         self._held = trio.Event()
         self._release = trio.Event()
@@ -169,24 +77,40 @@ class Supervisor:
         self._watched = trio.Event()
         self._watched.set()
         self._stopping = False
-        self._took: dict[str, float] = {}
-        self._ready_at: dict[str, float] = {}
         self.reports: list[CrashReport] = []
         self.failure: DaemonDown | None = None
 
     def children(self) -> tuple[ChildState, ...]:
         """Every child, in start order."""
-        return tuple(
-            ChildState(
-                name=name,
-                level=child.context.level,
-                running=not child.ended.is_set(),
-                ready=child.became_ready and not child.ended.is_set(),
-                restarts=child.restarts,
-                ready_after=self._took.get(name, math.inf),
-            )
-            for name, child in self._children.items()
-        )
+        return tuple(child.state() for child in self._children.values())
+
+    async def park(self, name: str) -> None:
+        """Stop a child, within its limit, and leave it stopped until it is unparked.
+
+        Its callers are answered with ``DaemonDown``; everybody else goes on.
+
+        Raises:
+          CommandRejected: there is no such child, or it is parked already.
+          Refused: the supervisor is stopping, or stops children to restart them.
+
+        Always a checkpoint. Waits for its turn behind restarts under way. A
+        cancellation takes it back, unless it has begun; then it goes on.
+        """
+        await trio.lowlevel.checkpoint()
+        await self._desk.place(What.PARK, name)
+
+    async def unpark(self, name: str) -> None:
+        """Start a parked child again, as if it had never failed, and wait until it is ready.
+
+        Raises:
+          CommandRejected: there is no such child, or it is not parked.
+          Refused: the supervisor is stopping, or stops children to restart them.
+          DaemonDown: it did not start, and is parked again.
+
+        Always a checkpoint, and to be cancelled as ``park``.
+        """
+        await trio.lowlevel.checkpoint()
+        await self._desk.place(What.UNPARK, name)
 
     async def hold(self) -> None:
         """Keep the children's nursery, apart from the host's cancellation, until ``stop``."""
@@ -212,15 +136,19 @@ class Supervisor:
         context = self._scheduler.context("supervisor", level=0)
         with context:
             nursery.start_soon(self._watch, host, context, name="supervisor")
+        self._desk.open()
         return host
 
     async def _watch(self, host: trio.CancelScope, context: SchedulingContext) -> None:
         """Restart what fails, until it fails too often; then stop all and cancel the host's block."""
         try:
             with self._watching:
-                async for child in self._failures:
-                    if not child.is_stopping and child.ended.is_set():
-                        await self._replace(child)
+                try:
+                    async for each in self._told:
+                        await self._deal_with(each)
+                finally:
+                    # Before any child is stopped: one may be serving the command that ordered it.
+                    self._desk.close(NOT_WATCHING)
         except DaemonDown as down:
             self.failure = down
             await self._stop_children()
@@ -248,13 +176,48 @@ class Supervisor:
                 self._report(child, "left")
                 self._declare_down(child, "it has been stopped")
 
-    async def _replace(self, failed: _Child) -> None:
+    async def _deal_with(self, told: Child | Order) -> None:
+        if isinstance(told, Order):
+            if not told.is_settled:
+                await self._carry_out(told)
+        elif not told.is_stopping and not told.running:
+            await self._replace(told)
+
+    async def _carry_out(self, order: Order) -> None:
+        child = order.child
+        try:
+            # Another order may have done it by now.
+            if order.what is What.PARK and child.parked is None:
+                await self._park(child, BY_HAND)
+            elif order.what is What.UNPARK and child.parked is not None:
+                await self._unpark(child)
+        except DaemonDown as down:
+            order.settle(down)
+        else:
+            order.settle()
+
+    async def _park(self, child: Child, why: str) -> None:
+        await self._stop_child(child)
+        child.parked = why
+        self._report(child, "parked")
+        self._declare_down(child, f"it is parked until `daemon/unpark {child.spec.name}` ({why})")
+
+    async def _unpark(self, child: Child) -> None:
+        child.parked = None
+        child.forgive()
+        try:
+            await self._start_child(child)
+        except DaemonDown as down:
+            await self._park(child, down.reason)
+            raise
+
+    async def _replace(self, failed: Child) -> None:
         """Restart a child, then whichever does not come up, until all run that should."""
-        left: _Child | None = failed
+        left: Child | None = failed
         while left is not None:
             left = await self._restart(left)
 
-    async def _restart(self, failed: _Child) -> _Child | None:
+    async def _restart(self, failed: Child) -> Child | None:
         """Restart a child and those that go with it; return the one that did not come up."""
         spec, error = failed.spec, failed.error
         if not wants_restart(spec.restart, failed=error is not None):
@@ -262,31 +225,50 @@ class Supervisor:
             self._declare_down(failed, "it has ended, and is not restarted")
             return None
         now = self._scheduler.now()
-        if not self._window.admit(now):
-            self._report(failed, "gave up")
-            raise DaemonDown(spec.name, _describe(error), failed.restarts) from error
+        if not failed.admit(now):
+            return await self._give_up(failed)
         self._report(failed, "restarted")
-        group = [self._children[name] for name in affected(self._strategy, tuple(self._children), spec.name)]
+        group = self._group_of(failed)
         await self._stop_group(group)
-        if failed.became_ready and now - self._ready_at[spec.name] > self._window.period:
-            # It had run long enough for this failure to be the first in a row.
+        if failed.settled(now):
             failed.consecutive = 0
         failed.restarts += 1
         failed.consecutive += 1
         await trio.sleep(self._backoff.delay(failed.consecutive))
         return await self._start_group(group)
 
-    async def _stop_group(self, group: Sequence[_Child]) -> None:
+    async def _give_up(self, failed: Child) -> Child | None:
+        """Escalate, or park it and go on; return one of the others that did not come up."""
+        why = _describe(failed.error)
+        if not failed.spec.parks:
+            self._report(failed, "gave up")
+            raise DaemonDown(failed.spec.name, why, failed.restarts) from failed.error
+        await self._park(failed, why)
+        # If it failed while a group was being started, the rest of it still waits.
+        return await self._start_group(
+            [child for child in self._group_of(failed) if child.is_stopping and not child.running]
+        )
+
+    def _group_of(self, failed: Child) -> list[Child]:
+        names = affected(self._strategy, tuple(self._children), failed.spec.name)
+        return [self._children[name] for name in names]
+
+    async def _stop_group(self, group: Sequence[Child]) -> None:
+        if len(group) > 1:
+            # One of them may be serving the command that waits for its turn here,
+            # and would not end before it has had it.
+            self._desk.close(GROUP)
         for child in reversed(group):
             await self._stop_child(child)
             is_left = child.spec.restart is Restart.TEMPORARY
             self._report(child, "left" if is_left else "restarted")
             if is_left:
                 self._declare_down(child, "it was stopped with another, and is not restarted")
+        self._desk.open()
 
-    async def _start_group(self, group: Sequence[_Child]) -> _Child | None:
+    async def _start_group(self, group: Sequence[Child]) -> Child | None:
         for child in group:
-            if child.spec.restart is not Restart.TEMPORARY:
+            if child.spec.restart is not Restart.TEMPORARY and child.parked is None:
                 try:
                     await self._start_child(child)
                 except DaemonDown:
@@ -294,7 +276,7 @@ class Supervisor:
                     return child
         return None
 
-    async def _start_child(self, child: _Child) -> None:
+    async def _start_child(self, child: Child) -> None:
         spec = child.spec
         child.begin()
         began = self._scheduler.now()
@@ -303,18 +285,18 @@ class Supervisor:
         with trio.move_on_after(spec.start_timeout):
             await child.ready.wait()
         if not child.became_ready:
-            late = not child.ended.is_set()
+            late = child.running
             await self._cancel_child(child)
             reason = f"not ready after {spec.start_timeout} s" if late else _describe(child.error)
             down = DaemonDown(spec.name, f"it did not start: {reason}", child.restarts)
             cause, child.error = child.error, child.error or down
             raise down from cause
-        self._ready_at[spec.name] = now = self._scheduler.now()
-        self._took[spec.name] = now - began
+        child.ready_at = self._scheduler.now()
+        child.took = child.ready_at - began
         if self._on_ready is not None:
-            self._on_ready(spec.name, now - began)
+            self._on_ready(spec.name, child.took)
 
-    async def _run_child(self, child: _Child) -> None:
+    async def _run_child(self, child: Child) -> None:
         try:
             # Inside the net: what a cancellation leaves of a group is an error like any other.
             with child.scope:
@@ -326,11 +308,11 @@ class Supervisor:
             child.ended.set()
             child.ready.set()
         if not child.is_stopping and not self._stopping:
-            self._exits.send_nowait(child)
+            self._tell.send_nowait(child)
 
-    async def _stop_child(self, child: _Child) -> None:
+    async def _stop_child(self, child: Child) -> None:
         child.is_stopping = True
-        if child.ended.is_set():
+        if not child.running:
             return
         if child.spec.stop is not None:
             try:
@@ -342,22 +324,22 @@ class Supervisor:
                     await child.ended.wait()
         await self._cancel_child(child)
 
-    async def _cancel_child(self, child: _Child) -> None:
+    async def _cancel_child(self, child: Child) -> None:
         child.is_stopping = True
         child.scope.cancel()
         await child.ended.wait()
 
-    def _declare_down(self, child: _Child, reason: str) -> None:
+    def _declare_down(self, child: Child, reason: str) -> None:
         if child.spec.on_down is not None and not child.is_down:
             child.is_down = True
             child.spec.on_down(DaemonDown(child.spec.name, reason, child.restarts))
 
-    def _report(self, child: _Child, what: str) -> None:
+    def _report(self, child: Child, what: str) -> None:
         if child.error is not None and not child.is_reported:
             child.is_reported = True
             self._record(child, child.error, what)
 
-    def _record(self, child: _Child, error: BaseException, what: str) -> None:
+    def _record(self, child: Child, error: BaseException, what: str) -> None:
         self.reports.append(CrashReport(self._scheduler.now(), child.spec.name, error, child.restarts, what))
         del self.reports[:-_REPORTS]
         log.error("daemon %s failed, %s", child.spec.name, what, exc_info=error)
@@ -380,7 +362,8 @@ async def open_supervisor(
       scheduler: the open scheduler.
       children: in start order.
       strategy: who is restarted together.
-      intensity: most restarts within ``period`` seconds, 0 or more.
+      intensity: most restarts within ``period`` seconds, 0 or more; of each child
+        that parks, where it does not say otherwise, and of all others together.
       period: see ``intensity``; also how long a child must have run for its
         next failure to be the first in a row.
       backoff: waits between restarts in a row.
