@@ -90,7 +90,9 @@ class OrderDesk:
           DaemonDown: the child did not start.
         """
         child = self._find(what, name)
-        if (child.parked is not None) is (what is What.PARK):
+        # Behind another order for the same child nobody knows yet what this one will find.
+        is_first = all(other.child is not child for other in self._under_way)
+        if is_first and (child.parked is not None) is (what is What.PARK):
             state = "is parked already" if what is What.PARK else "is not parked"
             raise _rejected(what, f"{name!r} {state}", "its state says whether it is parked")
         if self._closed is not None:

@@ -203,13 +203,13 @@ class Supervisor:
         self._declare_down(child, f"it is parked until `daemon/unpark {child.spec.name}` ({why})")
 
     async def _unpark(self, child: Child) -> None:
-        child.parked = None
         child.forgive()
         try:
             await self._start_child(child)
         except DaemonDown as down:
             await self._park(child, down.reason)
             raise
+        child.parked = None
 
     async def _replace(self, failed: Child) -> None:
         """Restart a child, then whichever does not come up, until all run that should."""
