@@ -16,7 +16,7 @@ from rtos.bus.commands import Commands, Route, run_request
 from rtos.bus.declare import DeclaredCommand, DeclaredReaction, Signature, declared
 from rtos.bus.events import Events, Subscription
 from rtos.errors import ConfigurationError
-from rtos.scheduler import ChildSpec, Kind, Restart
+from rtos.scheduler import ChildSpec, Kind, PastIntensity, Restart
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -33,6 +33,9 @@ class Daemon(Protocol):
       level: base priority, 0 (most urgent) to 7.
       workers: how many commands it serves at once.
       capacity: how many more may wait.
+
+    It may also have ``past_intensity``, a ``PastIntensity``: whether it is parked
+    when it fails too often, or takes everything down, as one does that says nothing.
     """
 
     name: ClassVar[str]
@@ -110,6 +113,7 @@ class _Serving:
             restart=Restart.PERMANENT,
             stop=self._ask_to_stop,
             on_down=self._port.close,
+            past_intensity=getattr(self._daemon, "past_intensity", PastIntensity.ESCALATE),
         )
 
     def _ask_to_stop(self) -> None:

@@ -26,6 +26,8 @@ WORDS: Final[dict[str, tuple[str, ...]]] = {
     "system/commands": ("name",),
     "daemon/suspend": ("daemon",),
     "daemon/resume": ("daemon",),
+    "daemon/park": ("name",),
+    "daemon/unpark": ("name",),
 }
 """Which parameters may be given without their names, in order."""
 HERE: Final = frozenset({"boot", "check", "help", "migrate", "trace"})

@@ -14,6 +14,7 @@ import trio
 
 from rtos.bus import Bus, command
 from rtos.errors import CommandRejected, Conflict
+from rtos.scheduler import PastIntensity
 from rtos.user.entities import MAX_TEXT, ChatMessageEntity, RoomEntity
 from rtos.user.identity import slug
 
@@ -30,6 +31,7 @@ class ChatDaemon:
     level: ClassVar[int] = 3
     workers: ClassVar[int] = 8
     capacity: ClassVar[int] = 1024
+    past_intensity: ClassVar[PastIntensity] = PastIntensity.PARK
 
     def __init__(self) -> None:
         self._bus: Bus

@@ -20,6 +20,7 @@ import trio
 
 from rtos.bus import Bus, command
 from rtos.errors import CommandRejected
+from rtos.scheduler import PastIntensity
 from rtos.scheduler.perfetto import chrome_trace
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class HealthDaemon:
     level: ClassVar[int] = 0
     workers: ClassVar[int] = 1
     capacity: ClassVar[int] = 256
+    past_intensity: ClassVar[PastIntensity] = PastIntensity.PARK
 
     def __init__(self, bus: Bus, children: HasSupervisor) -> None:
         self._bus = bus
@@ -80,6 +82,7 @@ class HealthDaemon:
             "daemons": len(daemons),
             "commands": sum(1 for _ in self._bus.commands),
             "ready": bool(daemons) and all(daemon.ready for daemon in daemons),
+            "parked": [daemon.name for daemon in daemons if daemon.parked],
         }
 
     @command("system/state")
@@ -170,6 +173,8 @@ class HealthDaemon:
             "name": child.name,
             "level": child.level,
             "ready": child.ready,
+            "parked": child.parked,
+            "reason": child.reason,
             "restarts": child.restarts,
             "start": child.ready_after,
             "mailbox": mailbox,

@@ -21,6 +21,7 @@ import trio
 
 from rtos.bus import Bus, Event, command, on
 from rtos.errors import CommandRejected, Conflict
+from rtos.scheduler import PastIntensity
 from rtos.user.base import BaseUser, HumanUser
 from rtos.user.entities import ChatMessageEntity, MemoryEntity, RoomEntity, UserEntity
 from rtos.user.identity import slug, validate_user_id
@@ -64,6 +65,7 @@ class UserDaemon:
     level: ClassVar[int] = 3
     workers: ClassVar[int] = 8
     capacity: ClassVar[int] = 1024
+    past_intensity: ClassVar[PastIntensity] = PastIntensity.PARK
 
     def __init__(
         self,

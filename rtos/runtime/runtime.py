@@ -72,7 +72,7 @@ class Runtime:
 
 
 class _Children:
-    """What the health daemon may ask of a supervisor that is made after it."""
+    """Where daemons find the supervisor, which is made after them."""
 
     def __init__(self) -> None:
         self.supervisor: Supervisor | None = None
@@ -161,5 +161,5 @@ def _daemons(configuration: Configuration, root: Path, bus: Bus, children: _Chil
         HealthDaemon(bus, children),
     ]
     if configuration.socket:
-        daemons.append(ControlDaemon(root / SOCKET))
+        daemons.append(ControlDaemon(root / SOCKET, children))
     return daemons

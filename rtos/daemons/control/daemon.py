@@ -1,5 +1,8 @@
 """ControlDaemon: lets programs outside the process use the bus.
 
+It also serves what an operator needs when a daemon has been parked, since it is
+the way in, and is never parked itself.
+
 Law: every request gets exactly one reply, unless its client goes away, which
 cancels what it asked for. No traceback ever leaves the process.
 """
@@ -7,12 +10,13 @@ cancels what it asked for. No traceback ever leaves the process.
 from __future__ import annotations
 
 import logging
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager, nullcontext
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final, Protocol
 
 import trio
 
+from rtos.bus import command
 from rtos.daemons.control.protocol import (
     MAX_LINE,
     Request,
@@ -23,12 +27,14 @@ from rtos.daemons.control.protocol import (
 )
 from rtos.daemons.control.socket import listen, removed_after
 from rtos.errors import CommandRejected, Refused, RtosError
+from rtos.scheduler import PastIntensity
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
     from rtos.bus import Bus, Event
+    from rtos.scheduler import Supervisor
 
 log = logging.getLogger("rtos.control")
 
@@ -38,20 +44,34 @@ MAX_IN_FLIGHT: Final = 64
 CHUNK: Final = 65536
 
 
+OWN: Final = frozenset({"daemon/park", "daemon/unpark"})
+"""The commands that this daemon serves itself."""
+
+
+class HasSupervisor(Protocol):
+    """Where the supervisor can be found once it is there."""
+
+    supervisor: Supervisor | None
+
+
 class ControlDaemon:
-    """Serves the control socket; declares no command of its own.
+    """Serves the control socket, and ``daemon/park`` and ``daemon/unpark``.
 
     Args:
       path: of the socket.
+      children: whose supervisor parks and unparks; ``None`` where nobody does.
     """
 
     name: ClassVar[str] = "control"
     level: ClassVar[int] = 3
     workers: ClassVar[int] = 1
-    capacity: ClassVar[int] = 1
+    capacity: ClassVar[int] = 64
+    # Without it nobody could be unparked.
+    past_intensity: ClassVar[PastIntensity] = PastIntensity.ESCALATE
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, children: HasSupervisor | None = None) -> None:
         self._path = path
+        self._children = children
         self._connections = 0
         self._executing = _Executing()
 
@@ -74,10 +94,33 @@ class ControlDaemon:
                 )
                 yield
             accepting.cancel_scope.cancel()
+            self._executing.refuse_own()
             # Everybody else is still up: what was asked for can be finished. How
             # long that may take is the supervisor's business.
             await self._executing.none()
             connections.cancel_scope.cancel()
+
+    @command("daemon/park")
+    async def park(self, *, name: str) -> bool:
+        """Stop a daemon, and leave it stopped until it is unparked; its callers are told."""
+        if name == self.name:
+            raise CommandRejected(
+                "daemon/park", "control could not be asked to unpark", parameter="name", remedy="name another"
+            )
+        await self._supervisor().park(name)
+        return True
+
+    @command("daemon/unpark")
+    async def unpark(self, *, name: str) -> bool:
+        """Start a parked daemon again, and wait until it is ready."""
+        await self._supervisor().unpark(name)
+        return True
+
+    def _supervisor(self) -> Supervisor:
+        supervisor = None if self._children is None else self._children.supervisor
+        if supervisor is None:
+            raise Refused("control", "nobody supervises yet")
+        return supervisor
 
     async def _serve(self, bus: Bus, stream: trio.SocketStream) -> None:
         if self._connections >= MAX_CONNECTIONS:
@@ -101,6 +144,32 @@ class _Executing:
     def __init__(self) -> None:
         self._count = 0
         self._none = trio.Event()
+        self._own: set[trio.CancelScope] = set()
+        self._refuses_own = False
+
+    @contextmanager
+    def own(self) -> Iterator[None]:
+        """Around a command that this daemon serves itself.
+
+        Raises:
+          Refused: it was not served before the daemon stopped.
+        """
+        with trio.CancelScope() as scope:
+            self._own.add(scope)
+            if self._refuses_own:
+                scope.cancel()
+            try:
+                yield
+            finally:
+                self._own.discard(scope)
+        if scope.cancelled_caught:
+            raise Refused("control", "it is being stopped")
+
+    def refuse_own(self) -> None:
+        """Let nobody wait for what this daemon serves itself: it would wait for its own next run."""
+        self._refuses_own = True
+        for scope in self._own:
+            scope.cancel()
 
     def __enter__(self) -> None:
         self._count += 1
@@ -194,9 +263,10 @@ class _Connection:
         assert request.command is not None
         deadline = trio.current_time() + request.timeout
         try:
-            result = await self._bus.commands.send(
-                request.command, request.params, deadline=deadline, lax=True
-            )
+            with self._executing.own() if request.command in OWN else nullcontext():
+                result = await self._bus.commands.send(
+                    request.command, request.params, deadline=deadline, lax=True
+                )
             line = encode_result(request.id, result)
         except Exception as error:
             # The client is told all there is of an error of ours, but never its cause.

@@ -20,6 +20,7 @@ from rtos.daemons.data.operation import Operation, Record
 from rtos.daemons.data.plain import copied
 from rtos.daemons.data.query import Query, parse_filter, parse_sort
 from rtos.errors import CommandRejected
+from rtos.scheduler import PastIntensity
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -57,6 +58,8 @@ class DataDaemon:
     level: ClassVar[int] = 2
     workers: ClassVar[int] = 64
     capacity: ClassVar[int] = 4096
+    # Nobody else is of any use without storage.
+    past_intensity: ClassVar[PastIntensity] = PastIntensity.ESCALATE
 
     def __init__(self, collections: Sequence[Collection], open_backend: OpenBackend) -> None:
         self._collections = {collection.name: collection for collection in (Collection(KV), *collections)}
