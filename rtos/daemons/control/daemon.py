@@ -81,19 +81,21 @@ class ControlDaemon:
         self._connections = 0
         self._executing = _Executing()
         listener = await listen(self._path)
-        async with trio.open_nursery() as connections, trio.open_nursery() as accepting:
-            with removed_after(self._path):
-                # Goes on when there are no more files to be had, and accepts again later.
-                accepting.start_soon(
-                    partial(
-                        trio.serve_listeners,
-                        partial(self._serve, bus),
-                        [listener],
-                        handler_nursery=connections,
+        async with trio.open_nursery() as connections:
+            async with trio.open_nursery() as accepting:
+                with removed_after(self._path):
+                    # Goes on when there are no more files to be had, and accepts again later.
+                    accepting.start_soon(
+                        partial(
+                            trio.serve_listeners,
+                            partial(self._serve, bus),
+                            [listener],
+                            handler_nursery=connections,
+                        )
                     )
-                )
-                yield
-            accepting.cancel_scope.cancel()
+                    yield
+                accepting.cancel_scope.cancel()
+            # Outside of what has just been cancelled, or nobody would be waited for.
             self._executing.refuse_own()
             # Everybody else is still up: what was asked for can be finished. How
             # long that may take is the supervisor's business.

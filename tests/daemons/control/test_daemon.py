@@ -8,6 +8,7 @@ import logging
 import stat
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
@@ -17,7 +18,7 @@ import trio
 from rtos.bus import Bus, command
 from rtos.daemons.control import ControlDaemon
 from rtos.daemons.control import daemon as module
-from rtos.errors import ConfigurationError, Conflict, DaemonDown
+from rtos.errors import ConfigurationError, Conflict, DaemonDown, Refused
 from rtos.scheduler import open_scheduler, open_supervisor
 
 if TYPE_CHECKING:
@@ -100,12 +101,13 @@ class Peer:
 
 
 @asynccontextmanager
-async def served(path: Path, probe: Probe | None = None) -> AsyncIterator[Bus]:
+async def served(path: Path, probe: Probe | None = None, *, shutdown: float = 0.05) -> AsyncIterator[Bus]:
     async with open_scheduler() as scheduler:
         bus = Bus(scheduler)
-        with bus.attach(probe or Probe()) as first, bus.attach(ControlDaemon(path)) as second:
-            specs = [attrs.evolve(spec, shutdown=0.05) for spec in (first, second)]
-            async with open_supervisor(scheduler, specs, intensity=0):
+        children = SimpleNamespace(supervisor=None)
+        with bus.attach(probe or Probe()) as first, bus.attach(ControlDaemon(path, children)) as second:
+            specs = [attrs.evolve(spec, shutdown=shutdown) for spec in (first, second)]
+            async with open_supervisor(scheduler, specs, intensity=0) as children.supervisor:
                 with trio.fail_after(30):
                     yield bus
 
@@ -377,3 +379,118 @@ async def test_what_was_accepted_is_answered_while_it_stops(connect: Connect, tm
         assert (await peer.receive())["result"] == "done"
         with pytest.raises(EOFError):
             await peer.receive()
+
+
+async def test_a_client_that_asks_for_nothing_does_not_hold_up_the_stop(
+    connect: Connect, tmp_path: Path
+) -> None:
+    path = tmp_path / "c.sock"
+    with trio.move_on_after(30) as too_long:
+        async with served(path, shutdown=1000):
+            peer = await connect(path)
+            assert (await peer.ask(id=1, command="probe/double", params={"number": 1}))["ok"]
+    assert not too_long.cancelled_caught
+    with pytest.raises(EOFError):
+        await peer.receive()
+
+
+# Parking.
+
+
+async def test_a_daemon_is_parked_and_unparked(connect: Connect, tmp_path: Path) -> None:
+    path = tmp_path / "c.sock"
+    async with served(path):
+        peer = await connect(path)
+        assert (await peer.ask(id=1, command="daemon/park", params={"name": "probe"}))["result"] is True
+        error = (await peer.ask(id=2, command="probe/double", params={"number": 1}))["error"]
+        assert (error["type"], error["daemon"]) == ("DaemonDown", "probe")
+        assert "it is parked until `daemon/unpark probe` (by hand)" in error["message"]
+        assert (await peer.ask(id=3, command="daemon/unpark", params={"name": "probe"}))["result"] is True
+        assert (await peer.ask(id=4, command="probe/double", params={"number": 1}))["result"] == 2
+
+
+async def test_what_waits_for_a_daemon_that_is_parked_is_answered(connect: Connect, tmp_path: Path) -> None:
+    path, probe = tmp_path / "c.sock", Probe()
+    async with served(path, probe):
+        peer = await connect(path)
+        await peer.send(id=1, command="probe/hang")
+        await probe.started.wait()
+        await peer.send(id=2, command="daemon/park", params={"name": "probe"})
+        replies = {reply["id"]: reply for reply in [await peer.receive(), await peer.receive()]}
+        assert replies[1]["error"]["type"] == "DaemonDown"
+        assert replies[2]["result"] is True
+
+
+@pytest.mark.parametrize(
+    ("command", "name", "text"),
+    [
+        ("daemon/park", "control", "control could not be asked to unpark"),
+        ("daemon/park", "x", "there is no daemon 'x'; there are probe, control"),
+        ("daemon/unpark", "x", "there is no daemon 'x'; there are probe, control"),
+        ("daemon/unpark", "probe", "'probe' is not parked"),
+    ],
+)
+async def test_what_cannot_be_parked_or_unparked_is_said(
+    command: str, name: str, text: str, connect: Connect, tmp_path: Path
+) -> None:
+    path = tmp_path / "c.sock"
+    async with served(path):
+        peer = await connect(path)
+        error = (await peer.ask(id=1, command=command, params={"name": name}))["error"]
+        assert (error["type"], error["parameter"]) == ("CommandRejected", "name")
+        assert text in error["message"]
+        assert (await peer.ask(id=2, command="probe/double", params={"number": 1}))["ok"]
+
+
+async def test_where_nobody_supervises_nobody_is_parked(tmp_path: Path) -> None:
+    for daemon in (
+        ControlDaemon(tmp_path),
+        ControlDaemon(tmp_path, SimpleNamespace(supervisor=None)),
+    ):
+        for order in (daemon.park, daemon.unpark):
+            with pytest.raises(Refused, match="control refused: nobody supervises yet"):
+                await order(name="probe")
+
+
+async def test_it_does_not_wait_for_its_own_next_run_while_it_stops(connect: Connect, tmp_path: Path) -> None:
+    path, probe = tmp_path / "c.sock", Probe()
+    async with trio.open_nursery() as nursery:
+        stop, ready = trio.Event(), trio.Event()
+
+        async def system() -> None:
+            # A command that hangs would hold it up for the limit, and fail the test.
+            async with served(path, probe, shutdown=1000):
+                ready.set()
+                await stop.wait()
+
+        nursery.start_soon(system)
+        await ready.wait()
+        peer = await connect(path)
+        await peer.send(id=1, command="probe/wait")
+        await probe.started.wait()
+        stop.set()
+        while path.exists():  # noqa: ASYNC110 - a file has no event; it goes when listening ends
+            await trio.sleep(0.001)
+        with trio.fail_after(30):
+            error = (await peer.ask(id=2, command="daemon/park", params={"name": "probe"}))["error"]
+        assert (error["type"], error["reason"]) == ("Refused", "it is being stopped")
+        probe.go.set()
+        assert (await peer.receive())["result"] == "done"
+
+
+async def test_what_waits_for_its_own_next_run_is_refused_when_it_stops() -> None:
+    executing = module._Executing()
+    refused = []
+
+    async def ask() -> None:
+        with pytest.raises(Refused, match="control refused: it is being stopped") as caught, executing.own():
+            await trio.sleep_forever()
+        refused.append(caught.value)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask)
+        nursery.start_soon(ask)
+        await trio.testing.wait_all_tasks_blocked()
+        executing.refuse_own()
+    assert len(refused) == 2
+    await ask()  # and so is what comes later
