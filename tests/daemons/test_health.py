@@ -36,10 +36,10 @@ class Slow:
 
 
 @asynccontextmanager
-async def _system() -> AsyncIterator[Bus]:
+async def _system(children: SimpleNamespace | None = None) -> AsyncIterator[Bus]:
     async with open_scheduler() as scheduler:
         bus = Bus(scheduler)
-        children = SimpleNamespace(supervisor=None)
+        children = children or SimpleNamespace(supervisor=None)
         with bus.attach(Slow()) as slow, bus.attach(HealthDaemon(bus, children)) as health:
             async with open_supervisor(scheduler, [slow, health], intensity=0) as supervisor:
                 children.supervisor = supervisor
@@ -66,6 +66,18 @@ async def test_the_state_tells_of_every_mailbox(autojump_clock: trio.testing.Moc
         assert (slow["name"], slow["level"], slow["ready"], slow["restarts"]) == ("slow", 3, True, 0)
         assert (slow["mailbox"]["queued"], slow["mailbox"]["served"]) == (2, 1)
         assert {"system", "host", "slow", "health"} <= {account["name"] for account in state["contexts"]}
+
+
+async def test_what_is_parked_is_shown_with_its_reason() -> None:
+    children = SimpleNamespace(supervisor=None)
+    async with _system(children) as bus:
+        assert (await bus.commands.execute("ping"))["parked"] == []
+        await children.supervisor.park("slow")
+        answer = await bus.commands.execute("ping")
+        assert (answer["ready"], answer["parked"]) == (False, ["slow"])
+        slow, health = (await bus.commands.execute("system/state"))["daemons"]
+        assert (slow["ready"], slow["parked"], slow["reason"]) == (False, True, "by hand")
+        assert (health["ready"], health["parked"], health["reason"]) == (True, False, None)
 
 
 async def test_it_answers_while_others_are_busy(autojump_clock: trio.testing.MockClock) -> None:

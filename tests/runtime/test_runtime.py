@@ -5,14 +5,26 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import trio
 
 from rtos import Configuration, Runtime, open_runtime
+from rtos.daemons.chat import ChatDaemon
+from rtos.daemons.control import ControlDaemon
+from rtos.daemons.data import DataDaemon
+from rtos.daemons.health import HealthDaemon
+from rtos.daemons.users import UserDaemon
 from rtos.errors import ConfigurationError, DaemonDown, UnknownCommand
 from rtos.runtime import RootLock
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from rtos.bus import Bus, Commands
 
 
 def _configured(root: Path) -> Configuration:
@@ -90,6 +102,70 @@ async def test_memory_storage_leaves_no_database(tmp_path: Path) -> None:
     async with open_runtime(Configuration(root=tmp_path, storage="memory", socket=False)) as system:
         await system.commands.execute("chat/send", room="general", text="hello")
     assert not list(tmp_path.rglob("*.db"))
+
+
+async def _is_told_that_it_is_parked(commands: Commands, name: str, **parameters: object) -> None:
+    reason = ""
+    while "parked until `daemon/unpark" not in reason:
+        # Between two crashes one may be answered, or be cut off.
+        try:
+            await commands.execute(name, **parameters)
+        except DaemonDown as down:
+            reason = down.reason
+
+
+async def test_a_daemon_that_crashes_always_is_parked_and_comes_back_when_it_is_unparked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, defect = ChatDaemon.open, trio.Event()
+
+    async def crash() -> None:
+        await defect.wait()
+        raise LookupError("a defect")
+
+    @asynccontextmanager
+    async def open_and_crash(daemon: ChatDaemon, bus: Bus) -> AsyncIterator[None]:
+        async with opened(daemon, bus), trio.open_nursery() as nursery:
+            nursery.start_soon(crash)
+            yield
+            nursery.cancel_scope.cancel()
+
+    monkeypatch.setattr(ChatDaemon, "open", open_and_crash)
+    async with open_runtime(Configuration(root=tmp_path)) as system:
+        commands = system.commands
+        await commands.execute("chat/send", room="general", text="before")
+        defect.set()
+        with trio.fail_after(30):
+            await _is_told_that_it_is_parked(commands, "chat/history", room="general")
+        # Everybody else is there.
+        answer = await commands.execute("ping")
+        assert (answer["ready"], answer["parked"]) == (False, ["chat"])
+        assert (await commands.execute("user/list"))["count"] == 2
+        await commands.execute("data/store", key="k", value=1)
+        state = {child.name: child for child in system.supervisor.children()}
+        assert "a defect" in (state["chat"].reason or "")
+        assert [name for name, child in state.items() if child.ready] == [
+            "data",
+            "users",
+            "health",
+            "control",
+        ]
+        defect = trio.Event()
+        await commands.execute("daemon/unpark", name="chat")
+        history = await commands.execute("chat/history", room="general")
+        assert [message["text"] for message in history["items"]] == ["before"]
+        assert (await commands.execute("ping"))["ready"] is True
+
+
+def test_who_takes_the_system_down_and_who_is_parked() -> None:
+    daemons = (DataDaemon, ChatDaemon, UserDaemon, HealthDaemon, ControlDaemon)
+    assert {daemon.name: daemon.past_intensity.value for daemon in daemons} == {
+        "data": "escalate",  # nobody else is of any use without it
+        "chat": "park",
+        "users": "park",
+        "health": "park",
+        "control": "escalate",  # nobody could be unparked without it
+    }
 
 
 async def test_commands_go_with_the_system(tmp_path: Path) -> None:

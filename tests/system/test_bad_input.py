@@ -45,6 +45,8 @@ WRONG = [
     (["memory/learn", "--user=nobody", __file__], "there is no user 'nobody'"),
     (["ping", "--timeout=soon"], "--timeout is 'soon'"),
     (["daemon/suspend", "health"], "health could not be asked to resume"),
+    (["daemon/park", "control"], "control could not be asked to unpark"),
+    (["daemon/unpark", "chat"], "'chat' is not parked"),
     (["migrate", "user-directories"], "a system is running on"),
     (["boot"], "a system is running on"),
     (["boot", "--colour=red"], "boot does not take '--colour'"),
