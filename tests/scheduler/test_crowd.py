@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+import weakref
 from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,8 @@ from rtos.scheduler.crowd import Crowd, open_crowd
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+SLICE = 100
 
 
 async def test_all_have_ended_when_the_block_ends() -> None:
@@ -72,6 +75,50 @@ async def test_nobody_joins_while_it_is_stopped() -> None:
             pass
         with pytest.raises(RuntimeError, match="the crowd is being stopped"):
             crowd.start_soon(trio.sleep_forever)
+
+
+@pytest.mark.parametrize("members", [1000, 10_000])
+async def test_between_two_wake_ups_of_an_urgent_task_one_slice_is_cancelled_and_let_go(
+    members: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cancelled = 0
+    due = trio.Event()
+
+    def within_the_slice() -> bool:
+        nonlocal cancelled
+        cancelled += 1
+        if cancelled % SLICE == 0:
+            due.set()
+        return cancelled % SLICE != 0
+
+    seen: list[int] = []
+    kept: list[int] = []
+
+    async def urgent() -> None:
+        nonlocal due
+        while True:
+            await due.wait()
+            due = trio.Event()
+            seen.append(cancelled)
+            kept.append(sum(scope() is not None for scope in scopes) - len(crowd))
+
+    async with open_scheduler() as scheduler, trio.open_nursery() as nursery:
+        async with open_crowd(scheduler) as crowd:
+            for _ in range(members):
+                crowd.start_soon(trio.sleep_forever)
+            await trio.testing.wait_all_tasks_blocked()
+            scopes = [weakref.ref(scope) for scope in crowd._scopes]
+            with scheduler.context("urgent", level=1):
+                nursery.start_soon(urgent)
+            with monkeypatch.context() as patch:
+                # Slices by count, so that neither the machine nor its other users matter.
+                patch.setattr(scheduler, "may_continue", within_the_slice)
+                await crowd.stop()
+        nursery.cancel_scope.cancel()
+    assert cancelled == members
+    assert seen == list(range(SLICE, members + 1, SLICE))
+    # What has ended is not kept until the end, to be freed in one long step.
+    assert max(kept) <= 2 * SLICE
 
 
 async def _longest_gap(*, members: int, in_slices: bool) -> int:
