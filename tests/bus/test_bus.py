@@ -2,6 +2,7 @@
 
 import math
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
 import pytest
 import trio
@@ -18,7 +19,7 @@ from rtos.errors import (
     NotFound,
     UnknownCommand,
 )
-from rtos.scheduler import current_deadline, current_level, open_scheduler, open_supervisor
+from rtos.scheduler import PastIntensity, current_deadline, current_level, open_scheduler, open_supervisor
 
 
 class Daemon:
@@ -354,3 +355,39 @@ async def test_two_runtimes_in_one_process_do_not_see_each_other(autojump_clock)
         assert one.trace == ["open", 1, "bad:one"]
         assert two.trace == ["open", 2]
     assert two.trace == ["open", 2, "close"]
+
+
+async def test_a_daemon_may_say_what_happens_when_it_fails_too_often():
+    class Parking(Daemon):
+        name = "parking"
+        past_intensity = PastIntensity.PARK
+
+    async with open_scheduler() as scheduler:
+        bus = Bus(scheduler)
+        with bus.attach(Daemon()) as plain:
+            assert plain.past_intensity is PastIntensity.ESCALATE
+        with bus.attach(Parking()) as parking:
+            assert parking.past_intensity is PastIntensity.PARK
+
+
+async def test_who_calls_a_parked_daemon_is_told_the_way_back_and_it_serves_again_after_that(autojump_clock):
+    async with open_scheduler() as scheduler:
+        bus, daemon = Bus(scheduler), Daemon()
+        with bus.attach(daemon) as spec:
+            async with open_supervisor(scheduler, [spec]) as supervisor, trio.open_nursery() as nursery:
+                nursery.start_soon(partial(bus.commands.execute, "example/echo", value=1, seconds=2))
+                await wait_all_tasks_blocked()
+                nursery.start_soon(supervisor.park, "example")
+                await wait_all_tasks_blocked()
+                # It comes while the daemon finishes what it has, and is not left waiting for ever.
+                for _ in range(2):
+                    with pytest.raises(DaemonDown, match="parked until `daemon/unpark example` .by hand."):
+                        await bus.commands.execute("example/echo", value=2)
+                daemon.fails_to_open = (2,)
+                with pytest.raises(DaemonDown, match="it did not start: OSError: cannot open"):
+                    await supervisor.unpark("example")
+                with pytest.raises(DaemonDown, match=r"parked until .* \(it did not start: OSError"):
+                    await bus.commands.execute("example/echo", value=3)
+                await supervisor.unpark("example")
+                assert await bus.commands.execute("example/echo", value=4) == 4
+        assert daemon.trace == ["open", 1, "close", "open", "open", 4, "close"]
