@@ -1,0 +1,1 @@
+"""Other systems that do the same work, each measured as a program of its own in the same run as ours."""
