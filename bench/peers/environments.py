@@ -116,6 +116,8 @@ def _made(name: str, source: bytes, make: Callable[[Path], None]) -> Path:
     if not stamp.exists():
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir(parents=True)
+        # It lies in the checkout, where neither git nor a linter is to look into it.
+        (ROOT / ".gitignore").write_text("*\n")
         make(place)
         stamp.touch()
     return place

@@ -12,11 +12,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     Requests = asyncio.Queue[tuple[int, asyncio.Future[int]]]
-    Spawn = Callable[[Coroutine[Any, Any, None], bool], asyncio.Task[None]]
+    Spawn = Callable[[Coroutine[Any, Any, None], int], asyncio.Task[None]]
+
+URGENT, NORMAL, BACKGROUND = range(3)
 
 
-def spawn_plain(work: Coroutine[Any, Any, None], is_urgent: bool) -> asyncio.Task[None]:  # noqa: ARG001
-    """asyncio knows no urgency."""
+def spawn_plain(work: Coroutine[Any, Any, None], level: int) -> asyncio.Task[None]:  # noqa: ARG001
+    """asyncio knows no levels."""
     return asyncio.get_running_loop().create_task(work)
 
 
@@ -51,9 +53,9 @@ async def client(requests: Requests, window: measure.Window) -> None:
 
 async def round_trips(window: measure.Window, spawn: Spawn, clients: int) -> list[asyncio.Task[None]]:
     requests: Requests = asyncio.Queue()
-    server = spawn(serve(requests), False)
+    server = spawn(serve(requests), NORMAL)
     with window.opened():
-        await asyncio.gather(*[spawn(client(requests, window), False) for _ in range(clients)])
+        await asyncio.gather(*[spawn(client(requests, window), NORMAL) for _ in range(clients)])
     return [server]
 
 
@@ -69,7 +71,7 @@ async def fan_in(window: measure.Window, spawn: Spawn) -> list[asyncio.Task[None
             for nth in range(measure.BURST):
                 await queue.put(measure.stamped(number, nth))
 
-    senders = [spawn(sender(number), False) for number in range(measure.SENDERS)]
+    senders = [spawn(sender(number), NORMAL) for number in range(measure.SENDERS)]
     await asyncio.sleep(0.01)
     with window.opened():
         while not window.is_over:
@@ -100,9 +102,9 @@ async def tick(window: measure.Window, spawn: Spawn) -> list[asyncio.Task[None]]
                 await ask(requests, 1)
                 grid.answered(due)
 
-    others = [spawn(serve(requests), True)]
-    others += [spawn(busy(), False) for _ in range(measure.BUSY)]
-    await spawn(ticking(), True)
+    others = [spawn(serve(requests), URGENT)]
+    others += [spawn(busy(), BACKGROUND) for _ in range(measure.BUSY)]
+    await spawn(ticking(), URGENT)
     return others
 
 

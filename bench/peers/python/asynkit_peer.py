@@ -1,7 +1,7 @@
-"""The program of asyncio on py-asynkit's priority loop; the urgent are its HIGH, all else is LOW.
+"""The program of asyncio on py-asynkit's priority loop: the tick's server and asker HIGH, its busy tasks LOW.
 
-NORMAL is what the loop gives to what is no task: with the busy at LOW, the timer of the
-tick goes before them, and does better than beside them.
+NORMAL is also what the loop gives to what is no task, such as a timer: with the busy
+at LOW the tick's own goes before them, and does better than beside them.
 """
 
 from __future__ import annotations
@@ -17,9 +17,15 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
 
 
-def spawn(work: Coroutine[Any, Any, None], is_urgent: bool) -> asyncio.Task[None]:
-    priority = Priority.HIGH if is_urgent else Priority.LOW
-    task: asyncio.Task[None] = PriorityTask(work, priority=priority.value)
+PRIORITIES = {
+    asyncio_peer.URGENT: Priority.HIGH,
+    asyncio_peer.NORMAL: Priority.NORMAL,
+    asyncio_peer.BACKGROUND: Priority.LOW,
+}
+
+
+def spawn(work: Coroutine[Any, Any, None], level: int) -> asyncio.Task[None]:
+    task: asyncio.Task[None] = PriorityTask(work, priority=PRIORITIES[level].value)
     return task
 
 

@@ -9,12 +9,12 @@ import xoscar
 from measure import clock
 
 
-class Echo(xoscar.Actor):  # type: ignore[misc]
+class Echo(xoscar.Actor):
     async def echo(self, value: int) -> int:
         return value
 
 
-class Client(xoscar.Actor):  # type: ignore[misc]
+class Client(xoscar.Actor):
     """Asks until the time is up."""
 
     def __init__(self, server: xoscar.ActorRef, *, has_deadline: bool) -> None:
@@ -35,7 +35,7 @@ class Client(xoscar.Actor):  # type: ignore[misc]
         return waits
 
 
-class Receiver(xoscar.Actor):  # type: ignore[misc]
+class Receiver(xoscar.Actor):
     """Counts a burst, and says when all of it has come."""
 
     def __init__(self) -> None:
@@ -51,7 +51,7 @@ class Receiver(xoscar.Actor):  # type: ignore[misc]
             self.left = measure.SENDERS * measure.BURST
             self.is_done.set()
 
-    @xoscar.no_lock  # type: ignore[untyped-decorator]
+    @xoscar.no_lock
     async def all_taken(self) -> list[int]:
         await self.is_done.wait()
         self.is_done.clear()
@@ -59,7 +59,7 @@ class Receiver(xoscar.Actor):  # type: ignore[misc]
         return waits
 
 
-class Sender(xoscar.Actor):  # type: ignore[misc]
+class Sender(xoscar.Actor):
     def __init__(self, receiver: xoscar.ActorRef, number: int) -> None:
         self.receiver = receiver
         self.number = number
@@ -69,7 +69,7 @@ class Sender(xoscar.Actor):  # type: ignore[misc]
             await self.receiver.take.tell(measure.stamped(self.number, nth))
 
 
-class Busy(xoscar.Actor):  # type: ignore[misc]
+class Busy(xoscar.Actor):
     async def go(self, until: int) -> None:
         while clock() < until:
             measure.burn()
