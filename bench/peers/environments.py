@@ -126,8 +126,9 @@ def _made(name: str, source: bytes, make: Callable[[Path], None]) -> Path:
 def _install(package: str) -> None:
     if os.geteuid() != 0:
         raise Skipped("missing", f"{package!r} can be installed by root only")
-    _do("uninstallable", ["apt-get", "update", "-qq"])
-    _do("uninstallable", ["apt-get", "install", "-qq", "-y", "--no-install-recommends", package])
+    apt = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get"]
+    _do("uninstallable", [*apt, "update", "-qq"])
+    _do("uninstallable", [*apt, "install", "-qq", "-y", "--no-install-recommends", package])
 
 
 def _do(reason: str, words: list[str]) -> None:

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from attrs import evolve
 
+from bench.peers import environments
 from bench.peers.__main__ import table
 from bench.peers.catalogue import PEERS, SCENARIOS
 from bench.peers.environments import Skipped, command
@@ -57,9 +60,112 @@ def test_a_full_inbox_of_the_reference_drops_and_says_so() -> None:
     assert (line["operations"] + line["dropped"]) % 10_000 == 0
 
 
+@pytest.fixture
+def counting() -> ModuleType:
+    """What the Python programs count with; it stands beside them, outside of any package."""
+    file = HERE / "bench" / "peers" / "python" / "measure.py"
+    specification = importlib.util.spec_from_file_location("measure_of_the_peers", file)
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+def test_the_programs_know_the_scenarios_that_are_asked_for(counting: ModuleType) -> None:
+    assert counting.SCENARIOS == SCENARIOS
+
+
+def test_an_instant_that_passes_while_an_answer_is_owed_was_missed(
+    counting: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ms, now = 1_000_000, [0]
+    monkeypatch.setattr(counting, "clock", lambda: now[0])
+    window = counting.Window("any", "tick", 0.05)
+    with window.opened():
+        grid = counting.Grid(window)
+        for took in (1, 12, 5):
+            due = grid.next_due()
+            now[0] = due + took * ms
+            grid.answered(due)
+        now[0] = 45 * ms
+        assert grid.next_due() is None, "50 ms is the window's end"
+    # Asked at 5, at 10, and at 25 ms; the instants of 15 and 20 ms passed during the second answer.
+    assert window.waits == [1 * ms, 12 * ms, 5 * ms]
+    assert (window.instants, window.in_time) == (5, 2)
+    window.report()
+    assert json.loads(capsys.readouterr().out)["missed"] == 0.6
+
+
+@pytest.fixture
+def fake_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A compiler that notes each build, and copies the source; alone on the path."""
+    tools, notes = tmp_path / "tools", tmp_path / "notes"
+    tools.mkdir()
+    go = tools / "go"
+    go.write_text(f'#!/bin/sh\necho built >> {notes}\n[ -z "$BROKEN" ] || exit 3\n/bin/cp $4 $3\n')
+    go.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tools))
+    monkeypatch.setattr(environments, "ROOT", tmp_path / ".bench")
+    return notes
+
+
+def test_a_build_is_made_once_and_anew_when_its_source_changes(tmp_path: Path, fake_go: Path) -> None:
+    source = tmp_path / "main.go"
+    source.write_text("one")
+    peer = evolve(PEERS["go"], program=source)
+    assert Path(command(peer)[0]).read_text() == "one"
+    command(peer)
+    assert fake_go.read_text().count("built") == 1
+    source.write_text("two")
+    assert Path(command(peer)[0]).read_text() == "two"
+    assert (tmp_path / ".bench" / ".gitignore").read_text() == "*\n"
+
+
+def test_a_build_that_failed_is_skipped_and_tried_again(
+    fake_go: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BROKEN", "yes")
+    with pytest.raises(Skipped, match=r"unbuildable: go exited with 3"):
+        command(PEERS["go"])
+    monkeypatch.delenv("BROKEN")
+    command(PEERS["go"])
+    assert fake_go.read_text().count("built") == 2
+
+
+@pytest.mark.process
+def test_packages_that_cannot_be_had_are_uninstallable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(environments, "ROOT", tmp_path / ".bench")
+    lock = tmp_path / "broken.txt"
+    lock.write_text("== is no name of a package\n")
+    with pytest.raises(Skipped) as caught:
+        command(evolve(PEERS["uvloop"], requirements=lock))
+    assert caught.value.reason == "uninstallable"
+
+
+@pytest.mark.parametrize(
+    "lock", sorted((HERE / "bench" / "peers" / "requirements").glob("*.txt")), ids=lambda f: f.stem
+)
+def test_every_package_is_pinned_by_hash_and_no_address_is_named(lock: Path) -> None:
+    text = lock.read_text()
+    wanted = [line for line in text.splitlines() if not line.startswith(" ")]
+    assert wanted
+    assert all("==" in line and line.endswith("\\") for line in wanted)
+    assert text.count("\n    --hash=sha256:") >= len(wanted)
+    assert "://" not in text
+
+
 def test_a_tool_that_is_not_there_is_missing() -> None:
     with pytest.raises(Skipped, match=r"missing: no 'no-such-program' on this machine; try --install"):
         command(evolve(PEERS["go"], tool="no-such-program"))
+
+
+def test_nothing_is_installed_but_by_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    with pytest.raises(Skipped, match=r"missing: 'golang-go' can be installed by root only"):
+        command(evolve(PEERS["go"], tool="no-such-program"), install=True)
 
 
 def test_a_program_that_is_not_there_is_missing(tmp_path: Path) -> None:
