@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import math
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -155,6 +157,62 @@ def test_every_package_is_pinned_by_hash_and_no_address_is_named(lock: Path) -> 
     assert all("==" in line and line.endswith("\\") for line in wanted)
     assert text.count("\n    --hash=sha256:") >= len(wanted)
     assert "://" not in text
+
+
+@pytest.fixture
+def model(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    monkeypatch.syspath_prepend(HERE / "bench" / "peers" / "python")
+    yield importlib.import_module("reference_model")
+    for name in ("reference_model", "measure"):
+        del sys.modules[name]
+
+
+def test_the_model_lets_a_worse_newcomer_evict_a_better_item(model: ModuleType) -> None:
+    inbox = model.Inbox()
+    for _ in range(model.CAPACITY):
+        assert inbox.enqueue(model.Message("any", "", "", 0.0, priority=0.5))
+    assert inbox.enqueue(model.Message("newcomer", "", "", 0.0, priority=0.1)), "yes is all it says"
+    assert inbox.dropped == 1
+    assert inbox.items[-1].sender == "newcomer"
+
+
+def test_the_model_serves_the_better_first_and_equals_as_they_came(model: ModuleType) -> None:
+    inbox = model.Inbox()
+    for sender, priority in [("a", 0.5), ("b", 0.9), ("c", 0.5)]:
+        inbox.enqueue(model.Message(sender, "", "", 0.0, priority=priority))
+    assert [one.sender for one in inbox.items] == ["b", "a", "c"]
+
+
+@pytest.mark.parametrize(
+    ("waiting", "energy", "responses", "budget", "beat"),
+    [
+        pytest.param(0, 1.0, 0, 1.0, 1.0, id="idle"),
+        pytest.param(0, 1.0, 1, 1.0, 0.5, id="active"),
+        pytest.param(0, 0.4, 1, 1.0, 1.0, id="worked, and half tired: counted as idle"),
+        pytest.param(0, 0.2, 1, 1.0, 2.0, id="tired"),
+        pytest.param(51, 0.2, 1, 1.0, 3.0, id="overwhelmed before tired"),
+        pytest.param(0, 1.0, 0, 0.4, 2.0, id="idle with little compute left"),
+    ],
+)
+def test_the_model_beats_by_its_mood(
+    model: ModuleType, waiting: int, energy: float, responses: int, budget: float, beat: float
+) -> None:
+    persona = model.Persona(model.Events(), has_cadence=True)
+    persona.inbox.items += [model.Message("any", "", "", 0.0)] * waiting
+    persona.energy, persona.responses, persona.budget = energy, responses, budget
+    assert persona.beat() == beat
+
+
+def test_the_model_asks_every_subscription_at_each_event(model: ModuleType) -> None:
+    events, heard = model.Events(), []
+    events.subscribe("data:a:created", "one", lambda _: heard.append("replaced"))
+    events.subscribe("data:a:created", "one", lambda _: heard.append("exact"))
+    events.subscribe("data:b:created", "one", lambda _: heard.append("another name"))
+    events.patterns.append((model.re.compile("data:.*$"), lambda _: heard.append("pattern")))
+    events.filtered.append(("data:a:created", {"room": "here"}, lambda _: heard.append("filtered")))
+    events.filtered.append(("data:a:created", {"room": "there"}, lambda _: heard.append("another room")))
+    events.emit("data:a:created", model.Message("any", "", "here", 0.0))
+    assert heard == ["exact", "pattern", "filtered"]
 
 
 def test_a_tool_that_is_not_there_is_missing() -> None:
