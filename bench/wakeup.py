@@ -2,36 +2,31 @@
 
 Fifty, or a thousand, background tasks burn steps of 200 µs each. Every few
 milliseconds somebody sends to an urgent task; what counts is the time from the
-sending to its running. Plain Trio and Trio under the scheduler take turns within
-one run, so that what the machine does to the one it does to the other.
+sending to its running.
 
     python -m bench.wakeup            the table
-    python -m bench.wakeup --check    and fail if a ratio is not met
+    python -m bench.wakeup --check    and fail if a budget is not met
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import platform
-import statistics
 import sys
 from contextlib import nullcontext
+from functools import partial
 from time import perf_counter_ns
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import trio
 
+from bench.harness import Benchmark, Sample, Size, Stopwatch
 from rtos.scheduler import open_scheduler
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rtos.scheduler import Scheduler
 
 STEP_NS = 200_000
-MEDIAN_AT_MOST = 1 / 100
-P99_AT_MOST = 1 / 60
-GROWTH_AT_MOST = 2.0
-"""Of the median, from 50 busy tasks to 1000: noise, and nothing that follows the number."""
 
 
 async def _busy(stop: list[bool]) -> None:
@@ -79,58 +74,30 @@ async def _plain(busy: int, samples: int) -> list[int]:
     return await measure(None, busy=busy, samples=samples)
 
 
-KINDS: Final = {
-    "trio, 50": (_plain, 50, 30),
-    "rtos, 50": (_ordered, 50, 100),
-    "rtos, 1000": (_ordered, 1000, 100),
-}
+def _sample(body: Callable[..., object], busy: int, samples: int) -> Sample:
+    with Stopwatch() as watch:
+        waits: list[int] = trio.run(body, busy, samples)  # type: ignore[arg-type]
+    return watch.sample(len(waits), latencies=waits)
 
 
-def run(rounds: int = 5) -> list[dict[str, list[int]]]:
-    """The waits of each kind, round by round; within a round the kinds take turns."""
-    return [{name: trio.run(*how) for name, how in KINDS.items()} for _ in range(rounds)]
+def variants(size: Size) -> dict[str, Callable[[], Sample]]:
+    """Plain Trio waits longer for each sample, so it gives fewer."""
+    plain, ordered = size.of(5, 30, 30), size.of(5, 100, 300)
+    return {
+        "trio, 50 busy": partial(_sample, _plain, 50, plain),
+        "rtos, 50 busy": partial(_sample, _ordered, 50, ordered),
+        "rtos, 1000 busy": partial(_sample, _ordered, 1000, ordered),
+    }
 
 
-def quantile(values: list[int], fraction: float) -> float:
-    """A quantile in milliseconds."""
-    return sorted(values)[min(int(len(values) * fraction), len(values) - 1)] / 1e6
-
-
-def ratios(found: list[dict[str, list[int]]]) -> list[tuple[str, float, float]]:
-    """What is held to a bound: the median over the rounds of the ratio within each."""
-
-    def ratio(over: str, under: str, fraction: float) -> float:
-        each = [quantile(one[over], fraction) / quantile(one[under], fraction) for one in found]
-        return statistics.median(each)
-
-    return [
-        ("median against plain Trio's", ratio("rtos, 50", "trio, 50", 0.5), MEDIAN_AT_MOST),
-        ("p99 against plain Trio's", ratio("rtos, 50", "trio, 50", 0.99), P99_AT_MOST),
-        ("median of 1000 against 50", ratio("rtos, 1000", "rtos, 50", 0.5), GROWTH_AT_MOST),
-    ]
-
-
-def main() -> int:
-    """Measure, show, and with ``--check`` hold the line."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--check", action="store_true")
-    parser.add_argument("--json", action="store_true")
-    arguments = parser.parse_args()
-    found = run()
-    waits = {name: [wait for one in found for wait in one[name]] for name in KINDS}
-    table = {name: (quantile(all_, 0.5), quantile(all_, 0.99)) for name, all_ in waits.items()}
-    if arguments.json:
-        print(json.dumps(table))
-        return 0
-    print(f"python {platform.python_version()}, trio {trio.__version__}, steps of {STEP_NS / 1e6} ms")
-    for name, (median, p99) in table.items():
-        print(f"{name:12} median {median:8.3f} ms   p99 {p99:8.3f} ms   of {len(waits[name])}")
-    failed = False
-    for name, value, bound in ratios(found):
-        failed |= value > bound
-        print(f"{name:28} {value:8.4f}   at most {bound:.4f}   {'met' if value <= bound else 'NOT MET'}")
-    return int(arguments.check and failed)
-
+BENCHMARK = Benchmark(
+    name="wakeup",
+    summary="from a message to an urgent task's running, beside tasks with steps of 200 µs",
+    unit="wake-up",
+    variants=variants,
+)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from bench.cli import main
+
+    sys.exit(main(["wakeup", *sys.argv[1:]]))

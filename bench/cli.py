@@ -1,0 +1,87 @@
+"""The command line of the benchmarks.
+
+python -m bench NAME...     run these, show them, keep them in bench/results
+python -m bench --all       all of them, at most 15 minutes
+python -m bench --check     those with a budget for CI, shorter, at most 5 minutes;
+                            fails if a budget is not met
+python -m bench --docs      write docs/benchmarks.md from what was kept
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from bench import budget, report
+from bench.harness import Benchmark, Size, run
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+NAMES: Final = ("wakeup",)
+"""The benchmarks, in the order in which they run."""
+
+
+def find(name: str) -> Benchmark:
+    """A benchmark by its name.
+
+    Raises:
+      ValueError: there is none.
+    """
+    if name not in NAMES:
+        msg = f"no benchmark {name!r}; there are {', '.join(NAMES)}"
+        raise ValueError(msg)
+    found = importlib.import_module(f"bench.{name}").BENCHMARK
+    assert isinstance(found, Benchmark)
+    return found
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run what is asked for; 1 if a budget is not met, 2 if there is no such benchmark."""
+    options = _parser().parse_args(arguments)
+    if options.docs:
+        report.document(options.out)
+        return 0
+    budgets = [one for one in budget.load() if one.ci or not options.check]
+    held = {one.benchmark for one in budgets}
+    names = options.names or [name for name in NAMES if options.all or (options.check and name in held)]
+    if not names:
+        print(f"name one or more of {', '.join(NAMES)}, or use --all or --check", file=sys.stderr)
+        return 2
+    try:
+        benchmarks = [find(name) for name in names]
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    # Every benchmark is run and shown, whatever became of the one before.
+    met = [_run(one, options, budgets) for one in benchmarks]
+    return int(options.check and not all(met))
+
+
+def _run(benchmark: Benchmark, options: argparse.Namespace, budgets: list[budget.Budget]) -> bool:
+    how = report.configuration()
+    print(", ".join(f"{name} {value}" for name, value in how.items()))
+    done = run(benchmark, Size.CHECK if options.check else Size.FULL, rounds=options.rounds)
+    report.show(done, benchmark)
+    if not options.check:
+        report.write(done, benchmark, options.out, how)
+    verdicts = budget.check(budgets, done)
+    for verdict in verdicts:
+        print(verdict)
+    print(flush=True)
+    return all(verdict.is_met for verdict in verdicts)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(NAMES))
+    parser.add_argument("--all", action="store_true")
+    parser.add_argument("--check", action="store_true")
+    parser.add_argument("--docs", action="store_true")
+    parser.add_argument("--rounds", type=int, help="instead of the benchmark's own number")
+    parser.add_argument("--out", type=Path, default=report.RESULTS, help="where results are kept")
+    return parser
