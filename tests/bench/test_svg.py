@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 from bench import svg
 
@@ -8,7 +8,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def lines(text: str) -> list[list[tuple[float, float]]]:
-    found = ElementTree.fromstring(text).findall(f"{SVG}polyline")
+    found = ET.fromstring(text).findall(f"{SVG}polyline")
     return [
         [tuple(float(number) for number in point.split(",")) for point in line.attrib["points"].split()]
         for line in found

@@ -1,0 +1,192 @@
+"""A command's round trip: a tiny request to another task, and its reply.
+
+Through the bus, through a bare port, and as a Trio programmer writes it: a channel
+to the server, and a fresh channel for each reply. The bare port and Trio's channels
+leave out the same things (names, checks of parameters).
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import sys
+from contextlib import asynccontextmanager
+from functools import partial
+from time import perf_counter_ns
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+import outcome
+import trio
+import trio.testing
+
+from bench.harness import Benchmark, Sample, Size, Stopwatch
+from rtos.bus import Bus, command
+from rtos.scheduler import Kind, open_scheduler, open_supervisor
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+FAR: Final = 60.0
+"""Seconds to a deadline that is never missed."""
+HAS_DIRECT: Final = "direct" in inspect.signature(open_scheduler).parameters
+"""Whether this kernel can serve a call in its caller's task."""
+
+
+class Echo:
+    """A daemon with one command."""
+
+    name: ClassVar[str] = "echo"
+    level: ClassVar[int] = 4
+    workers: ClassVar[int] = 1
+    capacity: ClassVar[int] = 1024
+
+    @asynccontextmanager
+    async def open(self, _: Bus) -> AsyncIterator[None]:
+        """Nothing to acquire."""
+        yield
+
+    @command("echo/say")
+    async def say(self, *, number: int) -> int:
+        """Give back."""
+        return number
+
+
+async def _echo(request: int) -> int:
+    return request
+
+
+@asynccontextmanager
+async def through_bus(*, deadline: bool = False, **settings: Any) -> AsyncIterator[Any]:
+    """The whole way: name, check of the parameters, port, worker."""
+    async with open_scheduler(**settings) as scheduler:
+        bus = Bus(scheduler)
+        with bus.attach(Echo()) as spec:
+            async with open_supervisor(scheduler, [spec]):
+                execute = bus.commands.execute
+
+                async def ask(number: int) -> Any:
+                    due = trio.current_time() + FAR if deadline else None
+                    return await execute("echo/say", number=number, deadline=due)
+
+                yield ask
+
+
+@asynccontextmanager
+async def through_port(*, deadline: bool = False, **settings: Any) -> AsyncIterator[Any]:
+    """A port, and one worker."""
+    async with open_scheduler(**settings) as scheduler, trio.open_nursery() as nursery:
+        port, kind = scheduler.port("echo"), Kind("echo")
+        context = scheduler.context("echo")
+        with context:
+            nursery.start_soon(partial(port.serve, _echo, context=context))
+
+        async def ask(number: int) -> Any:
+            return await port.call(kind, number, deadline=trio.current_time() + FAR if deadline else math.inf)
+
+        yield ask
+        nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def through_channels(*, deadline: bool = False) -> AsyncIterator[Any]:
+    """Plain Trio: one channel to the server, and a fresh one for each reply."""
+    send, receive = trio.open_memory_channel[tuple[int, trio.MemorySendChannel[int]]](1024)
+
+    async def serve() -> None:
+        async for request, reply in receive:
+            await reply.send(request)
+
+    async def ask(number: int) -> int:
+        answer, reply = trio.open_memory_channel[int](1)
+        await send.send((number, answer))
+        return await reply.receive()
+
+    async def ask_in_time(number: int) -> int:
+        with trio.fail_after(FAR):
+            return await ask(number)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(serve)
+        yield ask_in_time if deadline else ask
+        nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def by_reschedule() -> AsyncIterator[Any]:
+    """Two parked tasks that wake each other: the least that a round trip through Trio can cost."""
+    parked: list[trio.lowlevel.Task] = []
+
+    def abort(_: Any) -> trio.lowlevel.Abort:
+        return trio.lowlevel.Abort.SUCCEEDED
+
+    async def serve() -> None:
+        parked.append(trio.lowlevel.current_task())
+        caller = await trio.lowlevel.wait_task_rescheduled(abort)
+        while True:
+            trio.lowlevel.reschedule(caller)
+            caller = await trio.lowlevel.wait_task_rescheduled(abort)
+
+    async def ask(number: int) -> int:
+        trio.lowlevel.reschedule(parked[0], outcome.Value(trio.lowlevel.current_task()))
+        await trio.lowlevel.wait_task_rescheduled(abort)
+        return number
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(serve)
+        await trio.testing.wait_all_tasks_blocked()
+        yield ask
+        nursery.cancel_scope.cancel()
+
+
+async def _measure(way: Callable[[], Any], clients: int, calls: int) -> Sample:
+    latencies: list[int] = []
+
+    async def client(ask: Any) -> None:
+        for number in range(calls // clients):
+            sent = perf_counter_ns()
+            assert await ask(number) == number
+            latencies.append(perf_counter_ns() - sent)
+
+    async with way() as ask:
+        await ask(0)
+        with Stopwatch() as watch:
+            async with trio.open_nursery() as nursery:
+                for _ in range(clients):
+                    nursery.start_soon(client, ask)
+    return watch.sample(len(latencies), latencies=latencies)
+
+
+def variants(size: Size) -> dict[str, Callable[[], Sample]]:
+    """Each way with one client; the ways that queue also with a hundred."""
+    calls = size.of(200, 4000, 10_000)
+    ways: dict[str, tuple[Callable[..., Any], int]] = {
+        "trio reschedule": (by_reschedule, 1),
+        "trio channels": (through_channels, 1),
+        "trio channels, deadline": (partial(through_channels, deadline=True), 1),
+        "trio channels, 100 clients": (through_channels, 100),
+        "port": (through_port, 1),
+        "port, deadline": (partial(through_port, deadline=True), 1),
+        "port, trace off": (partial(through_port, trace=0), 1),
+        "port, 100 clients": (through_port, 100),
+        "bus": (through_bus, 1),
+        "bus, deadline": (partial(through_bus, deadline=True), 1),
+        "bus, trace off": (partial(through_bus, trace=0), 1),
+        "bus, 100 clients": (through_bus, 100),
+    }
+    if HAS_DIRECT:
+        ways["port, direct"] = (partial(through_port, direct=True), 1)
+        ways["bus, direct"] = (partial(through_bus, direct=True), 1)
+    return {name: partial(trio.run, _measure, way, clients, calls) for name, (way, clients) in ways.items()}
+
+
+BENCHMARK = Benchmark(
+    name="command",
+    summary="a tiny request to another task and its reply",
+    unit="round trip",
+    variants=variants,
+)
+
+if __name__ == "__main__":
+    from bench.cli import main
+
+    sys.exit(main(["command", *sys.argv[1:]]))
