@@ -1,0 +1,146 @@
+"""A thousand senders, one receiver.
+
+Messages that nobody answers go through a mailbox, or through Trio's channel, taken
+one by one or as many as there are; calls go through a port. Senders wait when
+there is no room, so nothing is lost, and every message is counted.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from contextlib import asynccontextmanager
+from functools import partial
+from time import perf_counter_ns
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from bench.harness import Benchmark, Sample, Size, Stopwatch
+from rtos.scheduler import Kind, OverloadPolicy, open_mailbox, open_scheduler
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+CAPACITY = 1024
+
+
+async def _one_by_one(receive: Any, latencies: list[int]) -> None:
+    async for sent in receive:
+        latencies.append(perf_counter_ns() - sent)  # noqa: PERF401 - each is timed when it comes
+
+
+async def _in_batches(receive: Any, latencies: list[int]) -> None:
+    while True:
+        try:
+            latencies.append(perf_counter_ns() - await receive.receive())
+            while True:
+                latencies.append(perf_counter_ns() - receive.receive_nowait())
+        except trio.WouldBlock:
+            continue
+        except trio.EndOfChannel:
+            return
+
+
+async def _channel(
+    open_ends: Callable[[], Any], drain: Callable[..., Any], senders: int, each: int
+) -> Sample:
+    latencies: list[int] = []
+    send, receive = open_ends()
+
+    async def sender(end: Any) -> None:
+        with end:
+            for _ in range(each):
+                await end.send(perf_counter_ns())
+
+    with Stopwatch() as watch:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(drain, receive, latencies)
+            with send:
+                for _ in range(senders):
+                    nursery.start_soon(sender, send.clone())
+    assert len(latencies) == senders * each
+    return watch.sample(len(latencies), latencies=latencies)
+
+
+async def _mailbox(drain: Callable[..., Any], senders: int, each: int) -> Sample:
+    async with open_scheduler():
+        return await _channel(partial(open_mailbox, CAPACITY), drain, senders, each)
+
+
+@asynccontextmanager
+async def _served_port() -> AsyncIterator[Callable[[], Any]]:
+    async def echo(request: int) -> int:
+        return request
+
+    async with open_scheduler() as scheduler, trio.open_nursery() as nursery:
+        port = scheduler.port("sink", capacity=CAPACITY, policy=OverloadPolicy.BLOCK)
+        kind, context = Kind("sink/put"), scheduler.context("sink")
+        with context:
+            nursery.start_soon(partial(port.serve, echo, context=context))
+        yield lambda: port.call(kind, 1, deadline=math.inf)
+        nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def _answering_channel() -> AsyncIterator[Callable[[], Any]]:
+    send, receive = trio.open_memory_channel[trio.MemorySendChannel[int]](CAPACITY)
+
+    async def serve() -> None:
+        async for reply in receive:
+            await reply.send(1)
+
+    async def ask() -> None:
+        answer, reply = trio.open_memory_channel[int](1)
+        await send.send(answer)
+        await reply.receive()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(serve)
+        yield ask
+        nursery.cancel_scope.cancel()
+
+
+async def _calls(way: Callable[[], Any], senders: int, each: int) -> Sample:
+    latencies: list[int] = []
+
+    async def sender(ask: Callable[[], Any]) -> None:
+        for _ in range(each):
+            sent = perf_counter_ns()
+            await ask()
+            latencies.append(perf_counter_ns() - sent)
+
+    async with way() as ask:
+        with Stopwatch() as watch:
+            async with trio.open_nursery() as nursery:
+                for _ in range(senders):
+                    nursery.start_soon(sender, ask)
+    return watch.sample(len(latencies), latencies=latencies)
+
+
+def variants(size: Size) -> dict[str, Callable[[], Sample]]:
+    """Messages, then calls; Trio's own first."""
+    senders, each = size.of(20, 1000, 1000), size.of(3, 5, 15)
+    trio_ends = partial(trio.open_memory_channel, CAPACITY)
+    bodies = {
+        "trio channel": partial(_channel, trio_ends, _one_by_one),
+        "trio channel, in batches": partial(_channel, trio_ends, _in_batches),
+        "mailbox": partial(_mailbox, _one_by_one),
+        "mailbox, in batches": partial(_mailbox, _in_batches),
+        "trio channels, with reply": partial(_calls, _answering_channel),
+        "port, with reply": partial(_calls, _served_port),
+    }
+    return {name: partial(trio.run, body, senders, each) for name, body in bodies.items()}
+
+
+BENCHMARK = Benchmark(
+    name="fan_in",
+    summary="a thousand senders and one receiver; the senders' own start and end included",
+    unit="message",
+    variants=variants,
+)
+
+if __name__ == "__main__":
+    from bench.cli import main
+
+    sys.exit(main(["fan_in", *sys.argv[1:]]))
