@@ -1,0 +1,253 @@
+"""Offered load from half to twice what can be served: what is still answered in time, and at which level.
+
+A server takes 10 ms for a request; requests of three levels come at random, each with
+a deadline of 50 ms, and count as good if they were done by then. The server *burns*
+the loop's own time, so that clients and server want the same processor, or *waits*
+for a device that serves one at a time. In virtual time, on the real kernel: the figures follow from the
+order alone and are the same on every machine. Beside it a server that takes requests
+as they came, which works on what has expired already.
+
+Real time, one millisecond a request, is shown and never asserted.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+from contextlib import suppress
+from functools import partial
+from itertools import count
+from time import perf_counter_ns
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+import trio
+
+from bench.harness import Benchmark, Latency, Sample, Size, Stopwatch
+from bench.svg import curve
+from rtos.errors import DeadlineMissed, MailboxFull
+from rtos.scheduler import Kind, Scheduler, open_scheduler
+from rtos.testing.virtual import run_virtual, spend
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from bench.harness import Run
+
+    Work = Callable[[float], Awaitable[None]]
+
+LOADS: Final = (50, 75, 100, 125, 150, 200)
+SHARES: Final = {0: 0.1, 3: 0.3, 6: 0.6}
+"""Part of the requests at each level."""
+DEADLINE: Final = 5.0
+"""In service times."""
+CAPACITY: Final = 1000
+
+
+@attrs.define
+class Tally:
+    """What became of the requests of one level.
+
+    Attributes:
+      waits: from sending to the end of the service, seconds.
+    """
+
+    sent: int = 0
+    in_time: int = 0
+    waits: list[float] = attrs.field(factory=list)
+
+    def take(self, due: float, deadline: float) -> None:
+        """One has been served."""
+        now = trio.current_time()
+        self.in_time += now <= due
+        self.waits.append(now - due + deadline)
+
+
+@attrs.frozen(kw_only=True)
+class Load:
+    """What is offered, and for how long."""
+
+    percent: int
+    service: float
+    seconds: float
+    seed: int
+
+    def arrivals(self) -> list[tuple[float, int]]:
+        """Seconds from the start, and level: a Poisson stream."""
+        chance = random.Random(self.seed)
+        rate = self.percent / 100 / self.service
+        now, found = chance.expovariate(rate), []
+        while now < self.seconds:
+            found.append((now, chance.choices(list(SHARES), list(SHARES.values()))[0]))
+            now += chance.expovariate(rate)
+        return found
+
+    @property
+    def deadline(self) -> float:
+        """Seconds from sending."""
+        return DEADLINE * self.service
+
+
+async def by_order(load: Load, work: Work) -> dict[int, Tally]:
+    """A port, on the scheduler."""
+    tallies = {level: Tally() for level in SHARES}
+    async with open_scheduler() as scheduler, trio.open_nursery() as nursery:
+        port, kind = scheduler.port("server", capacity=CAPACITY), Kind("server/work")
+        context = scheduler.context("server", level=7)
+
+        async def serve(request: tuple[float, Tally]) -> None:
+            await work(load.service)
+            request[1].take(request[0], load.deadline)
+
+        with context:
+            nursery.start_soon(partial(port.serve, serve, context=context))
+
+        async def client(due: float, tally: Tally) -> None:
+            await port.call(kind, (due, tally), deadline=due)
+
+        await _offer(load, tallies, client, scheduler)
+        nursery.cancel_scope.cancel()
+    return tallies
+
+
+async def as_they_come(load: Load, work: Work) -> dict[int, Tally]:
+    """Plain Trio: a channel, and a client that gives up at its deadline."""
+    tallies = {level: Tally() for level in SHARES}
+    send, receive = trio.open_memory_channel[tuple[float, Tally, trio.Event]](CAPACITY)
+
+    async def serve() -> None:
+        async for due, tally, answered in receive:
+            await work(load.service)
+            tally.take(due, load.deadline)
+            answered.set()
+            await trio.lowlevel.checkpoint()
+
+    async def client(due: float, tally: Tally) -> None:
+        answered = trio.Event()
+        with trio.fail_at(due):
+            await send.send((due, tally, answered))
+            await answered.wait()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(serve)
+        await _offer(load, tallies, client, None)
+        nursery.cancel_scope.cancel()
+    return tallies
+
+
+async def _offer(
+    load: Load,
+    tallies: dict[int, Tally],
+    ask: Callable[[float, Tally], Awaitable[None]],
+    scheduler: Scheduler | None,
+) -> None:
+    origin = trio.current_time()
+
+    async def client(due: float, tally: Tally) -> None:
+        tally.sent += 1
+        with suppress(DeadlineMissed, MailboxFull, trio.TooSlowError):
+            await ask(due, tally)
+
+    async def generate(clients: trio.Nursery) -> None:
+        for at, level in load.arrivals():
+            await trio.sleep_until(origin + at)
+            due = origin + at + load.deadline
+            if scheduler is None:
+                clients.start_soon(client, due, tallies[level])
+                continue
+            context = scheduler.context(f"level {level}", level=level)
+            with context:
+                clients.start_soon(client, due, tallies[level])
+            scheduler.release(context)
+
+    async with trio.open_nursery() as clients:
+        if scheduler is None:
+            await generate(clients)
+            return
+        with scheduler.context("generator", level=0):
+            clients.start_soon(generate, clients)
+
+
+async def _burn(seconds: float) -> None:
+    spend(seconds)
+
+
+async def _spin(seconds: float) -> None:
+    until = perf_counter_ns() + int(seconds * 1e9)
+    while perf_counter_ns() < until:
+        pass
+
+
+def _sample(body: Any, load: Load, work: Work) -> Sample:
+    virtual = work is not _spin
+    with Stopwatch() as watch:
+        tallies = (run_virtual if virtual else trio.run)(body, load, work)
+    sent = sum(tally.sent for tally in tallies.values())
+    in_time = sum(tally.in_time for tally in tallies.values())
+    possible = min(load.seconds / load.service, sent)
+    unit = "virtual" if virtual else "real"
+    extra = {"share_goodput": in_time / possible}
+    for level, tally in tallies.items():
+        extra[f"share_missed_level_{level}"] = 1 - tally.in_time / tally.sent if tally.sent else 0.0
+        tail = Latency.of(int(wait * 1e9) for wait in tally.waits)
+        extra[f"{unit}_p99_ms_level_{level}"] = tail.p99 / 1e6 if tail else 0.0
+    return watch.sample(sent, **extra)
+
+
+def variants(size: Size) -> dict[str, Callable[[], Sample]]:
+    """Each round draws other arrivals, and all variants of a round the same ones."""
+    seconds = size.of(1, 20, 60)
+    found: dict[str, Callable[[], Sample]] = {}
+
+    def add(name: str, body: Any, work: Work, percent: int) -> None:
+        seeds = count()
+
+        def take() -> Sample:
+            service, length = (0.001, min(seconds, 4) / 4) if work is _spin else (0.010, float(seconds))
+            load = Load(percent=percent, service=service, seconds=length, seed=next(seeds))
+            return _sample(body, load, work)
+
+        found[f"{name}, {percent} %"] = take
+
+    for percent in LOADS:
+        add("rtos burns", by_order, _burn, percent)
+    for name, body, work in (
+        ("trio burns", as_they_come, _burn),
+        ("rtos waits", by_order, trio.sleep),
+        ("trio waits", as_they_come, trio.sleep),
+    ):
+        for percent in (50, 100, 200):
+            add(name, body, work, percent)
+    if size is not Size.CHECK:
+        add("rtos, real time", by_order, _spin, 150)
+        add("trio, real time", as_they_come, _spin, 150)
+    return found
+
+
+def plots(run: Run) -> dict[str, str]:
+    """Latency against load, for each level."""
+    found = run.medians()
+    lines = {
+        f"level {level}": [
+            (float(load), found[f"rtos burns, {load} %"].figure(f"virtual_p99_ms_level_{level}"))
+            for load in LOADS
+        ]
+        for level in SHARES
+    }
+    axes = ("offered load, %", "p99 of what was answered, ms of virtual time")
+    return {"overload": curve("Latency against load", lines, axes=axes)}
+
+
+BENCHMARK = Benchmark(
+    name="overload",
+    summary="offered load from 50 to 200 %: goodput, missed deadlines and p99 for each level",
+    unit="request",
+    variants=variants,
+    rounds=3,
+    plots=plots,
+)
+
+if __name__ == "__main__":
+    from bench.cli import main
+
+    sys.exit(main(["overload", *sys.argv[1:]]))
