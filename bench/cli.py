@@ -21,7 +21,18 @@ from bench.harness import Benchmark, Size, run
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-NAMES: Final = ("wakeup", "command", "fan_in", "fan_out", "overload", "thread_metric", "rhealstone", "probe")
+NAMES: Final = (
+    "wakeup",
+    "command",
+    "fan_in",
+    "fan_out",
+    "overload",
+    "thread_metric",
+    "rhealstone",
+    "probe",
+    "boot",
+    "idle",
+)
 """The benchmarks, in the order in which they run."""
 
 
