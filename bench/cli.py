@@ -30,6 +30,7 @@ NAMES: Final = (
     "thread_metric",
     "rhealstone",
     "probe",
+    "reference_graph",
     "boot",
     "idle",
 )
