@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from bench import budget, cli, report
+from bench import budget, child, cli, report
 from bench.harness import Size, run
+
+EXACT = ("thread_metric", "rhealstone", "reference_graph", "idle")
+"""Those whose counts and virtual times are the same at every size, so that their budgets hold at once."""
 
 
 @pytest.mark.parametrize("name", cli.NAMES)
@@ -17,10 +20,31 @@ def test_runs(name: str, tmp_path: Path) -> None:
     done = run(benchmark, Size.SMOKE)
     for variant, measured in done.medians().items():
         assert measured.operations > 0, variant
-    # Every budget finds its figures; whether it holds is for a longer run.
-    assert len(budget.check(budget.load(), done)) == sum(one.benchmark == name for one in budget.load())
+    # Every budget finds its figures; whether a ratio of real times holds is for a longer run.
+    verdicts = budget.check(budget.load(), done)
+    assert len(verdicts) == sum(one.benchmark == name for one in budget.load())
+    if name in EXACT:
+        assert [str(one) for one in verdicts if one.budget.denominator is None and not one.is_met] == []
     path = report.write(done, benchmark, tmp_path, report.configuration())
     assert report.read(path)[1] == list(done.medians().values())
     assert json.loads(path.read_text())["configuration"]["trio"]
     for plot in tmp_path.glob("*.svg"):
         assert plot.read_text().endswith("</svg>\n")
+
+
+def test_the_command_line_refuses_what_it_does_not_know(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["none"]) == 2
+    assert "no benchmark 'none'; there are wakeup" in capsys.readouterr().err
+    assert cli.main([]) == 2
+    assert "use --all or --check" in capsys.readouterr().err
+
+
+def test_a_child_that_fails_is_not_a_measurement() -> None:
+    with pytest.raises(RuntimeError, match="failed with 3"):
+        child.python("import sys; sys.exit(3)")
+
+
+def test_a_child_prints_what_it_measured() -> None:
+    found = child.python("import json, sys; print('noise'); print(json.dumps({'cpu_seconds': 2}))")
+    assert found["cpu_seconds"] == 2
+    assert found["wall_seconds"] > 0
