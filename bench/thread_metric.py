@@ -83,7 +83,8 @@ async def _preemptive(rounds: int) -> Sample:
             await trio.lowlevel.cancel_shielded_checkpoint()
         order.append(level)
 
-    async with open_scheduler() as scheduler, trio.open_nursery() as nursery:
+    # Without a reserve, which would let level 4 go on out of turn once a while.
+    async with open_scheduler(reserve=0) as scheduler, trio.open_nursery() as nursery:
         with ExitStack() as stack:
             for level in range(4):
                 context = scheduler.context(f"level {level}", level=level)
@@ -141,7 +142,7 @@ async def _interrupt(rounds: int, *, preempts: bool) -> Sample:
             ran_between += woken.is_set()
             await trio.lowlevel.cancel_shielded_checkpoint()
 
-    async with open_scheduler() as scheduler:
+    async with open_scheduler(reserve=0) as scheduler:
         thread = threading.Thread(target=interrupting)
         with Stopwatch() as watch:
             async with trio.open_nursery() as nursery:

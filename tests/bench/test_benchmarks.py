@@ -13,8 +13,13 @@ from bench.harness import Size, run
 EXACT = ("thread_metric", "rhealstone", "reference_graph", "idle")
 """Those whose counts and virtual times are the same at every size, so that their budgets hold at once."""
 
+PROCESSES = ("boot", "idle")
 
-@pytest.mark.parametrize("name", cli.NAMES)
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.process if name in PROCESSES else ()) for name in cli.NAMES],
+)
 def test_runs(name: str, tmp_path: Path) -> None:
     benchmark = cli.find(name)
     done = run(benchmark, Size.SMOKE)
