@@ -234,7 +234,7 @@ def plots(run: Run) -> dict[str, str]:
         ]
         for level in SHARES
     }
-    axes = ("offered load, %", "p99 of what was answered, ms of virtual time")
+    axes = ("offered load, %", "p99 of what was served, ms of virtual time")
     return {"overload": curve("Latency against load", lines, axes=axes)}
 
 

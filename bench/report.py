@@ -127,8 +127,14 @@ def document(folder: Path = RESULTS, path: Path = DOCUMENT) -> None:
     text = path.read_text()
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
-    facts = ", ".join(f"{_words(name)} {value}" for name, value in how.items() if name != "load_average")
+    facts = ", ".join(_fact(name, value) for name, value in how.items() if name != "load_average")
     path.write_text(f"{before}{BEGIN}\n{facts}.\n\n{markdown(kept)}{END}{after}")
+
+
+def _fact(name: str, value: object) -> str:
+    if name.endswith("_us"):
+        return f"{_words(name.removesuffix('_us'))} {value:g} µs"
+    return f"{_words(name)} {value}"
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -32,8 +32,11 @@ def _basic(rounds: int) -> Sample:
     return watch.sample(rounds)
 
 
-async def _cooperative(rounds: int) -> Sample:
-    """Five tasks of one level yield in turn; nobody may be two turns ahead."""
+async def _cooperative(rounds: int, *, contexts: int) -> Sample:
+    """Five tasks of one level yield in turn; nobody may be two turns ahead.
+
+    Under one context they share passes of the loop, under five each step is a pass.
+    """
     turns = [0] * 5
     spread = 0
 
@@ -47,8 +50,9 @@ async def _cooperative(rounds: int) -> Sample:
     async with open_scheduler() as scheduler:
         with Stopwatch() as watch:
             async with trio.open_nursery() as nursery:
+                owners = [scheduler.context(f"task {mine}", level=4) for mine in range(contexts)]
                 for mine in range(5):
-                    with scheduler.context(f"task {mine}", level=4):
+                    with owners[mine % contexts]:
                         nursery.start_soon(yielding, mine)
     return watch.sample(sum(turns), count_spread=spread)
 
@@ -235,7 +239,8 @@ def variants(size: Size) -> dict[str, Callable[[], Sample]]:
     """The eight, some in the forms that a kernel with commands has."""
     few, many = size.of(20, 1000, 3000), size.of(256, 5000, 15_000)
     asynchronous: dict[str, tuple[Any, ...]] = {
-        "2 cooperative": (_cooperative, few),
+        "2 cooperative": (partial(_cooperative, contexts=5), few),
+        "2 cooperative, one context": (partial(_cooperative, contexts=1), few),
         "2 cooperative, plain trio": (_cooperative_trio, few),
         "3 preemptive": (_preemptive, few),
         "4 interrupt": (partial(_interrupt, preempts=False), few),
