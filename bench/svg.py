@@ -57,9 +57,10 @@ def _plot(
     across = (min(xs), max(*xs, min(xs) + 1e-9))
     up = (min(ys) if log_y else 0.0, max(*ys, min(ys) + 1e-9, 1e-9))
     lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-size="11">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}">',
+        "<style>text { font: 11px sans-serif } .title { font-size: 14px }</style>",
         '<rect width="100%" height="100%" fill="white"/>',
-        f'<text x="{LEFT}" y="20" font-size="14">{escape(title)}</text>',
+        f'<text x="{LEFT}" y="20" class="title">{escape(title)}</text>',
         f'<text x="{LEFT}" y="{HEIGHT - 8}">{escape(axes[0])}</text>',
         f'<text x="{LEFT}" y="{TOP - 4}" fill="#666">{escape(axes[1])}</text>',
         *_ticks(across, log=log_x, is_x=True),
