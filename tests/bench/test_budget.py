@@ -62,6 +62,11 @@ def test_least_bounds_and_figures_without_a_unit() -> None:
         assert verdict.is_met is met
 
 
+def test_budgets_are_held_in_ci_unless_they_say_otherwise() -> None:
+    assert budget.load(TEXT)[0].ci is True
+    assert budget.load(TEXT + "ci = false\n")[0].ci is False
+
+
 def test_nothing_to_compare_with_is_no_success() -> None:
     (verdict,) = budget.check(budget.load(TEXT), rounds((0, 0)))
     assert not verdict.is_met
@@ -108,6 +113,6 @@ def test_the_command_line_fails_on_a_broken_budget(
 
 def test_every_budget_of_ours_speaks_of_a_variant_that_there_is() -> None:
     for one in budget.load():
-        names = cli.find(one.benchmark).variants(Size.CHECK)
+        names = cli.find(one.benchmark).variants(Size.CHECK if one.ci else Size.FULL)
         assert one.numerator.variant in names, one
         assert one.denominator is None or one.denominator.variant in names, one
