@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 ROOT   ?= .continuum
 
-.PHONY: boot test check bench-check trio-suite lock clean
+.PHONY: boot test check bench bench-check trio-suite lock clean
 
 boot: $(VENV)/.run
 	$(BIN)/python -m rtos boot --root $(ROOT)
@@ -21,7 +21,12 @@ check: $(VENV)/.dev
 
 # Ratios within one run, and the lines they must hold.
 bench-check: $(VENV)/.dev
-	$(BIN)/python -m bench.wakeup --check
+	$(BIN)/python -m bench --check
+
+# All of it, and the tables of docs/benchmarks.md.
+bench: $(VENV)/.dev
+	$(BIN)/python -m bench --all
+	$(BIN)/python -m bench --docs
 
 # Trio's own tests, with its queue and with ours: the results must be the same.
 trio-suite: $(VENV)/.dev

@@ -30,9 +30,6 @@ from rtos.scheduler.order import MailboxStatistics, OverloadPolicy
 from rtos.scheduler.periodic import Periodic, PeriodicStatistics, Release, Spread, periodic
 from rtos.scheduler.polling import PollingReport
 from rtos.scheduler.port import Port
-from rtos.scheduler.restart import Backoff, Restart, Strategy
-from rtos.scheduler.supervisor import ChildSpec, ChildState, CrashReport, Supervisor, open_supervisor
-from rtos.scheduler.port import Kind, Port
 from rtos.scheduler.restart import Backoff, PastIntensity, Restart, Strategy
 from rtos.scheduler.supervisor import Supervisor, open_supervisor
 from rtos.scheduler.timers import Timer

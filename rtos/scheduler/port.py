@@ -199,11 +199,9 @@ class Port:
             call.timer = self.scheduler.add_timer(call.due, call.expire)
         queue = self.scheduler.queue
         call.is_direct = True
-        call.started = call.sent
-        job: Any = worker.body(call.value)
         failed: BaseException | None = None
         try:
-            message = queue.lend(worker.task, job.send, None, context=worker.context, abort=call.abort)
+            message = queue.lend(worker.task, worker.begin, call, context=worker.context, abort=call.abort)
         except StopIteration as stop:
             self._finish(worker, call, State.HANDLED, stop.value)
             self._stand_idle(worker)
@@ -212,9 +210,9 @@ class Port:
         except Exception as error:  # noqa: BLE001 - it is the caller's to see
             failed = error
         except BaseException as error:  # noqa: BLE001 - it is raised again where it belongs
-            worker.begun = Begun(job, error=error)
+            worker.begun = Begun(worker.job, error=error)
         else:
-            worker.begun = Begun(job, message=message)
+            worker.begun = Begun(worker.job, message=message)
         # Outside the except blocks, or what is raised would become the context of other errors.
         if failed is not None:
             self._finish(worker, call, State.FAILED, error=failed)
@@ -382,7 +380,7 @@ class Port:
     def _learn(self, call: Call, state: State, now: float) -> None:
         kind, started, sent = call.kind, call.started, call.sent
         if started is not None and state is State.HANDLED:
-            if started == sent:
+            if call.is_direct:
                 kind.learn_direct(now - sent)
                 return
             kind.learn(now - started)

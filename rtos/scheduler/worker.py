@@ -6,13 +6,14 @@ and deadline, on the account of whoever pays for it, and falls back at the reply
 
 from __future__ import annotations
 
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 import trio
 from trio.lowlevel import Abort
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Awaitable, Callable, Generator
 
     from trio.lowlevel import RaiseCancelT, Task
 
@@ -62,7 +63,7 @@ class Begun:
 class Worker:
     """One task that serves a port, one call at a time."""
 
-    __slots__ = ("_idle", "begun", "body", "call", "context", "scope", "task")
+    __slots__ = ("_idle", "begun", "body", "call", "context", "job", "scope", "task")
 
     def __init__(
         self, task: Task, context: SchedulingContext, body: Callable[[Any], Any], idle: list[Worker]
@@ -72,6 +73,7 @@ class Worker:
         self.body = body
         # What a caller has begun for it, of the call that it gets next.
         self.begun: Begun | None = None
+        self.job: Any = None
         # Where it stands while it waits for a call.
         self._idle = idle
         self.scope = trio.CancelScope()
@@ -81,6 +83,19 @@ class Worker:
         """Run under the call's priority, deadline and account from here on."""
         call.port.scheduler.settle(self.context)
         self.take_up_idle(call)
+
+    def begin(self, call: Call) -> Any:
+        """Run the body up to where it suspends, and return what it yields to the loop.
+
+        Raises:
+          StopIteration: it is done; with its value.
+        """
+        call.started = call.port.scheduler.now()
+        job = self.body(call.value)
+        if type(job) is not CoroutineType:
+            job = _awaited(job)
+        self.job = job
+        return job.send(None)
 
     def take_up_idle(self, call: Call) -> None:
         """``take_up`` by a worker that is not running: there is nothing to bill before."""
@@ -107,3 +122,7 @@ class Worker:
         """It has been cancelled while it waited for a call."""
         self._idle.remove(self)
         return Abort.SUCCEEDED
+
+
+async def _awaited(job: Awaitable[Any]) -> Any:
+    return await job
