@@ -17,16 +17,16 @@ import attrs
 import trio
 import trio.testing
 
-from rtos.scheduler import open_scheduler
+from rtos.scheduler import Budget, Exhausted, open_scheduler
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from rtos.scheduler import Scheduler
-    from rtos.scheduler.analysis import Job
+    from rtos.scheduler import Reservation, Scheduler
+    from rtos.scheduler.analysis import Job, Limit
 
-TICK: Final = 2.0**-10
-"""A unit of time that sums exactly in floating point."""
+TICK: Final = 2.0**-9
+"""A unit of time that sums exactly in floating point, and is a whole number of nanoseconds."""
 _Result = TypeVar("_Result")
 
 
@@ -80,6 +80,8 @@ def simulate(
     seed: int = 0,
     offsets: Sequence[int] | None = None,
     sporadic: bool = False,
+    limits: Sequence[Limit] = (),
+    reserve: float = 0.0,
 ) -> list[Run]:
     """Run a set of jobs on the real kernel, and see how long each run takes.
 
@@ -89,6 +91,9 @@ def simulate(
       seed: draws jitter, pauses and, where none are given, offsets.
       offsets: the first arrival of each; 0 for all is not always the worst.
       sporadic: whether arrivals may be farther apart than the period.
+      limits: budgets. One with the name of a job is that job's. Behind any other
+        run tasks that want all they can get, until the jobs are done.
+      reserve: share of the time that is kept for less urgent levels.
 
     Returns:
       Every run, in the order in which they ended.
@@ -101,20 +106,31 @@ def simulate(
             release = time + (chance.randint(0, job.jitter) if job.jitter else 0)
             arrivals.append((release, time, job))
             time += job.period + (chance.randrange(job.period) if sporadic and chance.random() < 0.3 else 0)
-    return run_virtual(_simulate, sorted(arrivals, key=lambda row: row[:2]))
+    ordered = sorted(arrivals, key=lambda row: row[:2])
+    return run_virtual(partial(_simulate, ordered, limits, chance, reserve))
 
 
-async def _simulate(arrivals: Sequence[tuple[int, int, Job]]) -> list[Run]:
+async def _simulate(
+    arrivals: Sequence[tuple[int, int, Job]], limits: Sequence[Limit], chance: random.Random, reserve: float
+) -> list[Run]:
     runs: list[Run] = []
-    async with open_scheduler(quantum=0, reserve=0) as scheduler, trio.open_nursery() as nursery:
+    # This task is the host's, and has to come round to ending what never ends by itself.
+    opened = open_scheduler(quantum=0, host_level=0, reserve=reserve)
+    async with opened as scheduler, trio.open_nursery() as nursery:
         origin = trio.current_time()
         done = trio.Event()
         left = len(arrivals)
+        names = {job.name for _, _, job in arrivals}
+        budgets: dict[str, Budget | Reservation] = {limit.name: budget_of(limit) for limit in limits}
 
         def release(arrival: int, job: Job) -> None:
             due = origin + (arrival + job.deadline) * TICK
             # A context of its own for each run: that is what carries its deadline.
-            with scheduler.context(job.name, level=job.level, deadline=due):
+            budget = budgets.get(job.name)
+            context = scheduler.context(job.name, level=job.level, deadline=due, budget=budget)
+            if context.budget is not None:
+                budgets[job.name] = context.budget
+            with context:
                 nursery.start_soon(run, arrival, job)
 
         async def run(arrival: int, job: Job) -> None:
@@ -127,9 +143,32 @@ async def _simulate(arrivals: Sequence[tuple[int, int, Job]]) -> list[Run]:
                 done.set()
 
         _release_at(scheduler, origin, arrivals, release)
+        for limit in limits:
+            if limit.name not in names:
+                with scheduler.context(limit.name, level=limit.level, budget=budgets[limit.name]):
+                    nursery.start_soon(_take_all, limit, chance)
         if arrivals:
             await done.wait()
+        nursery.cancel_scope.cancel()
     return runs
+
+
+def budget_of(limit: Limit) -> Budget:
+    """The budget that a limit of the analysis stands for, in virtual time."""
+    seconds, period = limit.granted * TICK, limit.period * TICK
+    if limit.falls_to is None:
+        return Budget(seconds, period, Exhausted.THROTTLE)
+    return Budget(seconds, period, level=limit.falls_to)
+
+
+async def _take_all(limit: Limit, chance: random.Random) -> None:
+    """Run whenever it may, but for pauses now and then, after which a budget could be granted anew."""
+    pausing = chance.choice([0.0, 0.05, 0.5])
+    while True:
+        spend(chance.choice([limit.longest_step, chance.randint(1, limit.longest_step)]) * TICK)
+        await trio.lowlevel.checkpoint()
+        if chance.random() < pausing:
+            await trio.sleep(chance.randint(1, 2 * limit.period) * TICK)
 
 
 def _release_at(

@@ -1,6 +1,7 @@
 """What can be proved of a set of jobs before it runs. Pure, in integers."""
 
 from rtos.scheduler.analysis.assign import suggest_levels
+from rtos.scheduler.analysis.limited import Limit, response_beside, response_within
 from rtos.scheduler.analysis.model import Job, JobReport, SetReport
 from rtos.scheduler.analysis.report import admit, analyse
 from rtos.scheduler.analysis.response import non_preemptive, preemptive, response, utilisation
@@ -8,12 +9,15 @@ from rtos.scheduler.analysis.response import non_preemptive, preemptive, respons
 __all__ = [
     "Job",
     "JobReport",
+    "Limit",
     "SetReport",
     "admit",
     "analyse",
     "non_preemptive",
     "preemptive",
     "response",
+    "response_beside",
+    "response_within",
     "suggest_levels",
     "utilisation",
 ]
