@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from rtos.cli import FAILED, OK, WRONG
-from rtos.cli.check import load_jobs
+from rtos.cli.check import load_system
 from rtos.cli.client import SOCKET
 from rtos.cli.output import print_error
 from rtos.daemons.control import check_path
@@ -70,7 +70,8 @@ def _prove(invocation: Invocation) -> None:
     if not invocation.options.get("strict"):
         return
     path = Path(invocation.options.get("system", invocation.root / "system.toml"))
-    report = analyse(load_jobs(path))
+    system = load_system(path)
+    report = analyse(system.jobs, reserve=system.reserve)
     late = [one for one in report.jobs if not one.feasible]
     if late:
         names = ", ".join(f"{one.job.name!r} (look at {one.offender!r})" for one in late)

@@ -13,8 +13,9 @@ from rtos.cli import FAILED, OK, WRONG
 from rtos.cli.output import print_error
 from rtos.errors import ConfigurationError
 from rtos.scheduler.analysis import Job, JobReport, SetReport, analyse, suggest_levels
-from rtos.scheduler.analysis.describe import jobs_of
+from rtos.scheduler.analysis.describe import jobs_of, reserve_of, share
 from rtos.scheduler.analysis.traced import NO_DEADLINE, jobs_of_trace
+from rtos.scheduler.core import RESERVE
 
 if TYPE_CHECKING:
     from rtos.cli.arguments import Invocation
@@ -23,44 +24,64 @@ if TYPE_CHECKING:
 def check(invocation: Invocation) -> int:
     """Print what can be proved; the exit code says whether all deadlines hold."""
     try:
-        jobs = _jobs(invocation)
+        system = _system(invocation)
     except ConfigurationError as error:
         print_error({"type": type(error).__name__, "message": str(error)}, json=invocation.json)
         return WRONG
-    report = analyse(jobs)
+    report = analyse(system.jobs, reserve=system.reserve)
     if invocation.json:
-        print(json.dumps(as_data(report)))
+        print(json.dumps(as_data(report, reserve=system.reserve)))
     else:
-        for line in as_text(report):
+        for line in as_text(report, reserve=system.reserve):
             print(line)
     return OK if report.feasible else FAILED
 
 
-def _jobs(invocation: Invocation) -> list[Job]:
-    traced = invocation.options.get("from_trace")
-    if len(invocation.words) + (traced is not None) != 1 or set(invocation.options) - {"from_trace"}:
+@attrs.frozen
+class System:
+    """What is to be proved: jobs, and the share of the time that the kernel keeps from urgent ones."""
+
+    jobs: list[Job]
+    reserve: float
+
+
+def _system(invocation: Invocation) -> System:
+    options = dict(invocation.options)
+    traced, reserve = options.pop("from_trace", None), options.pop("reserve", None)
+    if len(invocation.words) + (traced is not None) != 1 or options:
         raise ConfigurationError(
-            "check takes one file", "write check system.toml, or check --from-trace=trace.json"
+            "check takes one file, and maybe a reserve",
+            "write check system.toml [--reserve=0.05], or check --from-trace=trace.json",
         )
     if traced is None:
-        return load_jobs(Path(invocation.words[0]))
-    return load_trace(Path(traced))
+        system = load_system(Path(invocation.words[0]))
+    else:
+        system = System(load_trace(Path(traced)), RESERVE)
+    return system if reserve is None else attrs.evolve(system, reserve=_share(reserve))
 
 
-def load_jobs(path: Path) -> list[Job]:
-    """The jobs that a file describes.
+def _share(text: Any) -> float:
+    try:
+        return share(float(text))
+    except (TypeError, ValueError):
+        return share(text)
+
+
+def load_system(path: Path) -> System:
+    """The system that a file describes; its reserve is the kernel's own where it names none.
 
     Raises:
       ConfigurationError: it cannot be read, or describes none.
     """
     try:
-        return jobs_of(tomllib.loads(path.read_text()))
+        table = tomllib.loads(path.read_text())
     except OSError as error:
         raise ConfigurationError(
             f"{str(path)!r} cannot be read ({error.strerror})", "name another file"
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{str(path)!r} is no TOML ({error})", "mend it") from None
+    return System(jobs_of(table), reserve_of(table, RESERVE))
 
 
 def load_trace(path: Path) -> list[Job]:
@@ -81,11 +102,12 @@ def load_trace(path: Path) -> list[Job]:
         ) from None
 
 
-def as_data(report: SetReport) -> dict[str, Any]:
+def as_data(report: SetReport, *, reserve: float) -> dict[str, Any]:
     """The report for programs; times in nanoseconds."""
     return {
         "feasible": report.feasible,
         "utilisation": report.utilisation,
+        "reserve": reserve,
         "jobs": [
             {
                 "name": one.job.name,
@@ -100,11 +122,11 @@ def as_data(report: SetReport) -> dict[str, Any]:
             }
             for one in report.jobs
         ],
-        "suggested_levels": _suggestion(report),
+        "suggested_levels": _suggestion(report, reserve),
     }
 
 
-def as_text(report: SetReport) -> list[str]:
+def as_text(report: SetReport, *, reserve: float) -> list[str]:
     """The report for people, line by line."""
     rows: list[tuple[str, ...]] = [
         ("job", "level", "response", "deadline", "slack", "own step", "step may be", "")
@@ -114,10 +136,10 @@ def as_text(report: SetReport) -> list[str]:
     lines = [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
     ]
-    lines.append(f"utilisation {report.utilisation:.1%}")
+    lines.append(f"utilisation {report.utilisation:.1%}, reserve {reserve:.1%}")
     if report.feasible:
         return [*lines, "every deadline holds"]
-    levels = _suggestion(report)
+    levels = _suggestion(report, reserve)
     if levels is None:
         return [*lines, "not every deadline holds, and no other levels would help: shorten steps or costs"]
     order = ", ".join(f"{name} {level}" for name, level in levels.items())
@@ -139,11 +161,11 @@ def _row(one: JobReport, bound: int | None) -> tuple[str, ...]:
     )
 
 
-def _suggestion(report: SetReport) -> dict[str, int] | None:
+def _suggestion(report: SetReport, reserve: float) -> dict[str, int] | None:
     if report.feasible:
         return None
     jobs = [attrs.evolve(one.job, level=0) for one in report.jobs]
-    return suggest_levels(jobs)
+    return suggest_levels(jobs, reserve=reserve)
 
 
 def _time(value: int | None) -> str:

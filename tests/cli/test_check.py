@@ -16,14 +16,35 @@ def test_a_system_that_holds(capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[0].split() == [
         "job", "level", "response", "deadline", "slack", "own", "step", "step", "may", "be",
     ]  # fmt: skip
+    # Up to two steps of the writer are in the way, one of them lent to, and 5 % of what is used.
+    assert lines[1].split() == ["motor/set", "0", "4.421ms", "5ms", "578.946us", "300us", "any", "holds"]
+    assert lines[-2:] == ["utilisation 21.0%, reserve 5.0%", "every deadline holds"]
+
+
+def test_without_a_reserve_more_can_be_proved(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", str(EXAMPLE), "--reserve=0"]) == 0
+    lines = capsys.readouterr().out.splitlines()
     assert lines[1].split() == ["motor/set", "0", "2.3ms", "5ms", "2.7ms", "300us", "any", "holds"]
-    assert lines[-1] == "every deadline holds"
+
+
+def test_a_description_has_its_own_reserve(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "system.toml"
+    path.write_text("reserve = 0.5\n" + EXAMPLE.read_text())
+    assert main(["check", str(path), "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["reserve"] == 0.5
+    assert main(["check", str(path), "--reserve=0"]) == 0
+
+
+@pytest.mark.parametrize("wrong", ["1", "-0.1", "much", "nan"])
+def test_what_is_no_share_is_refused(wrong: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", str(EXAMPLE), f"--reserve={wrong}"]) == 2
+    assert "use 0 for none, or a share such as 0.05" in capsys.readouterr().err
 
 
 def test_a_step_that_is_too_long_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "system.toml"
     path.write_text(EXAMPLE.read_text().replace('longest_step = "2ms"', 'longest_step = "9ms"'))
-    assert main(["check", str(path), "--json"]) == 1
+    assert main(["check", str(path), "--json", "--reserve=0"]) == 1
     report = json.loads(capsys.readouterr().out)
     assert report["feasible"] is False
     by_name = {job["name"]: job for job in report["jobs"]}
@@ -55,7 +76,7 @@ def test_levels_that_would_do_are_suggested(tmp_path: Path, capsys: pytest.Captu
         deadline = "3ms"
         """
     )
-    assert main(["check", str(path)]) == 1
+    assert main(["check", str(path), "--reserve=0"]) == 1
     assert capsys.readouterr().out.splitlines()[-1] == (
         "not every deadline holds; it would with the levels: fast/work 0, slow/work 1"
     )

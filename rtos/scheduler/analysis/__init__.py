@@ -4,6 +4,7 @@ from rtos.scheduler.analysis.assign import suggest_levels
 from rtos.scheduler.analysis.limited import Limit, response_beside, response_within
 from rtos.scheduler.analysis.model import Job, JobReport, SetReport
 from rtos.scheduler.analysis.report import admit, analyse
+from rtos.scheduler.analysis.reserved import response_reserved
 from rtos.scheduler.analysis.response import non_preemptive, preemptive, response, utilisation
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "preemptive",
     "response",
     "response_beside",
+    "response_reserved",
     "response_within",
     "suggest_levels",
     "utilisation",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from rtos.scheduler.analysis.response import non_preemptive
+from rtos.scheduler.analysis.reserved import response_reserved
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,8 +20,12 @@ if TYPE_CHECKING:
     from rtos.scheduler.analysis.model import Job
 
 
-def suggest_levels(jobs: Sequence[Job]) -> dict[str, int] | None:
+def suggest_levels(jobs: Sequence[Job], *, reserve: float = 0.0) -> dict[str, int] | None:
     """Levels by name, one for each job, with which all meet their deadlines.
+
+    Args:
+      jobs: the set; levels are ignored.
+      reserve: the share of the time that the kernel keeps for less urgent levels.
 
     Returns:
       ``None`` if no such levels exist.
@@ -31,7 +35,7 @@ def suggest_levels(jobs: Sequence[Job]) -> dict[str, int] | None:
     while left:
         # The latest deadline is the likeliest to bear the least urgent level.
         for job in sorted(left, key=lambda job: -job.deadline):
-            if _fits_last(job, left, placed):
+            if _fits_last(job, left, placed, reserve):
                 left.remove(job)
                 placed.insert(0, job)
                 break
@@ -40,9 +44,9 @@ def suggest_levels(jobs: Sequence[Job]) -> dict[str, int] | None:
     return {job.name: level for level, job in enumerate(placed)}
 
 
-def _fits_last(job: Job, left: Sequence[Job], placed: Sequence[Job]) -> bool:
+def _fits_last(job: Job, left: Sequence[Job], placed: Sequence[Job], reserve: float) -> bool:
     last = attrs.evolve(job, level=1)
     others = [attrs.evolve(other, level=0) for other in left if other is not job]
     below = [attrs.evolve(other, level=2) for other in placed]
-    worst = non_preemptive(last, [last, *others, *below])
+    worst = response_reserved(last, [last, *others, *below], reserve=reserve)
     return worst is not None and worst <= job.deadline

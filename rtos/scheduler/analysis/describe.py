@@ -28,7 +28,7 @@ def jobs_of(system: Mapping[str, Any]) -> list[Job]:
     Raises:
       ConfigurationError: something is missing, unknown or wrong; it is named.
     """
-    _only("the description", system, {"daemon"})
+    _only("the description", system, {"daemon", "reserve"})
     jobs = [job for daemon in _tables("the description", system, "daemon") for job in _jobs_of(daemon)]
     if not jobs:
         raise ConfigurationError("the description has no job", "add [[daemon]] and [[daemon.job]] tables")
@@ -37,6 +37,26 @@ def jobs_of(system: Mapping[str, Any]) -> list[Job]:
     if twice:
         raise ConfigurationError(f"two jobs are named {twice[0]!r}", "give each a name of its own")
     return jobs
+
+
+def reserve_of(system: Mapping[str, Any], default: float) -> float:
+    """The ``reserve`` that a description has, or the default.
+
+    Raises:
+      ConfigurationError: it is no share.
+    """
+    return share(system.get("reserve", default))
+
+
+def share(given: object) -> float:
+    """A share of the time, from 0 up to less than 1.
+
+    Raises:
+      ConfigurationError: it is none.
+    """
+    if isinstance(given, bool) or not isinstance(given, (int, float)) or not 0 <= given < 1:
+        raise ConfigurationError(f"reserve is {given!r}", "use 0 for none, or a share such as 0.05")
+    return float(given)
 
 
 def _jobs_of(daemon: Mapping[str, Any]) -> Iterator[Job]:

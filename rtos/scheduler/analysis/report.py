@@ -5,17 +5,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rtos.scheduler.analysis.model import EPSILON, Job, JobReport, SetReport
-from rtos.scheduler.analysis.response import response, utilisation
+from rtos.scheduler.analysis.reserved import response_reserved
+from rtos.scheduler.analysis.response import utilisation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-def analyse(jobs: Sequence[Job]) -> SetReport:
+def analyse(jobs: Sequence[Job], *, reserve: float = 0.0) -> SetReport:
     """Prove what can be proved of a set.
 
+    Args:
+      jobs: the set; in nanoseconds where there is a reserve.
+      reserve: the share of the time that the kernel keeps for less urgent levels.
+
     Raises:
-      ValueError: two jobs have one name.
+      ValueError: two jobs have one name, or ``reserve`` is no share.
     """
     names = [job.name for job in jobs]
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -23,30 +28,30 @@ def analyse(jobs: Sequence[Job]) -> SetReport:
         msg = f"analyse: two jobs are named {twice[0]!r}; give each a name of its own"
         raise ValueError(msg)
     ordered = sorted(jobs, key=lambda job: (job.level, job.deadline))
-    reports = tuple(_report(job, ordered) for job in ordered)
+    reports = tuple(_report(job, ordered, reserve) for job in ordered)
     return SetReport(reports, float(utilisation(ordered)), _step_bounds(reports))
 
 
-def admit(jobs: Sequence[Job], newcomer: Job) -> tuple[bool, SetReport]:
+def admit(jobs: Sequence[Job], newcomer: Job, *, reserve: float = 0.0) -> tuple[bool, SetReport]:
     """Whether all deadlines, the newcomer's among them, hold with one more job."""
-    report = analyse([*jobs, newcomer])
+    report = analyse([*jobs, newcomer], reserve=reserve)
     return report.feasible, report
 
 
-def _report(job: Job, jobs: Sequence[Job]) -> JobReport:
-    worst = response(job, jobs)
+def _report(job: Job, jobs: Sequence[Job], reserve: float) -> JobReport:
+    worst = response_reserved(job, jobs, reserve=reserve)
     slack = None if worst is None else job.deadline - worst
     late = slack is None or slack < 0
     return JobReport(
         job=job,
         response=worst,
         slack=slack,
-        step_budget=_step_budget(job, jobs),
+        step_budget=_step_budget(job, jobs, reserve),
         offender=_offender(job, jobs) if late else None,
     )
 
 
-def _step_budget(job: Job, jobs: Sequence[Job]) -> int | None:
+def _step_budget(job: Job, jobs: Sequence[Job], reserve: float) -> int | None:
     """The longest less urgent step with which the job still meets its deadline.
 
     The response grows with the blocking, so the limit is found by halving. Nothing
@@ -54,7 +59,7 @@ def _step_budget(job: Job, jobs: Sequence[Job]) -> int | None:
     """
 
     def holds(blocking: int) -> bool:
-        worst = response(job, jobs, blocking=blocking)
+        worst = response_reserved(job, jobs, reserve=reserve, blocking=blocking)
         return worst is not None and worst <= job.deadline
 
     if not holds(0):

@@ -135,6 +135,17 @@ def response(job: Job, jobs: Sequence[Job], *, blocking: int | None = None) -> i
     return worst
 
 
+def busy_window(jobs: Sequence[Job], besides: Callable[[int], int]) -> int | None:
+    """The longest time for which the jobs, and ``besides(time)`` within it, can keep the processor busy.
+
+    Returns:
+      ``None`` if there is no end.
+    """
+    if utilisation(jobs) > 1:
+        return None
+    return _fixed_point(lambda time: besides(time) + _demand(jobs, time, up_to=True), 1)
+
+
 def in_bursts(job: Job, jobs: Sequence[Job], *, blocking: int | None = None) -> int | None:
     """The bound from release to end where arrivals come in bursts, whatever the order in a level.
 
