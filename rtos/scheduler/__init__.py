@@ -4,6 +4,7 @@ Stands alone: a Trio program that only wants priorities opens a scheduler and
 starts its tasks under scheduling contexts.
 """
 
+from rtos.scheduler.admission import admit_now, verdict_now
 from rtos.scheduler.budget import Budget, BudgetStatistics, Exhausted, Reservation
 from rtos.scheduler.calls import Kind
 from rtos.scheduler.child import ChildSpec, ChildState, CrashReport
@@ -79,6 +80,7 @@ __all__ = [
     "Supervisor",
     "Timer",
     "Trace",
+    "admit_now",
     "current_context",
     "current_deadline",
     "current_level",
@@ -87,4 +89,5 @@ __all__ = [
     "open_scheduler",
     "open_supervisor",
     "periodic",
+    "verdict_now",
 ]

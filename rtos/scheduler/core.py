@@ -248,6 +248,11 @@ class Scheduler:
         """The level of tasks that have no context of their own."""
         return self._kernel.queue.host.base_level
 
+    @property
+    def reserve(self) -> float:
+        """The share of the time that is kept for less urgent levels."""
+        return self._kernel.settings.reserve
+
     def context(
         self,
         name: str,

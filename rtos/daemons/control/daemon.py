@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 from contextlib import ExitStack, asynccontextmanager, contextmanager, nullcontext
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar, Final, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 
 import trio
 
@@ -28,6 +28,9 @@ from rtos.daemons.control.protocol import (
 from rtos.daemons.control.socket import listen, removed_after
 from rtos.errors import CommandRejected, Refused, RtosError
 from rtos.scheduler import PastIntensity
+from rtos.scheduler.admission import verdict_now
+from rtos.scheduler.analysis import Job
+from rtos.scheduler.context import check_level
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -55,7 +58,7 @@ class HasSupervisor(Protocol):
 
 
 class ControlDaemon:
-    """Serves the control socket, and ``daemon/park`` and ``daemon/unpark``.
+    """Serves the control socket, ``daemon/park`` and ``daemon/unpark``, and ``system/admit``.
 
     Args:
       path: of the socket.
@@ -72,6 +75,7 @@ class ControlDaemon:
     def __init__(self, path: Path, children: HasSupervisor | None = None) -> None:
         self._path = path
         self._children = children
+        self._bus: Bus | None = None
         self._connections = 0
         self._executing = _Executing()
 
@@ -80,6 +84,7 @@ class ControlDaemon:
         """Ready when it listens. On exit it stops listening, and what is under way is finished."""
         self._connections = 0
         self._executing = _Executing()
+        self._bus = bus
         listener = await listen(self._path)
         async with trio.open_nursery() as connections:
             async with trio.open_nursery() as accepting:
@@ -123,6 +128,30 @@ class ControlDaemon:
         if supervisor is None:
             raise Refused("control", "nobody supervises yet")
         return supervisor
+
+    @command("system/admit")
+    async def admit(
+        self,
+        *,
+        name: str,
+        level: int,
+        cost: float,
+        period: float,
+        due_within: float | None = None,
+        step: float | None = None,
+    ) -> dict[str, Any]:
+        """Say whether one more job may come, going by what was traced; times in seconds."""
+        assert self._bus is not None
+        try:
+            candidate = _job(name, level, cost, period, due_within, step)
+            verdict = await verdict_now(self._bus.scheduler, (), candidate)
+        except (ValueError, OverflowError) as error:
+            raise CommandRejected("system/admit", str(error), remedy="mend the description") from None
+        return {
+            "admitted": verdict.admitted,
+            "bounds": {job: None if bound is None else bound / 1e9 for job, bound in verdict.bounds.items()},
+            "offender": verdict.offender,
+        }
 
     async def _serve(self, bus: Bus, stream: trio.SocketStream) -> None:
         if self._connections >= MAX_CONNECTIONS:
@@ -305,6 +334,15 @@ class _Connection:
     async def _send(self, line: bytes) -> None:
         async with self._sending:
             await self._stream.send_all(line)
+
+
+def _job(
+    name: str, level: int, cost: float, period: float, due_within: float | None, step: float | None
+) -> Job:
+    check_level("system/admit", level)
+    times = {"cost": cost, "period": period, "deadline": due_within, "longest_step": step}
+    known: dict[str, Any] = {field: round(value * 1e9) for field, value in times.items() if value is not None}
+    return Job(name=name, level=level, **known)
 
 
 async def _turn_away(stream: trio.SocketStream) -> None:

@@ -1,5 +1,6 @@
 """What can be proved of a set of jobs before it runs. Pure, in integers."""
 
+from rtos.scheduler.analysis.admission import Verdict, judge
 from rtos.scheduler.analysis.assign import suggest_levels
 from rtos.scheduler.analysis.limited import Limit, response_beside, response_within
 from rtos.scheduler.analysis.model import Job, JobReport, SetReport
@@ -12,8 +13,10 @@ __all__ = [
     "JobReport",
     "Limit",
     "SetReport",
+    "Verdict",
     "admit",
     "analyse",
+    "judge",
     "non_preemptive",
     "preemptive",
     "response",

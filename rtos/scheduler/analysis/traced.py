@@ -41,18 +41,29 @@ def jobs_of_trace(trace: Mapping[str, Any]) -> list[Job]:
     Raises:
       ConfigurationError: it is no trace, or there is no call in it.
     """
+    jobs = jobs_seen(trace)
+    if not jobs:
+        raise ConfigurationError("there is no call in the trace", "trace while the system is at work")
+    return jobs
+
+
+def jobs_seen(trace: Mapping[str, Any]) -> list[Job]:
+    """The commands in a trace as jobs; none if nobody called.
+
+    Raises:
+      ConfigurationError: it is no trace.
+    """
     events = trace.get("traceEvents") if isinstance(trace, dict) else None
     if not isinstance(events, list):
         raise ConfigurationError("the file is no trace", "write one with `rtos trace --out=trace.json`")
     try:
         kinds = _kinds(events)
-        span = max(round((event["ts"] + event.get("dur", 0)) * 1000) for event in events if "ts" in event)
+        ends = (round((event["ts"] + event.get("dur", 0)) * 1000) for event in events if "ts" in event)
+        span = max(ends, default=0)
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigurationError(
             f"the trace is not as rtos writes it ({error!r})", "write one with `rtos trace --out=trace.json`"
         ) from None
-    if not kinds:
-        raise ConfigurationError("there is no call in the trace", "trace while the system is at work")
     return [_job(name, kind, span) for name, kind in sorted(kinds.items())]
 
 

@@ -18,7 +18,7 @@ import trio
 from rtos.bus import Bus, command
 from rtos.daemons.control import ControlDaemon
 from rtos.daemons.control import daemon as module
-from rtos.errors import ConfigurationError, Conflict, DaemonDown, Refused
+from rtos.errors import CommandRejected, ConfigurationError, Conflict, DaemonDown, Refused
 from rtos.scheduler import open_scheduler, open_supervisor
 
 if TYPE_CHECKING:
@@ -494,3 +494,34 @@ async def test_what_waits_for_its_own_next_run_is_refused_when_it_stops() -> Non
         executing.refuse_own()
     assert len(refused) == 2
     await ask()  # and so is what comes later
+
+
+async def test_one_more_job_is_asked_for(tmp_path: Path) -> None:
+    new = {"name": "new", "level": 1, "cost": 0.002, "period": 0.1, "due_within": 50.0, "step": 0.001}
+    async with served(tmp_path / "c.sock") as bus:
+        found = await bus.commands.execute("system/admit", **new)
+        assert found["admitted"]
+        assert found["bounds"]["new"] >= 0.002
+        assert found["offender"] is None
+        # What asks is a call too, and was traced.
+        found = await bus.commands.execute("system/admit", **new)
+        assert set(found["bounds"]) == {"new", "system/admit"}
+        found = await bus.commands.execute("system/admit", **{**new, "due_within": 0.001})
+        assert not found["admitted"]
+        assert found["offender"] in ("new", "system/admit")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "text"),
+    [
+        ({"level": 8}, "level 8 does not exist"),
+        ({"cost": 0.0}, "job: cost is 0; give a whole number above 0"),
+        ({"step": 1.0}, "do not fit a cost"),
+        ({"period": float("inf")}, "infinity"),
+    ],
+)
+async def test_a_job_that_cannot_be_is_refused(tmp_path: Path, wrong: dict[str, Any], text: str) -> None:
+    new = {"name": "new", "level": 1, "cost": 0.002, "period": 0.1}
+    async with served(tmp_path / "c.sock") as bus:
+        with pytest.raises(CommandRejected, match=text):
+            await bus.commands.execute("system/admit", **{**new, **wrong})
