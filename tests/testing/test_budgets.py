@@ -7,11 +7,13 @@ from typing import Any
 
 import attrs
 import pytest
+import trio
 
-from rtos.scheduler import Budget, Reservation
+from rtos.scheduler import Budget, Reservation, open_scheduler
 from rtos.scheduler.analysis import Job, Limit, response, response_beside, response_within
 from rtos.scheduler.analysis.generate import random_set
-from rtos.testing import simulate
+from rtos.testing import TICK, run_virtual, simulate, spend
+from rtos.testing.virtual import budget_of
 
 SETS = 80
 
@@ -156,6 +158,41 @@ def test_without_its_budget_a_task_that_misbehaves_breaks_the_bound_of_what_it_d
     beside = response_beside(job, [job], [limit])
     assert beside is not None
     assert _worst([job], limits=[limit])["job"] <= beside
+
+
+def test_two_grants_in_less_than_a_period_are_in_the_bound() -> None:
+    """What was left of one grant, just before the next: why the bound has the jitter of a period."""
+    limit = Limit(name="rogue", level=0, granted=50, period=100, longest_step=1)
+    job = Job(name="job", level=1, cost=34, period=1000, longest_step=1)
+
+    async def use(ticks: float) -> None:
+        for _ in range(round(ticks)):
+            spend(TICK)
+            await trio.lowlevel.checkpoint()
+
+    async def rogue() -> None:
+        await use(35)
+        await trio.sleep_until(70 * TICK)
+        await use(100)
+
+    async def main() -> float:
+        async with open_scheduler(quantum=0, reserve=0) as scheduler, trio.open_nursery() as nursery:
+            with scheduler.context("rogue", level=0, budget=budget_of(limit)):
+                nursery.start_soon(rogue)
+            await trio.sleep_until(70 * TICK)
+            with scheduler.context("job", level=1):
+                async with trio.open_nursery() as inner:
+                    inner.start_soon(use, 34)
+            ended = trio.current_time() / TICK
+            nursery.cancel_scope.cancel()
+        return ended - 70
+
+    seen = run_virtual(main)
+    assert seen >= 34 + 15 + 50
+    bound = response_beside(job, [job], [limit])
+    assert bound is not None
+    # One grant and one step would be too little.
+    assert 34 + 50 + 1 < seen <= bound
 
 
 def test_more_is_used_after_a_wait_than_a_busy_window_lets_through() -> None:
