@@ -7,6 +7,7 @@ restarted are served afterwards.
 
 from __future__ import annotations
 
+import math
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractAsyncContextManager
 
-    from rtos.scheduler import Port, Scheduler
+    from rtos.errors import DaemonDown
+    from rtos.scheduler import Port, Scheduler, SchedulingContext
 
 
 class Daemon(Protocol):
@@ -55,6 +57,7 @@ class Bus:
         self.commands = Commands()
         self.events = Events()
         self.ports: dict[str, Port] = {}
+        self.controls: dict[str, Port] = {}
 
     @contextmanager
     def attach(self, daemon: Daemon) -> Iterator[ChildSpec]:
@@ -71,22 +74,38 @@ class Bus:
             raise ConfigurationError(
                 f"daemon {daemon.name!r} has {daemon.workers!r} workers", "give it 1 or more"
             )
-        port = self.scheduler.port(daemon.name, capacity=daemon.capacity)
-        self.ports[daemon.name] = port
+        ports = self._open_ports(daemon)
         names = []
         reactions = []
         try:
             for fact, body in declared(daemon):
                 if isinstance(fact, DeclaredCommand):
+                    port = ports[fact.control]
                     self.commands.attach(Route(fact, Signature(fact.name, body), body, port, Kind(fact.name)))
                     names.append(fact.name)
                 else:
                     reactions.append((fact, body))
-            yield _Serving(self, daemon, port, reactions).specification()
+            yield _Serving(self, daemon, ports, reactions).specification()
         finally:
             for name in names:
                 self.commands.detach(name)
             del self.ports[daemon.name]
+            self.controls.pop(daemon.name, None)
+
+    def _open_ports(self, daemon: Daemon) -> dict[bool, Port]:
+        """The daemon's port, and that of its control lane if it declares one."""
+        ports = {
+            False: self.scheduler.port(
+                daemon.name,
+                capacity=daemon.capacity,
+                on_miss=getattr(daemon, "on_miss", None),
+            )
+        }
+        self.ports[daemon.name] = ports[False]
+        if any(isinstance(fact, DeclaredCommand) and fact.control for fact, _ in declared(daemon)):
+            ports[True] = self.scheduler.port(f"{daemon.name} control", capacity=math.inf)
+            self.controls[daemon.name] = ports[True]
+        return ports
 
 
 class _Serving:
@@ -96,12 +115,13 @@ class _Serving:
         self,
         bus: Bus,
         daemon: Daemon,
-        port: Port,
+        ports: dict[bool, Port],
         reactions: Sequence[tuple[DeclaredReaction, Callable[..., Any]]],
     ) -> None:
         self._bus = bus
         self._daemon = daemon
-        self._port = port
+        self._port = ports[False]
+        self._control = ports.get(True)
         self._reactions = reactions
         self._stop = trio.Event()
 
@@ -112,9 +132,14 @@ class _Serving:
             level=self._daemon.level,
             restart=Restart.PERMANENT,
             stop=self._ask_to_stop,
-            on_down=self._port.close,
+            on_down=self._close,
             past_intensity=getattr(self._daemon, "past_intensity", PastIntensity.ESCALATE),
         )
+
+    def _close(self, down: DaemonDown) -> None:
+        self._port.close(down)
+        if self._control is not None:
+            self._control.close(down)
 
     def _ask_to_stop(self) -> None:
         self._stop.set()
@@ -138,16 +163,21 @@ class _Serving:
                 nursery.cancel_scope.cancel()
 
     def _start_workers(self, nursery: trio.Nursery) -> None:
-        scheduler, daemon = self._bus.scheduler, self._daemon
+        daemon = self._daemon
         for number in range(daemon.workers):
             name = daemon.name if daemon.workers == 1 else f"{daemon.name}#{number}"
-            context = scheduler.context(name, level=daemon.level)
-            with context:
-                nursery.start_soon(self._work, context, name=f"{name} worker")
+            self._start_worker(nursery, self._port, name, daemon.level)
+        if self._control is not None:
+            self._start_worker(nursery, self._control, self._control.name, 0)
 
-    async def _work(self, context: Any) -> None:
+    def _start_worker(self, nursery: trio.Nursery, port: Port, name: str, level: int) -> None:
+        context = self._bus.scheduler.context(name, level=level)
+        with context:
+            nursery.start_soon(self._work, port, context, name=f"{name} worker")
+
+    async def _work(self, port: Port, context: SchedulingContext) -> None:
         try:
-            await self._port.serve(run_request, context=context)
+            await port.serve(run_request, context=context)
         finally:
             self._bus.scheduler.release(context)
 

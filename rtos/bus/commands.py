@@ -92,6 +92,11 @@ class Commands:
             raise UnknownCommand(name, "no daemon serves this command", remedy=remedy)
         return route
 
+    def is_control(self, name: str) -> bool:
+        """Whether a command is served, and goes by a control lane."""
+        route = self._routes.get(name)
+        return route is not None and route.declared.control
+
     def attach(self, route: Route) -> None:
         """Make a command known.
 

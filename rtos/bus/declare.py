@@ -35,10 +35,12 @@ class DeclaredCommand:
     Attributes:
       name: ``noun/verb``.
       cost: declared worst processor time, seconds; ``math.inf`` if not declared.
+      control: whether it goes by the daemon's control lane.
     """
 
     name: str
     cost: float = math.inf
+    control: bool = False
 
 
 @attrs.frozen
@@ -48,14 +50,19 @@ class DeclaredReaction:
     patterns: tuple[str, ...]
 
 
-def command(name: str, *, cost: float = math.inf) -> Callable[[_Body], _Body]:
+def command(name: str, *, cost: float = math.inf, control: bool = False) -> Callable[[_Body], _Body]:
     """Declare that the method below serves the command ``name``.
+
+    With ``control`` it goes by the daemon's control lane: a port of its own without a
+    bound, served at the most urgent level by a worker that nothing else keeps busy. For
+    what has to work when the daemon has more to do than it can: looking, configuring,
+    suspending. Such a command should be short.
 
     Its parameters are keyword-only and typed; callers' parameters are checked
     against the annotations before delivery. The first line of its docstring is
     the help of the command.
     """
-    return _marker(DeclaredCommand(name, cost))
+    return _marker(DeclaredCommand(name, cost, control))
 
 
 def on(*patterns: str) -> Callable[[_Body], _Body]:

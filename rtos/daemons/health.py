@@ -20,7 +20,7 @@ import trio
 
 from rtos.bus import Bus, command
 from rtos.errors import CommandRejected
-from rtos.scheduler import PastIntensity
+from rtos.scheduler import PastIntensity, inspect
 from rtos.scheduler.perfetto import chrome_trace
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 TRACE_LIMIT: Final = 50_000
 """The most records in one trace."""
+INSPECT_LIMIT: Final = 1000
+"""The most calls in each list of ``daemon/inspect``."""
 _STATM = Path("/proc/self/statm")
 
 
@@ -40,7 +42,7 @@ class HasSupervisor(Protocol):
 
 
 class HealthDaemon:
-    """Serves ``ping`` and ``system/*``.
+    """Serves ``ping``, ``system/*``, and what looks at daemons, by its control lane.
 
     Args:
       bus: whose ports are told of.
@@ -65,7 +67,7 @@ class HealthDaemon:
         await trio.lowlevel.checkpoint()
         yield
 
-    @command("ping")
+    @command("ping", control=True)
     async def ping(self) -> dict[str, Any]:
         """Say that the system is there, and what it is."""
         await trio.lowlevel.checkpoint()
@@ -85,7 +87,7 @@ class HealthDaemon:
             "parked": [daemon.name for daemon in daemons if daemon.parked],
         }
 
-    @command("system/state")
+    @command("system/state", control=True)
     async def state(self) -> dict[str, Any]:
         """Show every daemon with its mailbox, and the scheduler's accounts."""
         await trio.lowlevel.checkpoint()
@@ -136,7 +138,7 @@ class HealthDaemon:
         ]
         return {"items": items, "count": len(items)}
 
-    @command("daemon/suspend")
+    @command("daemon/suspend", control=True)
     async def suspend(self, *, daemon: str) -> bool:
         """Let a daemon serve nothing new until it is resumed; calls wait, and their deadlines run."""
         await trio.lowlevel.checkpoint()
@@ -150,12 +152,22 @@ class HealthDaemon:
         self._port("daemon/suspend", daemon).suspend()
         return True
 
-    @command("daemon/resume")
+    @command("daemon/resume", control=True)
     async def resume(self, *, daemon: str) -> bool:
         """Let a suspended daemon serve again."""
         await trio.lowlevel.checkpoint()
         self._port("daemon/resume", daemon).resume()
         return True
+
+    @command("daemon/inspect", control=True)
+    async def inspect(self, *, daemon: str, limit: int = 10) -> dict[str, Any]:
+        """Show a daemon's mailbox: what is being served, what comes next, what came last."""
+        await trio.lowlevel.checkpoint()
+        if not 0 <= limit <= INSPECT_LIMIT:
+            raise CommandRejected(
+                "daemon/inspect", f"limit is {limit!r}", parameter="limit", remedy=f"use 0 to {INSPECT_LIMIT}"
+            )
+        return attrs.asdict(inspect(self._port("daemon/inspect", daemon), limit=limit))
 
     def _port(self, asked: str, daemon: str) -> Any:
         if daemon not in self._bus.ports:

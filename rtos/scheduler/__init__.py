@@ -26,11 +26,13 @@ from rtos.scheduler.crowd import Crowd, open_crowd
 from rtos.scheduler.exchange import ChannelStatistics, DropReason
 from rtos.scheduler.explain import MissReport, Part, Share
 from rtos.scheduler.grid import Overrun
+from rtos.scheduler.inspection import CallState, PortState, inspect
 from rtos.scheduler.mailbox import MailboxReceiveChannel, MailboxSendChannel, open_mailbox
 from rtos.scheduler.order import MailboxStatistics, OverloadPolicy
 from rtos.scheduler.periodic import Periodic, PeriodicStatistics, Release, Spread, periodic
 from rtos.scheduler.polling import PollingReport
 from rtos.scheduler.port import Port
+from rtos.scheduler.reaction import OnMiss, Reaction
 from rtos.scheduler.restart import Backoff, PastIntensity, Restart, Strategy
 from rtos.scheduler.supervisor import Supervisor, open_supervisor
 from rtos.scheduler.timers import Timer
@@ -44,6 +46,7 @@ __all__ = [
     "Backoff",
     "Budget",
     "BudgetStatistics",
+    "CallState",
     "Cause",
     "ChannelStatistics",
     "ChildSpec",
@@ -60,6 +63,7 @@ __all__ = [
     "MailboxSendChannel",
     "MailboxStatistics",
     "MissReport",
+    "OnMiss",
     "OverloadPolicy",
     "Overrun",
     "Part",
@@ -68,6 +72,8 @@ __all__ = [
     "PeriodicStatistics",
     "PollingReport",
     "Port",
+    "PortState",
+    "Reaction",
     "Release",
     "Reservation",
     "Restart",
@@ -84,6 +90,7 @@ __all__ = [
     "current_context",
     "current_deadline",
     "current_level",
+    "inspect",
     "open_crowd",
     "open_mailbox",
     "open_scheduler",

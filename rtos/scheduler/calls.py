@@ -179,6 +179,11 @@ class Call(Message):
         self.note_miss(now, answered=False)
         return DeadlineMissed(self.kind.name, started=self.started is not None, late=late)
 
+    def error_of_miss(self) -> DeadlineMissed:
+        """The miss as an error of the daemon's."""
+        late = max(self.port.scheduler.now() - self.due, 0.0)
+        return DeadlineMissed(self.kind.name, started=self.started is not None, late=late)
+
     def note_miss(self, now: float, *, answered: bool) -> None:
         """Count it as missed, and have it explained."""
         self.kind.missed += 1
@@ -191,6 +196,8 @@ class Call(Message):
         if scheduler.record is not None:
             scheduler.record(raw)
         scheduler.miss_log.note(raw)
+        if self.port.reactor is not None:
+            self.port.reactor.missed(self)
 
     def record(self, now: float, state: State) -> None:
         """Tell the trace that it has its outcome."""

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
     from rtos.scheduler.explain import MissReport
-    from rtos.scheduler.misses import OnMiss
+    from rtos.scheduler.misses import Report
+    from rtos.scheduler.reaction import OnMiss
     from rtos.scheduler.trace import Trace
     from rtos.scheduler.watchdog import Alarm
 
@@ -222,7 +223,7 @@ class _Kernel(trio.abc.Instrument):
 class Scheduler:
     """Priorities, deadlines and accounts for the running loop. Made by ``open_scheduler``."""
 
-    def __init__(self, kernel: _Kernel, *, on_miss: OnMiss = None) -> None:
+    def __init__(self, kernel: _Kernel, *, on_miss: Report = None) -> None:
         self._kernel = kernel
         self.trace: Trace = kernel.queue.trace
         """What the loop did lately; ``scheduler.trace.snapshot()`` reads it."""
@@ -291,10 +292,15 @@ class Scheduler:
         self._kernel.queue.allowances.leave(context)
 
     def port(
-        self, name: str, *, capacity: float = 1024, policy: OverloadPolicy = OverloadPolicy.REJECT
+        self,
+        name: str,
+        *,
+        capacity: float = 1024,
+        policy: OverloadPolicy = OverloadPolicy.REJECT,
+        on_miss: OnMiss | None = None,
     ) -> Port:
         """A place where calls arrive, wait in order and are served. See ``Port``."""
-        return Port(self, name, capacity=capacity, policy=policy)
+        return Port(self, name, capacity=capacity, policy=policy, on_miss=on_miss)
 
     @property
     def queue(self) -> RunQueue:
@@ -340,7 +346,7 @@ async def open_scheduler(
     direct: bool = True,
     trace: int = RECORDS,
     trace_gc: bool = False,
-    on_miss: OnMiss = None,
+    on_miss: Report = None,
     watchdog: float | None = None,
     on_alarm: Callable[[Alarm], None] | None = None,
 ) -> AsyncIterator[Scheduler]:

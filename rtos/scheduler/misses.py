@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rtos.scheduler.timers import Timer
     from rtos.scheduler.trace import Missed, Raw, Record, Trace
 
-    OnMiss = Callable[[MissReport], None] | Literal["log"] | None
+    Report = Callable[[MissReport], None] | Literal["log"] | None
 
 log = logging.getLogger("rtos.misses")
 
@@ -60,7 +60,7 @@ class MissLog:
         *,
         now: Callable[[], float],
         add_timer: Callable[[float, Callable[[], None]], Timer],
-        on_miss: OnMiss = None,
+        on_miss: Report = None,
     ) -> None:
         self.count = 0
         self.unexplained = 0

@@ -33,6 +33,7 @@ from rtos.errors import CallCycle, DaemonDown, MailboxFull, Overloaded
 from rtos.scheduler.calls import Call, Kind
 from rtos.scheduler.context import SchedulingContext, context_variable
 from rtos.scheduler.order import MailboxQueue, Message, OverloadPolicy, State
+from rtos.scheduler.reaction import MissReactor
 from rtos.scheduler.worker import Begun, Worker
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from trio.lowlevel import RaiseCancelT
 
     from rtos.scheduler.core import Scheduler
+    from rtos.scheduler.reaction import OnMiss
 
 
 class Port:
@@ -51,6 +53,8 @@ class Port:
       name: of the daemon; unique among those that call each other.
       capacity: most calls that may wait, 1 or more.
       policy: what happens beyond that.
+      on_miss: what is done when a call has missed its deadline, besides telling its
+        caller; ``None`` for nothing.
 
     Raises:
       ValueError: the capacity leaves no room.
@@ -63,6 +67,7 @@ class Port:
         *,
         capacity: float = 1024,
         policy: OverloadPolicy = OverloadPolicy.REJECT,
+        on_miss: OnMiss | None = None,
     ) -> None:
         if not capacity >= 1:
             msg = f"port({name!r}): capacity {capacity!r} leaves no room; use 1 or more, or math.inf"
@@ -79,6 +84,9 @@ class Port:
         self._suspended = False
         self._draining = False
         self._quiet = trio.Event()
+        self.reactor = None if on_miss is None else MissReactor(self, on_miss)
+        # Why the daemon has to fail.
+        self._failure: Exception | None = None
 
     async def call(self, kind: Kind, request: Any, *, deadline: float = math.inf, key: object = None) -> Any:
         """Send a request and wait for the reply.
@@ -226,6 +234,8 @@ class Port:
     def _stand_idle(self, worker: Worker) -> None:
         self._idle.append(worker)
         self.scheduler.queue.park(worker.task, worker.stop_waiting)
+        if self._failure is not None:
+            worker.scope.cancel()
         if self.queue.statistics.queued:
             self.serve_waiting()
 
@@ -262,15 +272,19 @@ class Port:
         """Serve calls, one at a time, until cancelled. Run several tasks for several at once.
 
         ``body`` is awaited with each request; what it returns or raises goes to
-        the caller. ``context`` must be the one this task runs under. A port that
-        was drained or closed takes calls again.
+        the caller. What ``fail`` was told is raised here. ``context`` must be the one
+        this task runs under. A port that was drained or closed takes calls again.
 
         A cancellation answers the call that was being served with ``DaemonDown``
         and leaves the queued ones to the other workers, or to the next.
         """
         worker = Worker(trio.lowlevel.current_task(), context, body, self._idle)
         self._open()
+        self._place(worker)
         while True:
+            if self._failure is not None:
+                failure, self._failure = self._failure, None
+                raise failure
             try:
                 # Only a call's own end cancels this scope.
                 with trio.CancelScope() as worker.scope:
@@ -304,6 +318,8 @@ class Port:
                     self._finish(worker, call, State.FAILED, error=error)
                 else:
                     self._finish(worker, call, State.HANDLED, value)
+                if self._failure is not None:
+                    return
         except BaseException:
             if worker.call is not None and not worker.call.revoked:
                 down = DaemonDown(self.name, "it was stopped while it served this call")
@@ -431,6 +447,40 @@ class Port:
             assert isinstance(call, Call)
             self.withdraw(call, State.FAILED)
             call.answer(error=_copy(down))
+
+    def fail(self, error: Exception) -> None:
+        """Have the daemon fail with ``error``: the next worker that comes to itself raises it.
+
+        Not a checkpoint. What is being served goes on; it is dropped with the daemon.
+        """
+        self._failure = error
+        if self._idle:
+            self._idle[-1].scope.cancel()
+
+    def workers(self) -> tuple[Worker, ...]:
+        """Those that serve this port now."""
+        return (*self._busy, *self._idle)
+
+    @property
+    def state(self) -> str:
+        """``serving``, ``suspended``, ``draining`` or ``down``."""
+        if self._down is not None:
+            return "down"
+        return "draining" if self._draining else "suspended" if self._suspended else "serving"
+
+    @property
+    def is_degraded(self) -> bool:
+        """Whether there was a miss lately, where misses degrade the daemon."""
+        return self.reactor is not None and self.reactor.is_degraded
+
+    def place_workers(self) -> None:
+        """Put the workers where they belong now; they keep what they have inherited."""
+        for worker in self.workers():
+            self._place(worker)
+
+    def _place(self, worker: Worker) -> None:
+        if self.reactor is not None:
+            worker.context.rebase(self.reactor.place(worker.level), worker.context.base_deadline)
 
     def suspend(self) -> None:
         """Serve nothing new until ``resume``; calls go on waiting, and their deadlines running."""

@@ -292,6 +292,10 @@ class Trace:
         """Everything that is remembered, by when it began. About 2 µs a record."""
         return self._in_order(self._ring.copy())
 
+    def newest(self, limit: int) -> Iterator[Raw]:
+        """The newest raw records, the latest first."""
+        return islice(reversed(self._ring), limit)
+
     def later(self, *, limit: int) -> Callable[[], tuple[Record, ...]]:
         """The newest ``limit`` records as they are now, to be read later, in another thread say.
 

@@ -63,13 +63,14 @@ class Begun:
 class Worker:
     """One task that serves a port, one call at a time."""
 
-    __slots__ = ("_idle", "begun", "body", "call", "context", "job", "scope", "task")
+    __slots__ = ("_idle", "begun", "body", "call", "context", "job", "level", "scope", "task")
 
     def __init__(
         self, task: Task, context: SchedulingContext, body: Callable[[Any], Any], idle: list[Worker]
     ) -> None:
         self.task = task
         self.context = context
+        self.level = context.base_level
         self.body = body
         # What a caller has begun for it, of the call that it gets next.
         self.begun: Begun | None = None

@@ -16,10 +16,20 @@ from rtos.errors import (
     DaemonDown,
     DeadlineMissed,
     KernelBug,
+    MailboxFull,
     NotFound,
     UnknownCommand,
 )
-from rtos.scheduler import PastIntensity, current_deadline, current_level, open_scheduler, open_supervisor
+from rtos.scheduler import (
+    OnMiss,
+    PastIntensity,
+    Reaction,
+    current_deadline,
+    current_level,
+    open_scheduler,
+    open_supervisor,
+)
+from rtos.testing import TICK, spend
 
 
 class Daemon:
@@ -391,3 +401,92 @@ async def test_who_calls_a_parked_daemon_is_told_the_way_back_and_it_serves_agai
                 await supervisor.unpark("example")
                 assert await bus.commands.execute("example/echo", value=4) == 4
         assert daemon.trace == ["open", 1, "close", "open", "open", 4, "close"]
+
+
+# The control lane.
+
+
+class Controlled(Daemon):
+    """One with a control lane, whose commands burn time in steps of two ticks."""
+
+    name = "controlled"
+    capacity = 4
+
+    def __init__(self):
+        super().__init__()
+        self.limit = 10
+
+    @command("controlled/burn")
+    async def burn(self) -> int:
+        """Take ten steps."""
+        for _ in range(10):
+            spend(2 * TICK)
+            await trio.lowlevel.checkpoint()
+        return self.limit
+
+    @command("controlled/configure", control=True)
+    async def configure(self, *, limit: int) -> int:
+        """Change the limit."""
+        self.limit = limit
+        return current_level()
+
+
+async def _burn_for_ever(bus, full):
+    while True:
+        try:
+            await bus.commands.execute("controlled/burn")
+        except MailboxFull:
+            full.append(trio.current_time())
+            await trio.sleep(TICK)
+
+
+async def test_the_control_lane_answers_within_one_step_while_the_mailbox_is_full(autojump_clock):
+    full, waits = [], []
+    async with open_bus(Controlled()) as bus, trio.open_nursery() as nursery:
+        for _ in range(12):
+            with bus.scheduler.context("client", level=2):
+                nursery.start_soon(_burn_for_ever, bus, full)
+        with bus.scheduler.context("operator", level=1):
+            for limit in range(20):
+                await trio.sleep(7.3 * TICK)
+                began = trio.current_time()
+                assert await bus.commands.execute("controlled/configure", limit=limit) == 0
+                waits.append((trio.current_time() - began) / TICK)
+        assert full
+        assert bus.ports["controlled"].queue.statistics.high_water == 4
+        assert bus.controls["controlled"].queue.statistics.refused == 0
+        nursery.cancel_scope.cancel()
+    assert max(waits) <= 2
+
+
+async def test_the_control_lane_is_served_while_its_daemon_is_suspended_or_hangs(autojump_clock):
+    daemon = Controlled()
+    async with open_bus(daemon) as bus, trio.open_nursery() as nursery:
+        bus.ports["controlled"].suspend()
+        nursery.start_soon(bus.commands.execute, "controlled/burn")
+        await wait_all_tasks_blocked()
+        assert await bus.commands.execute("controlled/configure", limit=3) == 0
+        assert daemon.limit == 3
+        bus.ports["controlled"].resume()
+
+
+async def test_the_control_lane_of_a_daemon_that_is_down_says_so(autojump_clock):
+    async with open_bus(Controlled()) as bus:
+        await bus.supervisor.park("controlled")
+        with pytest.raises(DaemonDown, match="controlled"):
+            await bus.commands.execute("controlled/configure", limit=3)
+        await bus.supervisor.unpark("controlled")
+        assert await bus.commands.execute("controlled/configure", limit=3) == 0
+
+
+async def test_a_daemon_may_say_what_happens_when_it_misses(autojump_clock):
+    class Late(Daemon):
+        on_miss = OnMiss(Reaction.RESTART)
+
+    daemon = Late()
+    async with open_bus(daemon) as bus:
+        with pytest.raises(DeadlineMissed):
+            await bus.commands.execute("example/echo", value=1, seconds=5.0, deadline=trio.current_time() + 1)
+        await wait_all_tasks_blocked()
+        assert daemon.opens == 2
+        assert await bus.commands.execute("example/echo", value=2) == 2

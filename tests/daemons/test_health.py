@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
+from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, ClassVar
 
@@ -114,3 +115,28 @@ async def test_a_daemon_is_suspended_and_resumed(autojump_clock: trio.testing.Mo
             await bus.commands.execute("daemon/suspend", daemon="x")
         with pytest.raises(CommandRejected, match="health could not be asked to resume"):
             await bus.commands.execute("daemon/suspend", daemon="health")
+
+
+async def test_a_daemon_is_looked_at_while_it_is_busy(autojump_clock: trio.testing.MockClock) -> None:
+    async with _system() as bus, trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(partial(bus.commands.execute, "slow/work", seconds=5.0))
+        await trio.sleep(1)
+        seen = await bus.commands.execute("daemon/inspect", daemon="slow", limit=1)
+        assert (seen["name"], seen["state"], seen["workers"], seen["idle"]) == ("slow", "serving", 1, 0)
+        assert [call["kind"] for call in seen["head"]] == ["slow/work"]
+        assert seen["statistics"]["queued"] == 2
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    ("parameters", "text"),
+    [
+        ({"daemon": "x"}, "there is no daemon 'x'; there are slow, health"),
+        ({"daemon": "slow", "limit": 1001}, "limit is 1001; use 0 to 1000"),
+    ],
+)
+async def test_what_cannot_be_looked_at_is_said(parameters: dict[str, object], text: str) -> None:
+    async with _system() as bus:
+        with pytest.raises(CommandRejected, match=text):
+            await bus.commands.send("daemon/inspect", parameters)

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rtos.bus import Bus, Event
-    from rtos.scheduler import Supervisor
+    from rtos.scheduler import SchedulingContext, Supervisor
 
 log = logging.getLogger("rtos.control")
 
@@ -45,6 +45,8 @@ MAX_CONNECTIONS: Final = 128
 MAX_IN_FLIGHT: Final = 64
 """Requests of one connection that may be under way at once."""
 CHUNK: Final = 65536
+WORK_LEVEL: Final = 3
+"""What clients ask for has this level, unless it goes by a control lane."""
 
 
 OWN: Final = frozenset({"daemon/park", "daemon/unpark"})
@@ -66,7 +68,9 @@ class ControlDaemon:
     """
 
     name: ClassVar[str] = "control"
-    level: ClassVar[int] = 3
+    # Reading is more urgent than what is asked for (``WORK_LEVEL``), or an operator's
+    # request would wait behind all of that.
+    level: ClassVar[int] = 1
     workers: ClassVar[int] = 1
     capacity: ClassVar[int] = 64
     # Without it nobody could be unparked.
@@ -76,6 +80,7 @@ class ControlDaemon:
         self._path = path
         self._children = children
         self._bus: Bus | None = None
+        self._work: SchedulingContext
         self._connections = 0
         self._executing = _Executing()
 
@@ -86,6 +91,7 @@ class ControlDaemon:
         self._executing = _Executing()
         self._bus = bus
         listener = await listen(self._path)
+        self._work = bus.scheduler.context("control commands", level=WORK_LEVEL)
         async with trio.open_nursery() as connections:
             async with trio.open_nursery() as accepting:
                 with removed_after(self._path):
@@ -106,6 +112,7 @@ class ControlDaemon:
             # long that may take is the supervisor's business.
             await self._executing.none()
             connections.cancel_scope.cancel()
+        bus.scheduler.release(self._work)
 
     @command("daemon/park")
     async def park(self, *, name: str) -> bool:
@@ -159,7 +166,7 @@ class ControlDaemon:
             return
         self._connections += 1
         try:
-            await _Connection(stream, bus, self._executing).serve()
+            await _Connection(stream, bus, self._executing, self._work).serve()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             log.debug("a client has gone away")
         except Exception:
@@ -220,8 +227,11 @@ class _Executing:
 class _Connection:
     """One client."""
 
-    def __init__(self, stream: trio.SocketStream, bus: Bus, executing: _Executing) -> None:
+    def __init__(
+        self, stream: trio.SocketStream, bus: Bus, executing: _Executing, work: SchedulingContext
+    ) -> None:
         self._stream = stream
+        self._work = work
         self._bus = bus
         self._executing = executing
         self._sending = trio.Lock()
@@ -269,7 +279,12 @@ class _Connection:
                 self._under_way[request.id].cancel()
             return
         scope = self._under_way[request.id] = trio.CancelScope()
-        nursery.start_soon(self._answer, request, scope, name=f"control {request.command or 'subscription'}")
+        name = f"control {request.command or 'subscription'}"
+        with nullcontext() if self._is_control(request) else self._work:
+            nursery.start_soon(self._answer, request, scope, name=name)
+
+    def _is_control(self, request: Request) -> bool:
+        return request.command is not None and self._bus.commands.is_control(request.command)
 
     def _check_room(self, request: Request) -> None:
         if not request.cancel and request.id in self._under_way:
