@@ -74,7 +74,9 @@ class Kind:
 
     def learn_direct(self, service: float) -> None:
         """Take into account one that was served at once; its response was its service."""
-        self._expect(service)
+        known = self.estimate
+        self.estimate = known + (service - known) / 8 if known else service
+        self._shut_out = 0
         self._direct.record(int(service * 1e9))
 
     def learn_response(self, response: float) -> None:
@@ -109,9 +111,9 @@ class Call(Message):
     its own and never changes.
     """
 
-    __slots__ = ("caller", "chain", "due", "error", "is_answered", "is_direct", "kind", "number",
-                 "on_porch", "payer", "port", "reply", "revoked", "sender", "sent", "started", "timer",
-                 "worker")  # fmt: skip
+    __slots__ = ("caller", "chain", "due", "error", "is_answered", "is_direct", "is_long", "kind",
+                 "number", "on_porch", "payer", "port", "reply", "revoked", "sender", "sent", "started",
+                 "timer", "worker")  # fmt: skip
 
     def __init__(self, port: Port, kind: Kind, request: Any, *, level: int, due: float, sent: float) -> None:
         # As in ``Message``, whose initialiser would cost a third of this one.
@@ -137,8 +139,8 @@ class Call(Message):
         self.started: float | None = None
         self.on_porch = False
         # Whether its caller's step is lent to the worker just now, and what came of
-        # it: a reply and no error, or an error.
-        self.is_direct = self.is_answered = False
+        # it: a reply and no error, or an error; and whether that took unexpectedly long.
+        self.is_direct = self.is_answered = self.is_long = False
         self.reply: Any = None
         self.error: BaseException | None = None
         # Why it must not go on: the caller's cancellation, or True for its deadline.

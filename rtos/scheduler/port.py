@@ -115,24 +115,24 @@ class Port:
             msg = f"{kind.name}: deadline {deadline!r} is not a time; use absolute Trio time"
             raise ValueError(msg)
         idle, queue = self._idle, self.scheduler.queue
-        if idle and queue.is_lending_over(idle[-1].context):
-            # The next one may go the direct way again, in a step of its own.
+        lends = bool(idle) and queue.may_lend(idle[-1].context)
+        if queue.must_check_in() or (idle and not lends and queue.has_lent()):
+            # Cancelled; or the next one may go the direct way again, in a step of its own.
             await trio.lowlevel.checkpoint()
-        else:
-            await trio.lowlevel.checkpoint_if_cancelled()
+            lends = bool(idle) and queue.may_lend(idle[-1].context)
         context = context_variable.get(None)
         call = self._make(kind, request, deadline, context)
         call.key = key
         if context is not None:
             context.waits[call] = None
         try:
-            self._submit(call)
+            self._submit(call, lends=lends)
             if not call.is_answered:
                 return await trio.lowlevel.wait_task_rescheduled(call.abort)
         finally:
             if context is not None:
                 del context.waits[call]
-        if queue.has_overrun():
+        if call.is_long:
             # It took longer than was to be expected: what the caller does next is a new step.
             await trio.lowlevel.cancel_shielded_checkpoint()
         error, call.error = call.error, None
@@ -167,7 +167,7 @@ class Port:
         call.caller = trio.lowlevel.current_task()
         return call
 
-    def _submit(self, call: Call) -> None:
+    def _submit(self, call: Call, *, lends: bool) -> None:
         if self._down is not None:
             raise _copy(self._down)
         if call.due <= call.sent:
@@ -175,13 +175,13 @@ class Port:
         if self._draining:
             self._hold(call)
         elif self._idle and not self._suspended:
-            self._serve_at_once(call)
+            self._serve_at_once(call, lends=lends)
         else:
             self._enqueue(call)
         if call.due != math.inf and call.timer is None and not call.is_answered:
             call.timer = self.scheduler.add_timer(call.due, call.expire)
 
-    def _serve_at_once(self, call: Call) -> None:
+    def _serve_at_once(self, call: Call, *, lends: bool) -> None:
         self.queue.accept_served(call)
         if not call.is_feasible(call.sent):
             self.queue.settle(call, State.EXPIRED)
@@ -191,7 +191,7 @@ class Port:
         worker = self._idle.pop()
         self._busy[worker] = None
         worker.take_up_idle(call)
-        if self.scheduler.queue.may_lend(worker.context):
+        if lends:
             self._serve_directly(call, worker)
         else:
             trio.lowlevel.reschedule(worker.task, outcome.Value(call))
@@ -213,6 +213,7 @@ class Port:
         except StopIteration as stop:
             self._finish(worker, call, State.HANDLED, stop.value)
             self._stand_idle(worker)
+            call.is_long = queue.has_overrun()
             call.is_direct = False
             return
         except Exception as error:  # noqa: BLE001 - it is the caller's to see
@@ -229,6 +230,7 @@ class Port:
             failed = None
         else:
             queue.run_step(worker.task, call, context=worker.context, abort=call.abort)
+        call.is_long = queue.has_overrun()
         call.is_direct = False
 
     def _stand_idle(self, worker: Worker) -> None:
@@ -388,7 +390,9 @@ class Port:
             call.record(now, state)
         self.queue.settle(call, state)
         del self._busy[worker]
-        worker.put_down(call)
+        if not call.is_direct:
+            self.scheduler.settle(worker.context)
+        worker.put_down()
         call.answer(reply, error)
         if self._draining:
             self._notice_quiet()

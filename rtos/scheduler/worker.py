@@ -109,11 +109,10 @@ class Worker:
         context.job_deadline = call.due
         context.inherit(call.level, call.deadline)
 
-    def put_down(self, call: Call) -> None:
-        """Fall back to the worker's own."""
+    def put_down(self) -> None:
+        """Fall back to the worker's own. What was spent up to here has been billed."""
         self.call = None
         context = self.context
-        call.port.scheduler.settle(context)
         context.payer = None
         context.chain = ()
         context.job_deadline = context.base_deadline
