@@ -41,13 +41,13 @@ import trio
 from trio._core import _run as trio_run
 from trio._core import _traps as trio_traps
 
-from rtos.errors import UnsupportedTrio
+from rtos.scheduler.accounts import Accounts
 from rtos.scheduler.allowance import Allowances
-from rtos.scheduler.context import SYSTEM_LEVEL, SchedulingContext, context_variable
+from rtos.scheduler.context import SchedulingContext, context_variable
 from rtos.scheduler.ready import ReadyQueue
-from rtos.scheduler.recorder import Recorder
 from rtos.scheduler.reserve import Reserve
-from rtos.scheduler.trace import BUDGET, STEP, Trace, nanoseconds
+from rtos.scheduler.tested import unsupported
+from rtos.scheduler.trace import STEP, nanoseconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -57,9 +57,6 @@ if TYPE_CHECKING:
 
     from rtos.scheduler.budget import Reservation
     from rtos.scheduler.timers import TimerHeap
-
-TESTED: Final = ("0.30.0", "0.35.0")
-"""The oldest and the newest Trio release that the suite has been run with."""
 
 _PLACEHOLDER: Final = None
 _SYSTEM_PASSES: Final = 8
@@ -71,27 +68,12 @@ _arrivals = deque.__iter__
 _clear = deque.clear
 
 
-class RunQueue(deque[Any]):
+class RunQueue(Accounts, deque[Any]):
     """Trio's ready queue, ordered by scheduling context.
 
     Attributes:
-      host: the context of tasks that have none of their own.
-      system: the context of Trio's system tasks and the kernel's own.
-      passes: passes of the loop that ran at least one step.
-      is_real: whether that is the system's; otherwise time is virtual.
-      clock: reads the Trio time of this loop.
-      ticks_ns: reads what steps are timed and billed by; in virtual time a step
-        costs what it moves the clock by.
-      quantum_ns: how long a pass may go on with short steps of one context;
-        0, one step per pass, in virtual time, where a measured batch would make
-        a run depend on the machine.
       lend_ns: until when in a pass a step may be lent to another task (``lend``);
         0 for never.
-      lent: how many were.
-      wake_timers: called when a timer is due.
-      allowances: the budgets of contexts that have one.
-      trace: what the loop did lately, ``records`` of it.
-      recorder: what is told of sleep and of the CPU.
     """
 
     def __init__(
@@ -104,19 +86,19 @@ class RunQueue(deque[Any]):
         reserve: float,
         direct: bool = True,
     ) -> None:
-        super().__init__()
-        self.host = SchedulingContext("host", level=host_level)
-        self.system = SchedulingContext("system")
-        self.system.base_level = self.system.level = SYSTEM_LEVEL
-        self.passes = 0
-        self.wake_timers: Callable[[], None] = _nothing
-        self._timers = timers
         clock = _runner().clock
-        self.is_real = _is_real(clock)
-        self.clock = _clock_reader(clock)
-        self.quantum_ns = quantum_ns if _is_real(clock) else 0
+        real = _is_real(clock)
+        super().__init__(
+            quantum_ns=quantum_ns,
+            host_level=host_level,
+            timers=timers,
+            records=records,
+            clock=_clock_reader(clock),
+            ticks_ns=perf_counter_ns if real else _ticks_of(clock),
+            epoch=nanoseconds(clock.offset) if real else 0,
+            real=real,
+        )
         self.lend_ns = quantum_ns if direct else 0
-        self.ticks_ns = perf_counter_ns if _is_real(clock) else _ticks_of(clock)
         self._ready = ReadyQueue()
         self.allowances = Allowances(self._hold, self._let_go, self.clock)
         self._reserve = Reserve(reserve) if reserve else None
@@ -124,23 +106,12 @@ class RunQueue(deque[Any]):
         self._system_passes = 0
         # Whether the running step goes first on the reserve.
         self._lent = False
-        # The last to have run, and the one whose step or batch is being run.
-        self._last: SchedulingContext | None = None
-        self._running: SchedulingContext | None = None
-        # The level that it was chosen with, and since when it was ready.
-        self._level = 0
-        self._since_ns = 0
         self._batch = 1
-        # When the pass began, and since when the running context has been running.
-        self._pass_ns = self._began_ns = self._settled_ns = self.ticks_ns()
-        self.lent = self._lent_before = 0
+        self._lent_before = 0
         self._runner = _runner()
         # Trio's own mapping of hooks is ten times as slow to ask as the dict that it wraps.
         self._hooks: dict[str, Any] = self._runner.instruments.data
         self._marked: list[tuple[Context, Token[SchedulingContext]]] = []
-        epoch = nanoseconds(clock.offset) if self.is_real else 0
-        self.trace = Trace(records, epoch=epoch)
-        self.recorder = Recorder(self.trace, now_ns=self._began_ns, real=self.is_real)
         # This thread's part of Trio's thread-local state, for reading from another.
         self._locals = vars(trio_run.GLOBAL_RUN_CONTEXT)
 
@@ -254,32 +225,6 @@ class RunQueue(deque[Any]):
         recorder = self.recorder
         if self._settled_ns >= recorder.measure_at:
             recorder.measure(self._settled_ns, context)
-
-    def _account_for(self, context: SchedulingContext, steps: int) -> None:
-        """Bill what ``context`` has run up to here; ``steps`` of it are complete."""
-        if context.payer is None:
-            self._settled_ns = self.ticks_ns()
-        else:
-            self._settle(context)
-        began_ns = self._began_ns
-        spent_ns = self._settled_ns - began_ns
-        context.cpu_ns += spent_ns
-        context.steps += steps
-        if context.budget is not None:
-            self._charge(context, context.budget, spent_ns)
-        record = self.recorder.record
-        if record is not None:
-            record((STEP, began_ns, spent_ns, context.number, context.name, self._level, steps,
-                    self._since_ns))  # fmt: skip
-
-    def _learn(self, context: SchedulingContext, length_ns: int) -> None:
-        """Expect steps of this length of ``context``."""
-        known_ns = context.step_ns
-        if length_ns > context.longest_ns:
-            context.longest_ns = length_ns
-        # Rises at once and falls slowly, so that one lucky step does not make
-        # the next batch long.
-        context.step_ns = length_ns if length_ns > known_ns else known_ns - ((known_ns - length_ns) >> 3)
 
     # A step inside the running one.
 
@@ -407,37 +352,8 @@ class RunQueue(deque[Any]):
         """Whether the running step, with all that it has lent, is longer than it may lend."""
         return self.ticks_ns() - self._pass_ns > self.lend_ns
 
-    def fall_asleep(self, timeout: float) -> None:
-        """The loop will sleep, for ``timeout`` seconds at most. Called after ``close_pass``."""
-        # Virtual time is never late.
-        planned = min(timeout, self._timers.next_at() - self.clock()) if self.is_real else math.inf
-        self.recorder.fall_asleep(self.ticks_ns(), planned, self._last)
-
-    def settle(self, context: SchedulingContext) -> None:
-        """Bill what was spent up to here. Called before the payer of ``context`` changes.
-
-        A step may serve many calls, each for somebody else, and ends with none.
-        """
-        if context is self._running:
-            self._settle(context)
-
-    def _settle(self, context: SchedulingContext) -> None:
-        now_ns = self.ticks_ns()
-        payer = context.payer
-        if payer is not None:
-            settled_ns, began_ns = self._settled_ns, self._began_ns
-            spent_ns = now_ns - max(settled_ns, began_ns)
-            payer.billed_ns += spent_ns
-            # Who has a budget of its own serves on that.
-            if payer.budget is not None and context.budget is None:
-                self.allowances.charge_payer(payer.budget, spent_ns)
-        self._settled_ns = now_ns
-
     def _charge(self, context: SchedulingContext, budget: Reservation, spent_ns: int) -> None:
-        self.allowances.charge_own(budget, spent_ns, self._level)
-        if self.recorder.record is not None:
-            name = context.name
-            self.recorder.record((BUDGET, self._settled_ns, context.number, name, budget.remaining))
+        super()._charge(context, budget, spent_ns)
         budget.is_active = self._goes_on(budget)
 
     def _goes_on(self, budget: Reservation) -> bool:
@@ -461,24 +377,6 @@ class RunQueue(deque[Any]):
         if self._ready.waiting and not _length(self):
             self.append(_PLACEHOLDER)
 
-    def step_age_ns(self) -> int:
-        """How long the running step, or batch of steps, has run so far."""
-        return self.ticks_ns() - self._pass_ns
-
-    def cpu_ns(self, context: SchedulingContext) -> int:
-        """What ``context`` has used so far, the running step included."""
-        return context.cpu_ns + (self.ticks_ns() - self._began_ns if context is self._running else 0)
-
-    @property
-    def running(self) -> SchedulingContext | None:
-        """The context whose step, or batch, is being run; ``None`` between passes."""
-        return self._running
-
-    @property
-    def asleep(self) -> bool:
-        """Whether the loop sleeps."""
-        return self.recorder.asleep
-
     def running_task(self) -> str:
         """The name of the task that is running, from any thread."""
         task = self._locals.get("task")
@@ -487,6 +385,10 @@ class RunQueue(deque[Any]):
     def tasks(self) -> list[Any]:
         """Every released task that waits here, in no particular order."""
         return [*self._ready, *(task for task in _arrivals(self) if task is not _PLACEHOLDER)]
+
+    def waiting(self) -> int:
+        """How many released tasks wait here."""
+        return len(self.tasks())
 
     def take_over(self) -> None:
         """Replace the queue of the running loop, with everything that waits."""
@@ -548,10 +450,7 @@ def check_trio() -> None:
     missing += [name for name in _TASK if not hasattr(getattr(runner, "init_task", None), name)]
     if missing or type(runner.runq) is not deque:
         found = f"it lacks {missing}" if missing else f"runq is {type(runner.runq)!r}"
-        raise UnsupportedTrio(
-            f"trio {trio.__version__} is not shaped as the run queue needs it ({found})",
-            f"use a version from {TESTED[0]} to {TESTED[1]}, and say which one this is",
-        )
+        raise unsupported(found)
 
 
 def _act_upon(runner: Any, task: Any, message: Any) -> None:
@@ -602,7 +501,3 @@ def _ticks_of(clock: trio.abc.Clock) -> Callable[[], int]:
 
 def _is_real(clock: trio.abc.Clock) -> bool:
     return type(clock) is trio_run.SystemClock
-
-
-def _nothing() -> None:
-    """Stand in until the kernel's timer task is there."""

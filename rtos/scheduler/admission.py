@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from rtos.errors import NotAdmitted
+from rtos.errors import ConfigurationError, NotAdmitted
 from rtos.scheduler.analysis.admission import Verdict, judge, known_jobs
 from rtos.scheduler.perfetto import chrome_trace
 
@@ -37,8 +37,14 @@ async def verdict_now(scheduler: Scheduler, declared: Sequence[Job], candidate: 
     cancellation takes effect when that is done.
 
     Raises:
+      ConfigurationError: the order of tasks is Trio's own, for which there is no bound.
       ValueError: there is a job of its name.
     """
+    if not scheduler.ordered:
+        raise ConfigurationError(
+            f"job {candidate.name!r} cannot be judged: nothing bounds a wait in Trio's own order",
+            "use open_scheduler(ordered=True)",
+        )
     records, reserve = scheduler.trace.later(limit=RECORDS_SEEN), scheduler.reserve
 
     def compute() -> Verdict:
@@ -51,6 +57,7 @@ async def admit_now(scheduler: Scheduler, declared: Sequence[Job], candidate: Jo
     """``verdict_now``, for whoever goes on only when it may.
 
     Raises:
+      ConfigurationError: the order of tasks is Trio's own, for which there is no bound.
       NotAdmitted: it would break a deadline that is kept without it, or its own.
       ValueError: there is a job of its name.
     """

@@ -2,7 +2,9 @@
 
 Owns the run queue, the timer heap and what wakes the loop for it. One loop has
 one of them, however many schedulers are opened in it: the first one opened
-installs it, and the last one closed puts Trio's own queue back.
+installs it, and the last one closed puts Trio's own queue back. With
+``ordered=False`` Trio's own queue stays where it is, and nothing private of Trio is
+so much as imported.
 """
 
 from __future__ import annotations
@@ -16,13 +18,20 @@ import attrs
 import trio
 
 from rtos.errors import ConfigurationError
-from rtos.scheduler._trio import RunQueue, check_trio
 from rtos.scheduler.budget import Budget, Exhausted, Reservation
-from rtos.scheduler.context import DEFAULT_LEVEL, LEVELS, SchedulingContext, check_level
+from rtos.scheduler.context import (
+    DEFAULT_LEVEL,
+    LEVELS,
+    SchedulingContext,
+    check_level,
+    context_variable,
+)
 from rtos.scheduler.misses import MissLog
 from rtos.scheduler.order import OverloadPolicy
+from rtos.scheduler.plain import PlainOrder
 from rtos.scheduler.port import Port
 from rtos.scheduler.recorder import CollectionRecorder
+from rtos.scheduler.tested import unsupported
 from rtos.scheduler.timers import Timer, TimerHeap
 from rtos.scheduler.wakeup import open_wakeup
 from rtos.scheduler.watchdog import Watchdog
@@ -30,6 +39,7 @@ from rtos.scheduler.watchdog import Watchdog
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
+    from rtos.scheduler._trio import RunQueue
     from rtos.scheduler.explain import MissReport
     from rtos.scheduler.misses import Report
     from rtos.scheduler.reaction import OnMiss
@@ -55,7 +65,7 @@ class SchedulerStatistics:
     """Counts since the first scheduler of this loop was opened.
 
     Attributes:
-      passes: passes of Trio's loop that ran at least one step.
+      passes: passes of Trio's loop that ran at least one step; in Trio's own order, steps.
       lent: steps of daemons that ran within the step of a caller, with no pass of their own.
       sleeps: times the loop went to sleep; a system that is idle adds none.
       ready: tasks that are released and wait to run.
@@ -95,6 +105,7 @@ class _Settings:
     host_level: int
     reserve: float
     direct: bool
+    ordered: bool
 
 
 class _Kernel(trio.abc.Instrument):
@@ -103,14 +114,18 @@ class _Kernel(trio.abc.Instrument):
     def __init__(self, *, records: int, settings: _Settings) -> None:
         self.timers = TimerHeap()
         self.settings = settings
-        self.queue = RunQueue(
-            quantum_ns=int(settings.quantum * 1e9),
-            host_level=settings.host_level,
-            timers=self.timers,
-            records=records,
-            reserve=settings.reserve,
-            direct=settings.direct,
-        )
+        # Where steps may be run within others; nowhere in Trio's own order.
+        self.direct: RunQueue | None = None
+        self.queue: RunQueue | PlainOrder
+        if settings.ordered:
+            self.queue = self.direct = _open_run_queue(settings, self.timers, records)
+        else:
+            self.queue = PlainOrder(
+                quantum_ns=int(settings.quantum * 1e9),
+                host_level=settings.host_level,
+                timers=self.timers,
+                records=records,
+            )
         self.queue.allowances.add_timer = self.add_timer
         self.queue.allowances.tell = self._tell
         self._token = trio.lowlevel.current_trio_token()
@@ -160,6 +175,8 @@ class _Kernel(trio.abc.Instrument):
             await self._stopped.wait()
 
     async def _run_system(self, body: Callable[[], Any], scope: trio.CancelScope) -> None:
+        # The run queue has told Trio so already; in Trio's own order nobody has.
+        context_variable.set(self.queue.system)
         try:
             with scope:
                 await body()
@@ -227,6 +244,8 @@ class Scheduler:
         self._kernel = kernel
         self.trace: Trace = kernel.queue.trace
         """What the loop did lately; ``scheduler.trace.snapshot()`` reads it."""
+        self.direct = kernel.direct
+        """Where a step may be run within another, for the kernel's own parts; ``None`` for nowhere."""
         self.record = kernel.queue.recorder.record
         """Where raw records of the trace are written; ``None`` when there is no trace."""
         self.next_call: Callable[[], int] = self.trace.next_call
@@ -248,6 +267,11 @@ class Scheduler:
     def host_level(self) -> int:
         """The level of tasks that have no context of their own."""
         return self._kernel.queue.host.base_level
+
+    @property
+    def ordered(self) -> bool:
+        """Whether tasks run by level and deadline, and not in Trio's own order."""
+        return self._kernel.settings.ordered
 
     @property
     def reserve(self) -> float:
@@ -273,9 +297,15 @@ class Scheduler:
             What a daemon without a budget does for a call is charged to its caller.
 
         Raises:
+          ConfigurationError: there is a budget, and Trio's own order, which keeps none.
           ValueError: there is no such level, or DEMOTE would not make it less urgent.
         """
         check_level(f"context({name!r})", level)
+        if budget is not None and not self.ordered:
+            raise ConfigurationError(
+                f"context({name!r}): nobody keeps a budget in Trio's own order",
+                "leave it out, or open_scheduler(ordered=True)",
+            )
         if isinstance(budget, Budget):
             budget = Reservation(budget)
         if budget is not None:
@@ -302,11 +332,6 @@ class Scheduler:
         """A place where calls arrive, wait in order and are served. See ``Port``."""
         return Port(self, name, capacity=capacity, policy=policy, on_miss=on_miss)
 
-    @property
-    def queue(self) -> RunQueue:
-        """The run queue, for the kernel's own parts."""
-        return self._kernel.queue
-
     def may_continue(self) -> bool:
         """Whether the running step is still within the quantum for short steps."""
         queue = self._kernel.queue
@@ -329,7 +354,7 @@ class Scheduler:
             passes=kernel.queue.passes,
             lent=kernel.queue.lent,
             sleeps=kernel.sleeps,
-            ready=len(kernel.queue.tasks()),
+            ready=kernel.queue.waiting(),
             timers=len(kernel.timers),
             misses=self.miss_log.count,
             unexplained=self.miss_log.unexplained,
@@ -342,8 +367,9 @@ async def open_scheduler(
     *,
     quantum: float = QUANTUM,
     host_level: int = DEFAULT_LEVEL,
-    reserve: float = RESERVE,
-    direct: bool = True,
+    reserve: float | None = None,
+    direct: bool | None = None,
+    ordered: bool = True,
     trace: int = RECORDS,
     trace_gc: bool = False,
     on_miss: Report = None,
@@ -358,9 +384,15 @@ async def open_scheduler(
       host_level: where tasks without a context stand, 0 (most urgent) to 7.
       reserve: share of each second that less urgent levels get although more
         urgent ones could use all of it, so that nobody can be locked out; 0 for
-        strict priorities.
+        strict priorities. ``None`` for ``RESERVE``, or 0 in Trio's own order.
       direct: serve a call to an idle daemon within the step of its caller, where both
-        together fit the quantum. Nobody can tell by the outcome.
+        together fit the quantum. Nobody can tell by the outcome. ``None`` for yes,
+        or no in Trio's own order.
+      ordered: ``False`` leaves tasks in Trio's own order, and works with any Trio. Calls
+        and messages still wait in order of level and deadline, and deadlines, timers,
+        periodic releases, supervision, the trace and the accounts go on working;
+        budgets, a reserve and the direct way of calls do not, and are refused. The
+        quantum then bounds how long one step goes on with short pieces of work.
       trace: how many records of what happened are kept; 0 for none. Of several
         schedulers in one loop the first one decides.
       trace_gc: record garbage collections too, of the whole process.
@@ -374,8 +406,9 @@ async def open_scheduler(
         logged in any case.
 
     Raises:
-      UnsupportedTrio: this Trio is not shaped as the run queue needs it.
-      ConfigurationError: another scheduler is open in this loop with other settings.
+      UnsupportedTrio: this Trio is not shaped as the run queue needs it; ``ordered=False`` goes.
+      ConfigurationError: another scheduler is open in this loop with other settings, or
+        a reserve or the direct way is asked for in Trio's own order.
       ValueError: there is no such level, the quantum is negative or not finite,
         the reserve is no share, the trace has a negative length, or the watchdog would wait for nothing.
 
@@ -386,11 +419,17 @@ async def open_scheduler(
     if not 0 <= quantum < math.inf:
         msg = f"open_scheduler: quantum {quantum!r} is no length of time; use seconds, or 0 for strict mode"
         raise ValueError(msg)
+    if reserve is None:
+        reserve = RESERVE if ordered else 0.0
+    if direct is None:
+        direct = ordered
     if not 0 <= reserve < 1:
         msg = f"open_scheduler: reserve {reserve!r} is no share; use 0 for none, or less than 1"
         raise ValueError(msg)
     _check_observers(trace, watchdog)
-    kernel = _join(_Settings(quantum, host_level, reserve, direct), trace)
+    if not ordered:
+        _check_plain(reserve=reserve, direct=direct)
+    kernel = _join(_Settings(quantum, host_level, reserve, direct, ordered), trace)
     scheduler = Scheduler(kernel, on_miss=on_miss)
     try:
         with ExitStack() as observers:
@@ -405,6 +444,32 @@ async def open_scheduler(
         if not kernel.users:
             _kernel.set(None)  # type: ignore[arg-type]
             await kernel.remove()
+
+
+def _check_plain(*, reserve: float, direct: bool) -> None:
+    asked = f"reserve={reserve!r}" if reserve else f"direct={direct!r}" if direct else None
+    if asked is not None:
+        raise ConfigurationError(
+            f"open_scheduler: {asked} needs the run queue, and ordered is False",
+            "leave it out, or leave ordered out",
+        )
+
+
+def _open_run_queue(settings: _Settings, timers: TimerHeap, records: int) -> RunQueue:
+    # Not before it is asked for: a Trio that has nothing of the sort can be used without.
+    try:
+        from rtos.scheduler._trio import RunQueue, check_trio
+    except ImportError as error:
+        raise unsupported(str(error)) from error
+    check_trio()
+    return RunQueue(
+        quantum_ns=int(settings.quantum * 1e9),
+        host_level=settings.host_level,
+        timers=timers,
+        records=records,
+        reserve=settings.reserve,
+        direct=settings.direct,
+    )
 
 
 def _check_observers(trace: int, watchdog: float | None) -> None:
@@ -431,7 +496,6 @@ def _watch(kernel: _Kernel, limit: float, on_alarm: Callable[[Alarm], None] | No
 def _join(settings: _Settings, records: int) -> _Kernel:
     kernel = _kernel.get(None)  # type: ignore[arg-type]
     if kernel is None:
-        check_trio()
         kernel = _Kernel(settings=settings, records=records)
         kernel.install()
         _kernel.set(kernel)

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
     from trio.lowlevel import RaiseCancelT
 
+    from rtos.scheduler._trio import RunQueue
     from rtos.scheduler.core import Scheduler
     from rtos.scheduler.reaction import OnMiss
 
@@ -114,12 +115,16 @@ class Port:
         if math.isnan(deadline):
             msg = f"{kind.name}: deadline {deadline!r} is not a time; use absolute Trio time"
             raise ValueError(msg)
-        idle, queue = self._idle, self.scheduler.queue
-        lends = bool(idle) and queue.may_lend(idle[-1].context)
-        if queue.must_check_in() or (idle and not lends and queue.has_lent()):
-            # Cancelled; or the next one may go the direct way again, in a step of its own.
-            await trio.lowlevel.checkpoint()
-            lends = bool(idle) and queue.may_lend(idle[-1].context)
+        idle, direct = self._idle, self.scheduler.direct
+        lends = False
+        if direct is None:
+            await trio.lowlevel.checkpoint_if_cancelled()
+        else:
+            lends = bool(idle) and direct.may_lend(idle[-1].context)
+            if direct.must_check_in() or (idle and not lends and direct.has_lent()):
+                # Cancelled; or the next one may go the direct way again, in a step of its own.
+                await trio.lowlevel.checkpoint()
+                lends = bool(idle) and direct.may_lend(idle[-1].context)
         context = context_variable.get(None)
         call = self._make(kind, request, deadline, context)
         call.key = key
@@ -191,12 +196,13 @@ class Port:
         worker = self._idle.pop()
         self._busy[worker] = None
         worker.take_up_idle(call)
-        if lends:
-            self._serve_directly(call, worker)
+        direct = self.scheduler.direct
+        if lends and direct is not None:
+            self._serve_directly(call, worker, queue=direct)
         else:
             trio.lowlevel.reschedule(worker.task, outcome.Value(call))
 
-    def _serve_directly(self, call: Call, worker: Worker) -> None:
+    def _serve_directly(self, call: Call, worker: Worker, *, queue: RunQueue) -> None:
         """Begin to serve a call in its caller's step, as a part of the worker's.
 
         The worker is not woken if that is all there is to do. Else it is handed
@@ -205,14 +211,13 @@ class Port:
         if call.due != math.inf:
             # Before anything that the daemon does: timers of one instant fire in order.
             call.timer = self.scheduler.add_timer(call.due, call.expire)
-        queue = self.scheduler.queue
         call.is_direct = True
         failed: BaseException | None = None
         try:
             message = queue.lend(worker.task, worker.begin, call, context=worker.context, abort=call.abort)
         except StopIteration as stop:
             self._finish(worker, call, State.HANDLED, stop.value)
-            self._stand_idle(worker)
+            self._stand_idle(worker, queue=queue)
             call.is_long = queue.has_overrun()
             call.is_direct = False
             return
@@ -225,7 +230,7 @@ class Port:
         # Outside the except blocks, or what is raised would become the context of other errors.
         if failed is not None:
             self._finish(worker, call, State.FAILED, error=failed)
-            self._stand_idle(worker)
+            self._stand_idle(worker, queue=queue)
             # Its traceback holds this frame.
             failed = None
         else:
@@ -233,9 +238,9 @@ class Port:
         call.is_long = queue.has_overrun()
         call.is_direct = False
 
-    def _stand_idle(self, worker: Worker) -> None:
+    def _stand_idle(self, worker: Worker, *, queue: RunQueue) -> None:
         self._idle.append(worker)
-        self.scheduler.queue.park(worker.task, worker.stop_waiting)
+        queue.park(worker.task, worker.stop_waiting)
         if self._failure is not None:
             worker.scope.cancel()
         if self.queue.statistics.queued:

@@ -90,9 +90,15 @@ class TimerfdWakeUp:
             os.close(self._fd)
 
 
+def is_system(clock: trio.abc.Clock) -> bool:
+    """Whether ``clock`` is Trio's own, which follows the system's; otherwise time is virtual."""
+    # By its name: the class itself is not public.
+    return type(clock).__name__ == "SystemClock"
+
+
 def open_wakeup(clock: trio.abc.Clock) -> ClockWakeUp | TimerfdWakeUp:
     """The best source for the loop that runs on ``clock``."""
-    if sys.platform != "linux" or type(clock).__name__ != "SystemClock":
+    if sys.platform != "linux" or not is_system(clock):
         return ClockWakeUp()
     if sys.version_info >= (3, 13):
         fd = os.timerfd_create(_CLOCK_MONOTONIC, flags=os.TFD_NONBLOCK | os.TFD_CLOEXEC)
