@@ -60,8 +60,6 @@ class PlainOrder(Accounts, trio.abc.Instrument):
     def after_io_wait(self, timeout: float) -> None:  # noqa: ARG002 - Trio's signature
         """Wake whoever runs the timers, in time for the pass that begins."""
         self._looked_ns = self._settled_ns = self.ticks_ns()
-        if self.recorder.asleep:
-            self.recorder.wake_up(self._looked_ns)
         at = self._timers.next_at()
         if at != math.inf and at <= self.clock():
             self.wake_timers()
@@ -80,9 +78,13 @@ class PlainOrder(Accounts, trio.abc.Instrument):
     # What the kernel calls.
 
     def close_pass(self) -> None:
-        """Bill the step that has just ended."""
+        """Bill the step, or note the sleep, that has just ended."""
         context = self._running
         if context is None:
+            # Not as soon as the loop has polled: virtual time passes after that.
+            if self.recorder.asleep:
+                self._settled_ns = self.ticks_ns()
+                self.recorder.wake_up(self._settled_ns)
             return
         self._account_for(context, 1)
         self._running, self._last, self._task = None, context, None
