@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 USAGE: Final = "`python -m rtos help` shows how"
-FLAGS: Final = frozenset({"json", "follow", "dry-run", "wait", "version", "help", "strict"})
+FLAGS: Final = frozenset({"json", "follow", "dry-run", "wait", "version", "help", "strict", "unordered"})
 """Options that may stand without a value."""
 LOCAL: Final = frozenset({"root", "json", "timeout"})
 """Options of the command line itself; all others are the command's parameters."""

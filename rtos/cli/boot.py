@@ -31,10 +31,10 @@ WATCHDOG = 0.25
 
 def boot(invocation: Invocation) -> int:
     """Boot a system and keep it running until a signal ends it; returns the exit code."""
-    known = {"storage", "strict", "system"}
+    known = {"storage", "strict", "system", "unordered"}
     unknown = [*invocation.words, *(f"--{name}" for name in invocation.options if name not in known)]
     if unknown:
-        takes = "--root=DIR, --storage=memory, --strict and --system=FILE"
+        takes = "--root=DIR, --storage=memory, --strict, --system=FILE and --unordered"
         return _refuse(f"boot does not take {unknown[0]!r}; it takes {takes}", invocation)
     logging.basicConfig(
         level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr
@@ -42,7 +42,16 @@ def boot(invocation: Invocation) -> int:
     storage = invocation.options.get("storage", "sqlite")
     if storage not in ("sqlite", "memory"):
         return _refuse(f"boot: there is no storage {storage!r}; use sqlite or memory", invocation)
-    configuration = Configuration(root=invocation.root, storage=storage, watchdog=WATCHDOG, owns_process=True)
+    unordered = bool(invocation.options.get("unordered"))
+    if unordered and invocation.options.get("strict"):
+        return _refuse("boot: --strict proves nothing of Trio's own order; leave out --unordered", invocation)
+    configuration = Configuration(
+        root=invocation.root,
+        storage=storage,
+        watchdog=WATCHDOG,
+        owns_process=True,
+        ordered=not unordered,
+    )
     show = _Lines() if invocation.json else _Text()
     try:
         _prove(invocation)

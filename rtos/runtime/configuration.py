@@ -32,6 +32,8 @@ class Configuration:
         collections are traced, and what boot has made is never looked at again
         by the collector; an embedded system leaves such things alone.
       socket: whether to open the control socket that the command line talks to.
+      ordered: whether tasks run by level and deadline; ``False`` leaves them in Trio's
+        own order, for a Trio that the run queue does not fit (``open_scheduler``).
     """
 
     root: Path = attrs.field(default=ROOT, converter=Path)
@@ -40,3 +42,4 @@ class Configuration:
     watchdog: float | None = None
     owns_process: bool = False
     socket: bool = True
+    ordered: bool = True

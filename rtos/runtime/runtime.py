@@ -100,7 +100,10 @@ async def open_runtime(
         stack.enter_context(RootLock(root).hold())
         scheduler = await stack.enter_async_context(
             open_scheduler(
-                trace_gc=configuration.owns_process, watchdog=configuration.watchdog, on_miss="log"
+                trace_gc=configuration.owns_process,
+                watchdog=configuration.watchdog,
+                on_miss="log",
+                ordered=configuration.ordered,
             )
         )
         bus = Bus(scheduler)

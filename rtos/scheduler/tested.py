@@ -17,5 +17,6 @@ def unsupported(found: str) -> UnsupportedTrio:
     return UnsupportedTrio(
         f"trio {trio.__version__} is not shaped as the run queue needs it ({found})",
         f"use a version from {TESTED[0]} to {TESTED[1]}, and say which one this is;"
-        " or open_scheduler(ordered=False) runs with Trio's own order, without budgets",
+        " or open_scheduler(ordered=False) (rtos boot --unordered) runs with Trio's own order,"
+        " without budgets",
     )

@@ -142,3 +142,10 @@ def test_a_strict_boot_refuses_what_cannot_be_met(tmp_path: Path, capsys: pytest
     error = capsys.readouterr().err
     assert "'motor/set' (look at 'log/write')" in error
     assert not root.exists()
+
+
+def test_nothing_is_proved_of_trios_own_order(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = tmp_path / "root"
+    assert main(["boot", "--strict", "--unordered", f"--root={root}"]) == 2
+    assert "--strict proves nothing of Trio's own order; leave out --unordered" in capsys.readouterr().err
+    assert not root.exists()

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import attrs
 import pytest
 import trio
 
@@ -39,6 +40,14 @@ async def test_daemons_come_up_in_order_and_are_gone_afterwards(tmp_path: Path) 
         answer = await system.commands.execute("ping")
         assert (answer["ready"], answer["pid"]) == (True, os.getpid())
     assert not any(child.running for child in system.supervisor.children())
+
+
+async def test_a_system_runs_in_trios_own_order_where_that_is_asked_for(tmp_path: Path) -> None:
+    async with open_runtime(attrs.evolve(_configured(tmp_path), ordered=False)) as system:
+        assert not system.scheduler.ordered
+        await system.commands.execute("user/create", type="human", name="Ann")
+        found = await system.commands.execute("user/list")
+        assert [user["id"] for user in found["items"]] == ["operator", "helper-ai", "ann"]
 
 
 async def test_two_systems_in_one_loop_know_nothing_of_each_other(tmp_path: Path) -> None:
