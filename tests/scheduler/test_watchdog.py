@@ -59,11 +59,15 @@ async def test_a_long_step_is_reported_while_it_runs(caplog):
 
 
 async def test_computing_is_told_from_blocking():
-    (computing,) = long_steps(await watched_step(lambda: burn(0.3)))
     (blocked,) = long_steps(await watched_step(lambda: block(0.3)))
     assert blocked.cause is Cause.BLOCKED
-    # On a machine that is busy with others it may have been kept waiting instead.
-    assert computing.cause in (Cause.COMPUTING, Cause.STARVED)
+    # On a machine that is busy with others it may have been kept waiting instead; and a
+    # virtual one that is taken off its processor looks blocked, but not again and again.
+    causes = []
+    while not {Cause.COMPUTING, Cause.STARVED} & {*causes} and len(causes) < 6:
+        (computing,) = long_steps(await watched_step(lambda: burn(0.3)))
+        causes.append(computing.cause)
+    assert {Cause.COMPUTING, Cause.STARVED} & {*causes}, causes
 
 
 async def test_short_steps_are_not_reported():
