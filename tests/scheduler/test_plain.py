@@ -30,7 +30,7 @@ from rtos.scheduler import (
 )
 from rtos.scheduler.analysis import Job
 from rtos.scheduler.mailbox import open_mailbox
-from rtos.scheduler.trace import Sleep, Step
+from rtos.scheduler.trace import Sleep, Step, nanoseconds
 from rtos.scheduler.watchdog import LongStep
 
 KIND = Kind("daemon/do")
@@ -349,6 +349,39 @@ async def test_each_context_has_the_time_of_its_steps(scheduler, autojump_clock)
     assert (accounts["b"].cpu, accounts["b"].steps, accounts["b"].longest_step) == (30.0, 4, 10.0)
     steps = [each for each in scheduler.trace.snapshot() if isinstance(each, Step) and each.name == "a"]
     assert [step.duration for step in steps] == [10**9] * 3 + [0]
+
+
+async def test_a_step_was_ready_when_its_pass_began(scheduler, autojump_clock):
+    lot = trio.lowlevel.ParkingLot()
+    autojump_clock.jump(100)
+
+    async def spend():
+        await lot.park()
+        autojump_clock.jump(5)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(2):
+            with scheduler.context("spender"):
+                nursery.start_soon(spend)
+        await wait_all_tasks_blocked()
+        lot.unpark_all()
+    steps = [each for each in scheduler.trace.snapshot() if isinstance(each, Step) and each.name == "spender"]
+    steps = [step for step in steps if step.duration]
+    assert [step.at - step.ready for step in steps] == [0, 5 * 10**9]
+
+
+async def test_the_trace_has_the_time_of_the_loop():
+    async with open_scheduler(ordered=False) as scheduler:
+        before = nanoseconds(trio.current_time())
+        for _ in range(3):
+            await trio.lowlevel.checkpoint()
+        after = nanoseconds(trio.current_time())
+        steps = [
+            each for each in scheduler.trace.snapshot() if isinstance(each, Step) and each.name == "host"
+        ]
+    # Two clocks are read one after the other when the scheduler is opened; they are hours apart.
+    assert before <= steps[0].at + 10**9
+    assert steps[-1].at <= after
 
 
 async def test_what_is_served_is_billed_to_the_caller(scheduler, autojump_clock):
