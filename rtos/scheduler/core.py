@@ -33,7 +33,7 @@ from rtos.scheduler.port import Port
 from rtos.scheduler.recorder import CollectionRecorder
 from rtos.scheduler.tested import unsupported
 from rtos.scheduler.timers import Timer, TimerHeap
-from rtos.scheduler.wakeup import open_wakeup
+from rtos.scheduler.wakeup import ClockWakeUp, TimerfdWakeUp, open_wakeup
 from rtos.scheduler.watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -133,7 +133,8 @@ class _Kernel(trio.abc.Instrument):
         self.users = 0
         self.sleeps = 0
         self.now = self.queue.clock
-        self._wakeup = open_wakeup(trio.lowlevel.current_clock())
+        # There with the first timer: a scheduler that has none adds no task to the loop.
+        self._wakeup: ClockWakeUp | TimerfdWakeUp | None = None
         self._timer_task: trio.lowlevel.Task | None = None
         self._timer_parked = False
         self._scopes: list[trio.CancelScope] = []
@@ -147,7 +148,8 @@ class _Kernel(trio.abc.Instrument):
         if timeout > 0:
             self.sleeps += 1
             self.queue.fall_asleep(timeout)
-            self._wakeup.arm(self.timers.next_at())
+            if self._wakeup is not None:
+                self._wakeup.arm(self.timers.next_at())
             return
         if not self.queue.is_real:
             # Virtual time passes here, whatever Trio says it waits for.
@@ -158,6 +160,12 @@ class _Kernel(trio.abc.Instrument):
         self.queue.wake_timers = self._wake_timers
         self.queue.take_over()
         trio.lowlevel.add_instrument(self)
+
+    def start(self) -> None:
+        """Start the tasks that timers need, unless they run; in a step of some task, not between passes."""
+        if self._wakeup is not None:
+            return
+        self._wakeup = open_wakeup(trio.lowlevel.current_clock())
         for body in (self._run_timers, self._run_wakeup):
             scope = trio.CancelScope()
             self._scopes.append(scope)
@@ -171,6 +179,9 @@ class _Kernel(trio.abc.Instrument):
         self.queue.hand_back()
         for scope in tuple(self._scopes):
             scope.cancel()
+        if self._wakeup is None:
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            return
         with trio.CancelScope(shield=True):
             await self._stopped.wait()
 
@@ -206,6 +217,7 @@ class _Kernel(trio.abc.Instrument):
     async def _run_wakeup(self) -> None:
         # Below everybody: its step says only that the sleep is over. Each pass looks
         # at the timers by itself, and the loop cannot sleep before this has run.
+        assert self._wakeup is not None
         with SchedulingContext("wake-up", level=LEVELS - 1):
             await self._wakeup.run()
 
@@ -228,12 +240,13 @@ class _Kernel(trio.abc.Instrument):
 
     def add_timer(self, at: float, action: Callable[[], None]) -> Timer:
         timer = self.timers.add(at, action)
+        self.start()
         self._arm_early()
         return timer
 
     def _arm_early(self) -> None:
         # Trio has chosen how long to sleep when an instrument is told of it.
-        if not self._wakeup.lazy:
+        if self._wakeup is not None and not self._wakeup.lazy:
             self._wakeup.arm(self.timers.next_at())
 
 
@@ -313,6 +326,8 @@ class Scheduler:
         context = SchedulingContext(name, level=level, deadline=deadline)
         self._contexts[context] = None
         if budget is not None:
+            # A budget sets its timers between passes.
+            self._kernel.start()
             self._kernel.queue.allowances.join(context, budget)
         return context
 

@@ -9,7 +9,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from rtos.errors import ConfigurationError
-from rtos.scheduler import open_scheduler
+from rtos.scheduler import Budget, open_scheduler
 
 
 async def test_settings_are_checked_before_anything_changes():
@@ -205,6 +205,8 @@ async def test_steps_are_counted_for_whom_they_are_run():
             for _ in range(steps):
                 await trio.lowlevel.checkpoint()
 
+        # The kernel has tasks of its own from the first timer on.
+        scheduler.add_timer(scheduler.now(), lambda: None)
         async with trio.open_nursery() as nursery:
             for context, steps in zip(contexts, (10, 20, 30), strict=True):
                 with context:
@@ -281,3 +283,15 @@ async def test_an_idle_system_makes_no_wake_up():
         assert after.sleeps - before.sleeps == 1  # until the thread was done
         assert after.passes - before.passes <= 4  # the thread's answer, and who waited for it
         nursery.cancel_scope.cancel()
+
+
+async def test_without_timers_it_has_no_task_in_the_loop():
+    before = trio.lowlevel.current_statistics().tasks_living
+    async with open_scheduler() as scheduler:
+        assert trio.lowlevel.current_statistics().tasks_living == before
+        scheduler.add_timer(scheduler.now() + 1000, lambda: None)
+        assert trio.lowlevel.current_statistics().tasks_living == before + 2
+    assert trio.lowlevel.current_statistics().tasks_living == before
+    async with open_scheduler() as scheduler:
+        scheduler.context("thrifty", budget=Budget(1.0, 2.0))
+        assert trio.lowlevel.current_statistics().tasks_living == before + 2
