@@ -363,7 +363,8 @@ async def open_supervisor(
       children: in start order.
       strategy: who is restarted together.
       intensity: most restarts within ``period`` seconds, 0 or more; of each child
-        that parks, where it does not say otherwise, and of all others together.
+        that parks, where it does not say otherwise, and of all others together. One
+        counts from the failure, before the wait of the backoff.
       period: see ``intensity``; also how long a child must have run for its
         next failure to be the first in a row.
       backoff: waits between restarts in a row.

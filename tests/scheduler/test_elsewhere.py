@@ -361,7 +361,7 @@ def test_who_waits_by_asking_again_and_again_is_reported() -> None:
 
     async def main() -> None:
         async with open_scheduler() as scheduler, trio.open_nursery() as nursery:
-            scheduler.queue.recorder.watch = Watch()
+            scheduler._kernel.queue.recorder.watch = Watch()
             with scheduler.context("busybody"):
                 nursery.start_soon(ask_again)
             with scheduler.context("worker"):
