@@ -6,9 +6,8 @@ so an urgent sender that found the mailbox full waits for one delivery at most.
 
 Law, at every instant (``order.py``):
 ``accepted = handled + failed + expired + shed + cancelled + waiting``.
-Here *handled* means handed to a receiver that does not hold it, or settled by one that
-did; *failed* that it was quarantined; *cancelled* that the last receiver left. A blocked
-sender has not been accepted yet.
+Here *handled* means handed to a receiver, and *cancelled* that the last receiver
+left. A blocked sender has not been accepted yet.
 
 Invariant: while a receiver waits no message does; while a sender is blocked the
 mailbox is full. Must not know: the ends (they hand in what is theirs), calls, daemons.
@@ -17,10 +16,8 @@ mailbox is full. Must not know: the ends (they hand in what is theirs), calls, d
 from __future__ import annotations
 
 import enum
-import logging
 import math
-from collections import deque
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import outcome
@@ -35,13 +32,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from trio.lowlevel import RaiseCancelT, Task
-
-log = logging.getLogger("rtos.scheduler")
-
-TOLERATED: Final = 1
-"""Failures of one message after which it is served again."""
-KEPT: Final = 64
-"""Quarantined messages that are kept."""
 
 
 class DropReason(enum.Enum):
@@ -75,7 +65,6 @@ class ChannelStatistics:
       peak_tasks_waiting_send: the most senders that were ever blocked at once.
       messages: the account of the messages; see the law.
       control: the account of the control lane; the same law.
-      quarantined: messages that were quarantined, so far; they count as failed.
     """
 
     current_buffer_used: int
@@ -88,22 +77,6 @@ class ChannelStatistics:
     peak_tasks_waiting_send: int
     messages: MailboxStatistics
     control: MailboxStatistics
-    quarantined: int
-
-
-@attrs.frozen
-class Poison:
-    """A message that was quarantined.
-
-    Attributes:
-      value: what was sent.
-      error: what its serving raised the last time.
-      at: Trio time.
-    """
-
-    value: Any
-    error: BaseException
-    at: float
 
 
 class Envelope(Message):
@@ -145,9 +118,7 @@ class Exchange:
       queue: the messages.
       control: the control lane.
       porch: the messages of blocked senders, the most urgent first.
-      receivers: the waiting tasks.
-      poison: the latest messages that were quarantined.
-      quarantined: how many were.
+      receivers: the waiting tasks, each with the set that its end keeps.
       open_senders, open_receivers: ends that are open.
     """
 
@@ -162,10 +133,7 @@ class Exchange:
         self.name = name
         self.control = MailboxQueue(math.inf)
         self.porch = MailboxQueue(math.inf)
-        # Each with the set that its end keeps, and whether it holds what it gets.
-        self.receivers: dict[Task, tuple[set[Task], bool]] = {}
-        self.poison: deque[Poison] = deque(maxlen=KEPT)
-        self.quarantined = 0
+        self.receivers: dict[Task, set[Task]] = {}
         self.open_senders = 0
         self.open_receivers = 0
         self._on_drop = on_drop
@@ -246,79 +214,40 @@ class Exchange:
             self._accept(message)
 
     def _deliver(self, lane: MailboxQueue, message: Message) -> None:
+        lane.settle(message, State.HANDLED)
         # First come, first served, as Trio's: receivers have no order of their own.
         task = next(iter(self.receivers))
-        waiting, holds = self.receivers.pop(task)
-        waiting.remove(task)
-        if not holds:
-            lane.settle(message, State.HANDLED)
-        trio.lowlevel.reschedule(task, outcome.Value((lane, message) if holds else message.value))
+        self.receivers.pop(task).remove(task)
+        trio.lowlevel.reschedule(task, outcome.Value(message.value))
 
     # Receiving.
 
     def take(self) -> Message | None:
         """Hand over the message that goes next; ``None`` when nothing waits."""
-        held = self.hold()
-        if held is None:
-            return None
-        lane, message = held
-        lane.settle(message, State.HANDLED)
-        return message
-
-    def hold(self) -> tuple[MailboxQueue, Message] | None:
-        """The message that goes next, now being served, and its lane; ``None`` when nothing waits."""
-        control = self.control.take() if len(self.control) else None
-        if control is not None:
-            return self.control, control
+        if len(self.control):
+            control = self.control.take()
+            assert control is not None
+            self.control.settle(control, State.HANDLED)
+            return control
         self._expire()
         message = self.queue.head()
         blocked = self.porch.head() if self.porch.statistics.queued else None
         if blocked is not None and (message is None or _is_before(blocked, message)):
-            assert isinstance(blocked, Envelope)
-            self.unblock(blocked, outcome.Value(None))
-            self.queue.accept_served(blocked)
-            return self.queue, blocked
-        if message is None:
-            return None
+            return self._take_blocked(blocked)
+        if message is not None:
+            assert isinstance(message, Envelope)
+            self.queue.take()
+            self.queue.settle(message, State.HANDLED)
+            message.disarm()
+            self._admit()
+        return message
+
+    def _take_blocked(self, message: Message) -> Message:
         assert isinstance(message, Envelope)
-        self.queue.take()
-        message.disarm()
-        self._admit()
-        return self.queue, message
-
-    def fail(self, lane: MailboxQueue, message: Message, error: BaseException) -> bool:
-        """Serving a held message has failed: let it wait once more, or quarantine it.
-
-        Returns:
-          Whether it was quarantined.
-        """
-        message.failures += 1
-        if message.failures <= TOLERATED:
-            self.give_back(lane, message)
-            return False
-        lane.settle(message, State.FAILED)
-        self.poison.append(Poison(message.value, error, trio.current_time()))
-        self.quarantined += 1
-        log.error("a message to %s has failed twice, and is quarantined", self.name, exc_info=error)
-        return True
-
-    def give_back(self, lane: MailboxQueue, message: Message) -> None:
-        """A held message was not served: it waits again, in its old place."""
-        state = None
-        if not self.open_receivers:
-            state = State.CANCELLED
-        elif isinstance(message, Envelope) and message.due != math.inf and message.due <= self._horizon():
-            state = State.EXPIRED
-        if state is not None:
-            lane.settle(message, state)
-        elif self.receivers:
-            self._deliver(lane, message)
-            return
-        elif lane.put_back(message):
-            if isinstance(message, Envelope):
-                self._arm(message)
-            return
-        self._tell(message)
+        self.unblock(message, outcome.Value(None))
+        self.queue.accept_served(message)
+        self.queue.settle(message, State.HANDLED)
+        return message
 
     # What leaves without being delivered.
 
@@ -329,7 +258,7 @@ class Exchange:
 
     def end_receivers(self) -> None:
         """Tell every waiting receiver that nothing will come any more."""
-        for task, (waiting, _) in self.receivers.items():
+        for task, waiting in self.receivers.items():
             waiting.remove(task)
             trio.lowlevel.reschedule(task, outcome.Error(trio.EndOfChannel()))
         self.receivers.clear()
@@ -399,7 +328,6 @@ class Exchange:
             peak_tasks_waiting_send=self.porch.statistics.high_water,
             messages=attrs.evolve(messages),
             control=attrs.evolve(self.control.statistics),
-            quarantined=self.quarantined,
         )
 
 

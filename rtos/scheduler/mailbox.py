@@ -11,7 +11,6 @@ share, the order and the law of conservation, is in ``exchange.py``.
 from __future__ import annotations
 
 import math
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, final
 
 import outcome
@@ -19,11 +18,11 @@ import trio
 from trio.lowlevel import Abort, enable_ki_protection
 
 from rtos.scheduler.context import DEFAULT_LEVEL, check_level, context_variable
-from rtos.scheduler.exchange import ChannelStatistics, DropReason, Envelope, Exchange, Poison
-from rtos.scheduler.order import MailboxQueue, Message, OverloadPolicy, State
+from rtos.scheduler.exchange import ChannelStatistics, DropReason, Envelope, Exchange
+from rtos.scheduler.order import MailboxQueue, OverloadPolicy
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Callable
     from types import TracebackType
 
     from trio.lowlevel import RaiseCancelT, Task
@@ -250,65 +249,13 @@ class MailboxReceiveChannel(trio.abc.ReceiveChannel[ReceiveT_co], Generic[Receiv
         try:
             value = self.receive_nowait()
         except trio.WouldBlock:
-            received: ReceiveT_co = await self._wait(holds=False)
-            return received
-        await trio.lowlevel.cancel_shielded_checkpoint()
-        return value
-
-    @asynccontextmanager
-    async def handling(self) -> AsyncIterator[ReceiveT_co]:
-        """Hold the message that goes next while the block works on it.
-
-        It counts as being served until the block ends, and then as handled. If the
-        block raises, the message goes back to its place and the error on: whoever
-        supervises starts the receiver again, and it is served once more. If it fails
-        that time too it is quarantined: counted as failed, kept (``take_quarantined``),
-        logged with the error, and the error ends here, so that one message cannot
-        use up the restarts of its daemon.
-
-        Raises:
-          trio.EndOfChannel: nothing waits, and every sending end is closed.
-          trio.ClosedResourceError: this end is closed, or was while it waited.
-
-        Entering is a checkpoint. A cancellation of the block puts the message back,
-        and is no failure; what has expired by then, or has no receiver left, is dropped.
-        """
-        lane, message = await self._hold()
-        try:
-            yield message.value
-        except Exception as error:
-            if not self._exchange.fail(lane, message, error):
-                raise
-        except BaseException:
-            self._exchange.give_back(lane, message)
-            raise
+            pass
         else:
-            lane.settle(message, State.HANDLED)
-
-    def take_quarantined(self) -> tuple[Poison, ...]:
-        """Take out what was quarantined, the oldest first; at most the latest 64 are kept."""
-        poison = tuple(self._exchange.poison)
-        self._exchange.poison.clear()
-        return poison
-
-    @enable_ki_protection
-    async def _hold(self) -> tuple[MailboxQueue, Message]:
-        # The schedule point comes first: a cancellation has to find the message in its place.
-        await trio.lowlevel.checkpoint()
-        if self._closed:
-            raise trio.ClosedResourceError
-        held = self._exchange.hold()
-        if held is not None:
-            return held
-        if not self._exchange.open_senders:
-            raise trio.EndOfChannel
-        received: tuple[MailboxQueue, Message] = await self._wait(holds=True)
-        return received
-
-    async def _wait(self, *, holds: bool) -> Any:
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            return value
         task = trio.lowlevel.current_task()
         receivers = self._exchange.receivers
-        receivers[task] = (self._waiting, holds)
+        receivers[task] = self._waiting
         self._waiting.add(task)
 
         def abort(_: RaiseCancelT) -> Abort:
@@ -316,7 +263,8 @@ class MailboxReceiveChannel(trio.abc.ReceiveChannel[ReceiveT_co], Generic[Receiv
             self._waiting.remove(task)
             return Abort.SUCCEEDED
 
-        return await trio.lowlevel.wait_task_rescheduled(abort)
+        received: ReceiveT_co = await trio.lowlevel.wait_task_rescheduled(abort)
+        return received
 
     @enable_ki_protection
     def clone(self) -> Self:

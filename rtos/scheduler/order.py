@@ -57,7 +57,7 @@ class State(enum.IntEnum):
 class Message:
     """An envelope: what is sent, how urgent it is, and where it stands."""
 
-    __slots__ = ("arrival", "deadline", "entry", "failures", "key", "level", "state", "value")
+    __slots__ = ("arrival", "deadline", "entry", "key", "level", "state", "value")
 
     def __init__(self, value: Any, *, level: int, deadline: float = math.inf, key: object = None) -> None:
         self.value = value
@@ -68,8 +68,6 @@ class Message:
         self.state = State.WAITING
         # Its one valid place in the queue's heap; the queue's own.
         self.entry: tuple[int, float, int, Message] | None = None
-        # How often serving it has failed; of whoever holds it meanwhile.
-        self.failures = 0
 
 
 @attrs.define
@@ -200,28 +198,6 @@ class MailboxQueue:
         message.state = state
         self.statistics.served -= 1
         self._count(state)
-
-    def put_back(self, message: Message) -> bool:
-        """Let a message that is being served wait again, in its old place, full or not.
-
-        Returns:
-          Whether it waits. Where a newer one with its key has come meanwhile, it is shed.
-        """
-        assert message.state is State.SERVED
-        if self._keys is not None and message.key in self._keys:
-            self.settle(message, State.SHED)
-            return False
-        message.state = State.WAITING
-        statistics = self.statistics
-        statistics.served -= 1
-        statistics.queued += 1
-        statistics.high_water = max(statistics.high_water, statistics.queued)
-        self._enter(message)
-        if self._order is not None:
-            self._order = dict(sorted({**self._order, message.arrival: message}.items()))
-        if self._keys is not None and message.key is not None:
-            self._keys[message.key] = message
-        return True
 
     def promote(self, message: Message, level: int, deadline: float) -> None:
         """Order a waiting message anew; its place among equals stays that of its arrival."""
