@@ -33,6 +33,7 @@ from rtos.scheduler.periodic import Periodic, PeriodicStatistics, Release, Sprea
 from rtos.scheduler.polling import PollingReport
 from rtos.scheduler.port import Port
 from rtos.scheduler.reaction import OnMiss, Reaction
+from rtos.scheduler.quarantine import Poison
 from rtos.scheduler.restart import Backoff, PastIntensity, Restart, Strategy
 from rtos.scheduler.supervisor import Supervisor, open_supervisor
 from rtos.scheduler.timers import Timer
@@ -70,6 +71,7 @@ __all__ = [
     "PastIntensity",
     "Periodic",
     "PeriodicStatistics",
+    "Poison",
     "PollingReport",
     "Port",
     "PortState",

@@ -6,16 +6,19 @@ so an urgent sender that found the mailbox full waits for one delivery at most.
 
 Law, at every instant (``order.py``):
 ``accepted = handled + failed + expired + shed + cancelled + waiting``.
-Here *handled* means handed to a receiver, and *cancelled* that the last receiver
-left. A blocked sender has not been accepted yet.
+Here *handled* means handed to a receiver, or by ``handling()`` that its block has
+ended, before which it is being served; *failed* that it was quarantined; *cancelled*
+that the last receiver left. A blocked sender has not been accepted yet.
 
 Invariant: while a receiver waits no message does; while a sender is blocked the
-mailbox is full. Must not know: the ends (they hand in what is theirs), calls, daemons.
+mailbox is full, or more than full by what was put back. Must not know: the ends
+(they hand in what is theirs), calls, daemons.
 """
 
 from __future__ import annotations
 
 import enum
+import logging
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -26,12 +29,15 @@ from trio.lowlevel import Abort
 
 from rtos.errors import DeadlineMissed, MailboxFull
 from rtos.scheduler.order import MailboxQueue, MailboxStatistics, Message, OverloadPolicy, State
+from rtos.scheduler.quarantine import Poison, Quarantine, describe
 from rtos.scheduler.timers import Timer, TimerHeap
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from trio.lowlevel import RaiseCancelT, Task
+
+log = logging.getLogger(__name__)
 
 
 class DropReason(enum.Enum):
@@ -65,6 +71,7 @@ class ChannelStatistics:
       peak_tasks_waiting_send: the most senders that were ever blocked at once.
       messages: the account of the messages; see the law.
       control: the account of the control lane; the same law.
+      quarantined: messages that wait in quarantine for an operator.
     """
 
     current_buffer_used: int
@@ -77,17 +84,30 @@ class ChannelStatistics:
     peak_tasks_waiting_send: int
     messages: MailboxStatistics
     control: MailboxStatistics
+    quarantined: int = 0
 
 
 class Envelope(Message):
     """A message under way. ``due`` is its own deadline; ``deadline`` only orders it."""
 
-    __slots__ = ("blocked", "due", "exchange", "sender", "timer")
+    __slots__ = ("blocked", "due", "exchange", "failure", "lane", "sender", "timer")
 
-    def __init__(self, exchange: Exchange, value: Any, *, level: int, due: float, key: object) -> None:
+    def __init__(
+        self,
+        exchange: Exchange,
+        value: Any,
+        *,
+        level: int,
+        due: float = math.inf,
+        key: object = None,
+        lane: MailboxQueue | None = None,
+    ) -> None:
         super().__init__(value, level=level, deadline=due, key=key)
         self.exchange = exchange
+        self.lane = exchange.queue if lane is None else lane
         self.due = due
+        # What its first receiver failed with.
+        self.failure: str | None = None
         self.timer: Timer | None = None
         # Both are set while its sender is blocked: who that is, and what the
         # end that it called knows of its blocked senders.
@@ -119,6 +139,8 @@ class Exchange:
       control: the control lane.
       porch: the messages of blocked senders, the most urgent first.
       receivers: the waiting tasks, each with the set that its end keeps.
+      holders: those among them that are to hold what they get, and settle it.
+      quarantine: messages on which receivers failed twice.
       open_senders, open_receivers: ends that are open.
     """
 
@@ -128,15 +150,19 @@ class Exchange:
         name: str,
         on_drop: Callable[[Any, DropReason], None] | None,
         service_time: Callable[[], float] | None,
+        on_poison: Callable[[Poison], None] | None = None,
     ) -> None:
         self.queue = queue
         self.name = name
         self.control = MailboxQueue(math.inf)
         self.porch = MailboxQueue(math.inf)
         self.receivers: dict[Task, set[Task]] = {}
+        self.holders: set[Task] = set()
+        self.quarantine = Quarantine()
         self.open_senders = 0
         self.open_receivers = 0
         self._on_drop = on_drop
+        self._on_poison = on_poison
         self._service_time = service_time
         self._dues = TimerHeap()
         self._expired: list[Envelope] = []
@@ -155,8 +181,8 @@ class Exchange:
             self.queue.statistics.refused += 1
             raise self.missed(message)
         if self.receivers:
-            self.queue.accept_served(message)
-            self._deliver(self.queue, message)
+            self._serve_at_once(message)
+            self._deliver(message)
             return
         if len(self.queue) >= self.queue.capacity:
             self._expire()
@@ -166,10 +192,10 @@ class Exchange:
 
     def submit_control(self, value: Any) -> None:
         """Deliver or queue a value on the control lane."""
-        message = Message(value, level=0)
+        message = Envelope(self, value, level=0, lane=self.control)
         if self.receivers:
-            self.control.accept_served(message)
-            self._deliver(self.control, message)
+            self._serve_at_once(message)
+            self._deliver(message)
         else:
             self.control.offer(message)
 
@@ -213,41 +239,112 @@ class Exchange:
             message.state = State.WAITING
             self._accept(message)
 
-    def _deliver(self, lane: MailboxQueue, message: Message) -> None:
-        lane.settle(message, State.HANDLED)
+    def _serve_at_once(self, message: Envelope) -> None:
+        message.lane.stamp(message)
+        message.lane.accept_served(message)
+
+    def _deliver(self, message: Envelope) -> None:
         # First come, first served, as Trio's: receivers have no order of their own.
         task = next(iter(self.receivers))
-        self.receivers.pop(task).remove(task)
-        trio.lowlevel.reschedule(task, outcome.Value(message.value))
+        holds = task in self.holders
+        self.leave(task)
+        if not holds:
+            message.lane.settle(message, State.HANDLED)
+        trio.lowlevel.reschedule(task, outcome.Value(message))
 
     # Receiving.
 
-    def take(self) -> Message | None:
-        """Hand over the message that goes next; ``None`` when nothing waits."""
+    def enter(self, task: Task, waiting: set[Task], *, holds: bool) -> None:
+        """Let a task wait for a message; ``waiting`` is the set that its end keeps."""
+        self.receivers[task] = waiting
+        waiting.add(task)
+        if holds:
+            self.holders.add(task)
+
+    def leave(self, task: Task) -> None:
+        """A task waits no longer."""
+        self.receivers.pop(task).remove(task)
+        self.holders.discard(task)
+
+    def take(self) -> Envelope | None:
+        """The message that goes next, now being served; ``None`` when nothing waits."""
         if len(self.control):
             control = self.control.take()
-            assert control is not None
-            self.control.settle(control, State.HANDLED)
+            assert isinstance(control, Envelope)
             return control
         self._expire()
         message = self.queue.head()
         blocked = self.porch.head() if self.porch.statistics.queued else None
         if blocked is not None and (message is None or _is_before(blocked, message)):
             return self._take_blocked(blocked)
-        if message is not None:
-            assert isinstance(message, Envelope)
-            self.queue.take()
-            self.queue.settle(message, State.HANDLED)
-            message.disarm()
-            self._admit()
+        if message is None:
+            return None
+        assert isinstance(message, Envelope)
+        self.queue.take()
+        message.disarm()
+        self._admit()
         return message
 
-    def _take_blocked(self, message: Message) -> Message:
+    def _take_blocked(self, message: Message) -> Envelope:
         assert isinstance(message, Envelope)
         self.unblock(message, outcome.Value(None))
-        self.queue.accept_served(message)
-        self.queue.settle(message, State.HANDLED)
+        self._serve_at_once(message)
         return message
+
+    # What was held while it was worked on.
+
+    def put_back(self, message: Envelope) -> None:
+        """It was not done: it goes back to its place, if there is still one for it."""
+        lane = message.lane
+        if not self.open_receivers:
+            lane.settle(message, State.CANCELLED)
+        elif message.due != math.inf and message.due <= self._horizon():
+            lane.settle(message, State.EXPIRED)
+        elif lane.put_back(message):
+            if self.receivers:
+                lane.take()
+                self._deliver(message)
+            else:
+                self._arm(message)
+            return
+        self._tell(message)
+
+    def fail(self, message: Envelope, error: Exception, *, at: float) -> bool:
+        """A receiver failed on it: put it back, or quarantine it the second time.
+
+        Returns:
+          Whether it was quarantined.
+        """
+        text = describe(error)
+        if message.failure is None:
+            message.failure = text
+            self.put_back(message)
+            return False
+        message.lane.settle(message, State.FAILED)
+        poison = Poison(
+            value=message.value,
+            level=message.level,
+            key=message.key,
+            is_control=message.lane is self.control,
+            errors=(message.failure, text),
+            at=at,
+        )
+        log.error("mailbox %s: a message failed twice and is in quarantine", self.name, exc_info=error)
+        forgotten = self.quarantine.add(poison)
+        if forgotten is not None:
+            log.error("mailbox %s: the quarantine is full, and forgets %r", self.name, forgotten)
+        if self._on_poison is not None:
+            self._on_poison(poison)
+        return True
+
+    def release(self, poison: Poison, deadline: float) -> None:
+        """Send a quarantined message again, as a new one; see the receiving end."""
+        self.quarantine.check("release", poison)
+        if poison.is_control:
+            self.submit_control(poison.value)
+        else:
+            self.submit(Envelope(self, poison.value, level=poison.level, due=deadline, key=poison.key))
+        self.quarantine.remove(poison)
 
     # What leaves without being delivered.
 
@@ -258,10 +355,9 @@ class Exchange:
 
     def end_receivers(self) -> None:
         """Tell every waiting receiver that nothing will come any more."""
-        for task, waiting in self.receivers.items():
-            waiting.remove(task)
+        for task in tuple(self.receivers):
+            self.leave(task)
             trio.lowlevel.reschedule(task, outcome.Error(trio.EndOfChannel()))
-        self.receivers.clear()
 
     def discard(self) -> None:
         """Nobody will receive any more: break the blocked senders, and drop what waits."""
@@ -328,6 +424,7 @@ class Exchange:
             peak_tasks_waiting_send=self.porch.statistics.high_water,
             messages=attrs.evolve(messages),
             control=attrs.evolve(self.control.statistics),
+            quarantined=len(self.quarantine),
         )
 
 

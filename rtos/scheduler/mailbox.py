@@ -19,13 +19,16 @@ from trio.lowlevel import Abort, enable_ki_protection
 
 from rtos.scheduler.context import DEFAULT_LEVEL, check_level, context_variable
 from rtos.scheduler.exchange import ChannelStatistics, DropReason, Envelope, Exchange
-from rtos.scheduler.order import MailboxQueue, OverloadPolicy
+from rtos.scheduler.handling import Handling
+from rtos.scheduler.order import MailboxQueue, OverloadPolicy, State
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
     from trio.lowlevel import RaiseCancelT, Task
+
+    from rtos.scheduler.quarantine import Poison
 
 SendT_contra = TypeVar("SendT_contra", contravariant=True)
 ReceiveT_co = TypeVar("ReceiveT_co", covariant=True)
@@ -225,12 +228,17 @@ class MailboxReceiveChannel(trio.abc.ReceiveChannel[ReceiveT_co], Generic[Receiv
           trio.EndOfChannel: nothing waits, and every sending end is closed.
           trio.ClosedResourceError: this end is closed.
         """
+        message = self._take_nowait()
+        message.lane.settle(message, State.HANDLED)
+        value: ReceiveT_co = message.value
+        return value
+
+    def _take_nowait(self) -> Envelope:
         if self._closed:
             raise trio.ClosedResourceError
         message = self._exchange.take()
         if message is not None:
-            value: ReceiveT_co = message.value
-            return value
+            return message
         if not self._exchange.open_senders:
             raise trio.EndOfChannel
         raise trio.WouldBlock
@@ -245,26 +253,92 @@ class MailboxReceiveChannel(trio.abc.ReceiveChannel[ReceiveT_co], Generic[Receiv
 
         Always a checkpoint. After cancellation no message has been taken.
         """
+        message = await self._take(holds=False)
+        value: ReceiveT_co = message.value
+        return value
+
+    async def _take(self, *, holds: bool) -> Envelope:
+        """Wait for the message that goes next; it is being served if it is to be held, else settled."""
         await trio.lowlevel.checkpoint_if_cancelled()
         try:
-            value = self.receive_nowait()
+            message = self._take_nowait()
         except trio.WouldBlock:
-            pass
-        else:
-            await trio.lowlevel.cancel_shielded_checkpoint()
-            return value
+            return await self._wait(holds=holds)
+        if not holds:
+            message.lane.settle(message, State.HANDLED)
+        await trio.lowlevel.cancel_shielded_checkpoint()
+        return message
+
+    async def _wait(self, *, holds: bool) -> Envelope:
         task = trio.lowlevel.current_task()
-        receivers = self._exchange.receivers
-        receivers[task] = self._waiting
-        self._waiting.add(task)
+        self._exchange.enter(task, self._waiting, holds=holds)
 
         def abort(_: RaiseCancelT) -> Abort:
-            del receivers[task]
-            self._waiting.remove(task)
+            self._exchange.leave(task)
             return Abort.SUCCEEDED
 
-        received: ReceiveT_co = await trio.lowlevel.wait_task_rescheduled(abort)
+        received: Envelope = await trio.lowlevel.wait_task_rescheduled(abort)
         return received
+
+    def handling(self) -> Handling[ReceiveT_co]:
+        """Hold the message that goes next while it is worked on: ``async with receive.handling() as value``.
+
+        Inside the block it is being served, and no other receiver gets it. When the
+        block ends it is handled. When the block fails, or is cancelled, it goes back
+        to its place in the order, whether there is room or not, and the error goes
+        on, so that a supervisor can restart the daemon. It is dropped instead when it
+        has expired, a newer one of its key has come, or the last receiver has closed.
+
+        When a block fails on it a second time it is quarantined: settled as failed,
+        logged, kept, and handed to ``on_poison``. That error ends here: the first one
+        has been reported and has had its restart, the message is out of the way, and
+        another restart would burn the budget for what no restart can mend. What the
+        block leaves half done the second time is its own business. A cancellation is
+        not a failure, and always goes on.
+
+        Raises:
+          trio.EndOfChannel: on entering; as ``receive``. What another task holds may
+            still come back.
+          trio.ClosedResourceError: on entering; as ``receive``.
+
+        A checkpoint on entering, as ``receive``; none on leaving.
+        """
+        return Handling(self._exchange, self._take)
+
+    def quarantined(self) -> tuple[Poison, ...]:
+        """The messages in quarantine, the oldest first; of more than 64 the newest."""
+        return tuple(self._exchange.quarantine)
+
+    @enable_ki_protection
+    def release(self, poison: Poison, *, deadline: float = math.inf) -> None:
+        """Send a quarantined message again, as a new one with two failures to go.
+
+        Args:
+          poison: one of ``quarantined()``.
+          deadline: absolute Trio time; that of its sender was for then, and is not kept.
+
+        Raises:
+          ValueError: it is not in quarantine.
+          trio.ClosedResourceError: this end is closed.
+          trio.WouldBlock, MailboxFull, DeadlineMissed: it was not accepted, as by
+            ``send_nowait``; it stays in quarantine.
+        """
+        if self._closed:
+            raise trio.ClosedResourceError
+        try:
+            self._exchange.release(poison, deadline)
+        except trio.WouldBlock:
+            self._exchange.queue.statistics.refused += 1
+            raise
+
+    def discard(self, poison: Poison) -> None:
+        """Forget a quarantined message; it stays counted as failed.
+
+        Raises:
+          ValueError: it is not in quarantine.
+        """
+        self._exchange.quarantine.check("discard", poison)
+        self._exchange.quarantine.remove(poison)
 
     @enable_ki_protection
     def clone(self) -> Self:
@@ -296,10 +370,9 @@ class MailboxReceiveChannel(trio.abc.ReceiveChannel[ReceiveT_co], Generic[Receiv
             return
         self._closed = True
         exchange = self._exchange
-        for task in self._waiting:
-            del exchange.receivers[task]
+        for task in tuple(self._waiting):
+            exchange.leave(task)
             trio.lowlevel.reschedule(task, outcome.Error(trio.ClosedResourceError()))
-        self._waiting.clear()
         exchange.open_receivers -= 1
         if not exchange.open_receivers:
             exchange.discard()
@@ -318,6 +391,7 @@ def open_mailbox(
     name: str = "mailbox",
     on_drop: Callable[[Any, DropReason], None] | None = None,
     service_time: Callable[[], float] | None = None,
+    on_poison: Callable[[Poison], None] | None = None,
 ) -> tuple[MailboxSendChannel[Any], MailboxReceiveChannel[Any]]:
     """A bounded channel between tasks, ordered by level, deadline and arrival.
 
@@ -333,6 +407,8 @@ def open_mailbox(
       service_time: what serving one message takes, in seconds, asked before each
         dispatch; what would be served past its deadline is dropped as expired.
         Zero by default: only what has passed its deadline is.
+      on_poison: told of every message that is quarantined, at once, after the
+        counts are right; what it raises comes out of the ``handling()`` block.
 
     Returns:
       The sending and the receiving end. Both can be cloned, and have to be
@@ -351,5 +427,5 @@ def open_mailbox(
     if not capacity and policy not in (OverloadPolicy.BLOCK, OverloadPolicy.REJECT):
         msg = f"open_mailbox: {policy.value!r} needs room for what it keeps; use a capacity of 1 or more"
         raise ValueError(msg)
-    exchange = Exchange(MailboxQueue(capacity, policy), name, on_drop, service_time)
+    exchange = Exchange(MailboxQueue(capacity, policy), name, on_drop, service_time, on_poison)
     return MailboxSendChannel(exchange), MailboxReceiveChannel(exchange)

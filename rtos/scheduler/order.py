@@ -118,7 +118,7 @@ class MailboxQueue:
       policy: what happens beyond that.
     """
 
-    __slots__ = ("_arrivals", "_heap", "_keys", "_order", "capacity", "policy", "statistics")
+    __slots__ = ("_arrivals", "_heap", "_keys", "_order", "_superseded", "capacity", "policy", "statistics")
 
     def __init__(self, capacity: float, policy: OverloadPolicy = OverloadPolicy.REJECT) -> None:
         self.capacity = capacity
@@ -131,6 +131,8 @@ class MailboxQueue:
             {} if policy in (OverloadPolicy.DROP_OLDEST, OverloadPolicy.KEEP_LATEST) else None
         )
         self._keys: dict[object, Message] | None = {} if policy is OverloadPolicy.COALESCE else None
+        # Messages with a key that are being served, and whether a newer one of the key has been accepted.
+        self._superseded: dict[Message, bool] = {}
 
     def __len__(self) -> int:
         return self.statistics.queued
@@ -161,9 +163,13 @@ class MailboxQueue:
 
     def accept_served(self, message: Message) -> None:
         """Count a message that is handed over without ever being queued."""
-        message.state = State.SERVED
+        self._supersede(message)
         self.statistics.accepted += 1
-        self.statistics.served += 1
+        self._serve(message)
+
+    def stamp(self, message: Message) -> None:
+        """Give a message the next arrival, for the place it would go back to."""
+        self._arrivals = message.arrival = self._arrivals + 1
 
     def head(self) -> Message | None:
         """The message that goes next, or ``None``."""
@@ -180,9 +186,29 @@ class MailboxQueue:
         if message is not None:
             heappop(self._heap)
             self._forget(message)
-            message.state = State.SERVED
-            self.statistics.served += 1
+            self._serve(message)
         return message
+
+    def put_back(self, message: Message) -> bool:
+        """Let a message that is being served wait again, in the place of its arrival.
+
+        Makes no room and asks for none. Nothing else adds to what waits beyond the capacity.
+
+        Returns:
+          Whether it waits; else it was shed, for a newer one of its key was accepted.
+        """
+        assert message.state is State.SERVED
+        if self._superseded.get(message, False):
+            self.settle(message, State.SHED)
+            return False
+        self._superseded.pop(message, None)
+        message.state = State.WAITING
+        self.statistics.served -= 1
+        self._queue(message)
+        if self._order is not None:
+            # Sorting what is nearly sorted; going back is rare.
+            self._order = dict(sorted(self._order.items()))
+        return True
 
     def withdraw(self, message: Message, state: State) -> None:
         """Take a waiting message out, for the reason given by its new state."""
@@ -196,6 +222,7 @@ class MailboxQueue:
         """Give a message that is being served its final state."""
         assert message.state is State.SERVED
         message.state = state
+        self._superseded.pop(message, None)
         self.statistics.served -= 1
         self._count(state)
 
@@ -207,18 +234,32 @@ class MailboxQueue:
             self._sweep()
 
     def _insert(self, message: Message) -> None:
-        self._arrivals = arrival = self._arrivals + 1
-        message.arrival = arrival
+        self.stamp(message)
+        self._supersede(message)
+        self.statistics.accepted += 1
+        self._queue(message)
+
+    def _queue(self, message: Message) -> None:
         self._enter(message)
         statistics = self.statistics
-        statistics.accepted += 1
         statistics.queued += 1
         if statistics.queued > statistics.high_water:
             statistics.high_water = statistics.queued
         if self._order is not None:
-            self._order[arrival] = message
+            self._order[message.arrival] = message
         if self._keys is not None and message.key is not None:
             self._keys[message.key] = message
+
+    def _serve(self, message: Message) -> None:
+        message.state = State.SERVED
+        self.statistics.served += 1
+        if self._keys is not None and message.key is not None:
+            self._superseded[message] = False
+
+    def _supersede(self, newcomer: Message) -> None:
+        for served in self._superseded:
+            if served.key == newcomer.key:
+                self._superseded[served] = True
 
     def _enter(self, message: Message) -> None:
         message.entry = entry = (message.level, message.deadline, message.arrival, message)

@@ -17,7 +17,8 @@ from rtos.errors import DeadlineMissed, MailboxFull
 from rtos.scheduler import OverloadPolicy, SchedulingContext, open_scheduler
 from rtos.scheduler.exchange import Envelope, Exchange
 from rtos.scheduler.mailbox import DropReason, open_mailbox
-from rtos.scheduler.order import MailboxQueue
+from rtos.scheduler.order import MailboxQueue, State
+from rtos.scheduler.quarantine import Quarantine
 
 BLOCK = OverloadPolicy.BLOCK
 
@@ -674,8 +675,14 @@ class _Model(RuleBasedStateMachine):
         self.dropped: list[tuple[int, DropReason]] = []
         self.naive: list[tuple[int, float, int, object]] = []
         self.naive_control: deque[int] = deque()
-        self.settled = dict.fromkeys(("handled", "expired", "shed"), 0)
+        self.settled = dict.fromkeys(("handled", "failed", "expired", "shed"), 0)
+        self.held: list[tuple[Envelope, Any]] = []
+        self.failed_once: set[int] = set()
+        self.newest: dict[object, int] = {}
+        self.most_held = 0
         self.refused = 0
+        self.poisoned: list[int] = []
+        self.told: list[int] = []
 
     @rule(policy=st.sampled_from(sorted(set(OverloadPolicy) - {BLOCK}, key=str)), capacity=st.integers(1, 4))
     @precondition(lambda self: not hasattr(self, "policy"))
@@ -686,7 +693,10 @@ class _Model(RuleBasedStateMachine):
             "m",
             lambda value, reason: self.dropped.append((value, reason)),
             None,
+            lambda poison: self.told.append(poison.value),
         )
+        self.exchange.quarantine = Quarantine(limit=2)
+        self.exchange.open_receivers = 1
         self.exchange._horizon = lambda: self.now  # type: ignore[method-assign]
         self.exchange.missed = lambda _: DeadlineMissed("m", started=False)  # type: ignore[method-assign]
         self.now = 0.0
@@ -726,6 +736,7 @@ class _Model(RuleBasedStateMachine):
                 self.refused += 1
                 return MailboxFull
         self.naive.append(newcomer)
+        self.newest[key] = number
         return None
 
     def _naive_shed(self, entry: Any) -> None:
@@ -746,12 +757,16 @@ class _Model(RuleBasedStateMachine):
         self.naive_control.append(number)
 
     @precondition(lambda self: hasattr(self, "policy"))
-    @rule()
-    def receive(self) -> None:
+    @rule(holds=st.booleans())
+    def receive(self, holds: bool) -> None:
         message = self.exchange.take()
+        if message is not None and not holds:
+            message.lane.settle(message, State.HANDLED)
         got = None if message is None else message.value
         if self.naive_control:
             assert got == self.naive_control.popleft()
+            if holds:
+                self.held.append((message, None))
             return
         self._naive_expire()
         if not self.naive:
@@ -759,8 +774,46 @@ class _Model(RuleBasedStateMachine):
             return
         entry = min(self.naive, key=lambda entry: entry[:3])
         self.naive.remove(entry)
-        self.settled["handled"] += 1
         assert got == entry[2]
+        if holds:
+            self.held.append((message, entry))
+            self.most_held = max(self.most_held, len(self.held))
+        else:
+            self.settled["handled"] += 1
+
+    @precondition(lambda self: getattr(self, "held", None))
+    @rule(data=st.data(), end=st.sampled_from(["done", "cancelled", "failed"]))
+    def let_go(self, data: Any, end: str) -> None:
+        message, entry = self.held.pop(data.draw(st.integers(0, len(self.held) - 1)))
+        poisons = end == "failed" and message.value in self.failed_once
+        if end == "done":
+            message.lane.settle(message, State.HANDLED)
+        elif end == "cancelled":
+            self.exchange.put_back(message)
+        else:
+            self.failed_once.add(message.value)
+            assert self.exchange.fail(message, ValueError("no"), at=self.now) is poisons
+        if poisons:
+            self.poisoned.append(message.value)
+        if entry is None:
+            if end != "done" and not poisons:
+                self.naive_control = deque(sorted([*self.naive_control, message.value]))
+            return
+        self._naive_let_go(entry, end, poisons=poisons)
+
+    def _naive_let_go(self, entry: Any, end: str, *, poisons: bool) -> None:
+        _, due, number, key = entry
+        newer = self.policy is OverloadPolicy.COALESCE and key is not None and self.newest[key] != number
+        if end == "done":
+            self.settled["handled"] += 1
+        elif poisons:
+            self.settled["failed"] += 1
+        elif due <= self.now:
+            self.settled["expired"] += 1
+        elif newer:
+            self.settled["shed"] += 1
+        else:
+            self.naive.append(entry)
 
     @precondition(lambda self: hasattr(self, "policy"))
     @rule(seconds=st.sampled_from([0.5, 1.0, 5.0]))
@@ -774,8 +827,12 @@ class _Model(RuleBasedStateMachine):
         counts = self.exchange.queue.statistics
         assert counts.conserved()
         assert self.exchange.control.statistics.conserved()
-        assert counts.queued == len(self.naive) <= self.capacity
-        assert counts.served == counts.failed == counts.cancelled == 0
+        assert counts.queued == len(self.naive)
+        assert counts.waiting <= self.capacity + self.most_held
+        assert counts.served == sum(entry is not None for _, entry in self.held)
+        assert counts.cancelled == 0
+        assert self.told == self.poisoned
+        assert [poison.value for poison in self.exchange.quarantine] == self.poisoned[-2:]
         assert {name: getattr(counts, name) for name in self.settled} == self.settled
         assert counts.refused == self.refused
         assert len(self.dropped) == counts.shed + counts.expired

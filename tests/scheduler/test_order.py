@@ -129,6 +129,46 @@ def test_what_is_handed_over_without_waiting_counts_as_accepted():
     assert queue.statistics == MailboxStatistics(accepted=1, handled=1)
 
 
+def test_what_is_put_back_is_next_among_its_equals_and_needs_no_room():
+    queue = MailboxQueue(2)
+    first, second, third = message("first"), message("second"), message("third")
+    offer_all(queue, first, second)
+    assert queue.take() is first
+    assert offer_all(queue, third, message("no room")) == [True, False]
+    assert queue.put_back(first)
+    assert (queue.statistics.queued, queue.statistics.high_water) == (3, 3)
+    assert offer_all(queue, message("still none")) == [False]
+    assert take_all(queue) == ["first", "second", "third"]
+
+
+def test_what_is_put_back_is_the_oldest_again():
+    queue = MailboxQueue(2, OverloadPolicy.DROP_OLDEST)
+    first = message("first")
+    offer_all(queue, first, message("second"))
+    queue.take()
+    offer_all(queue, message("third"))
+    queue.put_back(first)
+    assert queue.offer(message("fourth")) == (True, first)
+    assert take_all(queue) == ["second", "third", "fourth"]
+
+
+@pytest.mark.parametrize("newer", ["waits", "is served", "is handled"])
+def test_what_a_newer_one_of_its_key_has_replaced_is_shed_on_its_return(newer):
+    queue = MailboxQueue(3, OverloadPolicy.COALESCE)
+    old, new = message("old", key="k"), message("new", key="k")
+    offer_all(queue, old)
+    queue.take()
+    offer_all(queue, new)
+    if newer != "waits":
+        queue.take()
+    if newer == "is handled":
+        queue.settle(new, State.HANDLED)
+    assert not queue.put_back(old)
+    assert old.state is State.SHED
+    assert queue.statistics.shed == 1
+    assert queue.statistics.conserved()
+
+
 def test_a_message_cannot_be_settled_or_withdrawn_twice():
     queue = MailboxQueue(2)
     one = message("one")
@@ -172,6 +212,8 @@ class QueueMachine(RuleBasedStateMachine):
         self.capacity = capacity
         self.waiting = []  # in order of arrival
         self.served = []
+        self.excess = 0  # of what waits over the capacity
+        self.newest = {}  # of each key, settled or not
         self.counts = dict.fromkeys(("handled", "failed", "expired", "shed", "cancelled"), 0)
         self.accepted = self.refused = self.high_water = 0
 
@@ -208,15 +250,18 @@ class QueueMachine(RuleBasedStateMachine):
             self.counts["shed"] += 1
         if accepted:
             self.waiting.append(newcomer)
+            self.newest[key] = newcomer
             self.accepted += 1
         else:
             self.refused += 1
         self.high_water = max(self.high_water, len(self.waiting))
 
-    @rule(level=levels)
-    def accept_served(self, level):
-        direct = Message(object(), level=level)
+    @rule(level=levels, key=st.sampled_from([None, "a", "b"]))
+    def accept_served(self, level, key):
+        direct = Message(object(), level=level, key=key)
+        self.queue.stamp(direct)
         self.queue.accept_served(direct)
+        self.newest[key] = direct
         self.served.append(direct)
         self.accepted += 1
 
@@ -245,6 +290,24 @@ class QueueMachine(RuleBasedStateMachine):
         self.served.remove(done)
         self.counts[state.name.lower()] += 1
 
+    @precondition(lambda self: self.served)
+    @rule(data=st.data())
+    def put_back(self, data):
+        back = data.draw(st.sampled_from(self.served))
+        self.served.remove(back)
+        newer = back.key is not None and self.newest.get(back.key) is not back
+        kept = not (self.policy is OverloadPolicy.COALESCE and newer)
+        assert self.queue.put_back(back) is kept
+        if kept:
+            assert back.state is State.WAITING
+            self.excess += 1
+            self.waiting.append(back)
+            self.waiting.sort(key=lambda each: each.arrival)
+            self.high_water = max(self.high_water, len(self.waiting))
+        else:
+            assert back.state is State.SHED
+            self.counts["shed"] += 1
+
     @precondition(lambda self: self.waiting or self.served)
     @rule(data=st.data(), level=levels, deadline=deadlines)
     def promote(self, data, level, deadline):
@@ -263,6 +326,10 @@ class QueueMachine(RuleBasedStateMachine):
     @invariant()
     def agrees(self):
         assert len(self.queue) == len(self.waiting)
+        # Going back asks for no room; everything else does.
+        excess = max(len(self.waiting) - self.capacity, 0)
+        assert excess <= self.excess
+        self.excess = excess
         assert set(self.queue) == set(self.waiting)
         assert len(list(self.queue)) == len(self.waiting)
         assert self.queue.head() is min(self.waiting, key=self.urgency, default=None)
