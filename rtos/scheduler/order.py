@@ -163,7 +163,8 @@ class MailboxQueue:
 
     def accept_served(self, message: Message) -> None:
         """Count a message that is handed over without ever being queued."""
-        self._supersede(message)
+        if self._superseded:
+            self._supersede(message)
         self.statistics.accepted += 1
         self._serve(message)
 
@@ -222,7 +223,8 @@ class MailboxQueue:
         """Give a message that is being served its final state."""
         assert message.state is State.SERVED
         message.state = state
-        self._superseded.pop(message, None)
+        if self._superseded:
+            self._superseded.pop(message, None)
         self.statistics.served -= 1
         self._count(state)
 
@@ -234,13 +236,15 @@ class MailboxQueue:
             self._sweep()
 
     def _insert(self, message: Message) -> None:
-        self.stamp(message)
-        self._supersede(message)
+        self._arrivals = message.arrival = self._arrivals + 1
+        if self._superseded:
+            self._supersede(message)
         self.statistics.accepted += 1
         self._queue(message)
 
     def _queue(self, message: Message) -> None:
-        self._enter(message)
+        message.entry = entry = (message.level, message.deadline, message.arrival, message)
+        heappush(self._heap, entry)
         statistics = self.statistics
         statistics.queued += 1
         if statistics.queued > statistics.high_water:
