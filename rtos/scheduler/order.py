@@ -153,7 +153,8 @@ class MailboxQueue:
             shed = self._keys.get(message.key)
             if shed is not None:
                 self.withdraw(shed, State.SHED)
-        if self.statistics.queued >= self.capacity:
+        # What replaces another takes its place, also where more wait than there is room for.
+        if shed is None and self.statistics.queued >= self.capacity:
             shed = self._make_room(message)
             if shed is None:
                 self.statistics.refused += 1

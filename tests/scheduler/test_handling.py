@@ -173,6 +173,51 @@ async def test_what_reaches_a_waiting_receiver_is_held_too_and_goes_back_before_
     assert counts(receive) == ({"handled": 1, "queued": 1} if capacity else {"handled": 1})
 
 
+async def test_two_that_reached_waiting_receivers_go_back_in_the_order_they_came() -> None:
+    send, receive = open_mailbox(1)
+    held: list[Any] = []
+    async with trio.open_nursery() as nursery:
+        scopes = []
+        for _ in range(2):
+            scopes.append(await nursery.start(_scoped, receive, held))
+            await wait_all_tasks_blocked()
+        send.send_nowait("a")
+        send.send_nowait("b")
+        await wait_all_tasks_blocked()
+        for scope in reversed(scopes):
+            scope.cancel()
+            await wait_all_tasks_blocked()
+    assert sorted(held) == ["a", "b"]
+    assert [receive.receive_nowait() for _ in range(2)] == ["a", "b"]
+
+
+async def test_one_task_may_hold_one_message_and_receive_the_next() -> None:
+    send, receive = open_mailbox(1)
+    got: list[Any] = []
+
+    async def work() -> None:
+        with trio.CancelScope() as scope:
+            nursery.start_soon(_cancel_when_blocked, scope)
+            async with receive.handling():
+                pytest.fail("entered")
+        async with receive.handling() as value:
+            got.append(value)
+        got.append(await receive.receive())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(work)
+        for value in "ab":
+            await wait_all_tasks_blocked(0.01)
+            send.send_nowait(value)
+    assert got == ["a", "b"]
+    assert counts(receive) == {"handled": 2}
+
+
+async def _cancel_when_blocked(scope: trio.CancelScope) -> None:
+    await wait_all_tasks_blocked()
+    scope.cancel()
+
+
 async def test_what_comes_back_goes_to_the_receiver_that_waits() -> None:
     send, first = open_mailbox(1)
     second, held = first.clone(), []
@@ -402,12 +447,15 @@ async def test_as_many_bad_messages_as_restarts_are_survived_and_one_more_is_not
     capacity=st.integers(0, 3),
     policy=st.sampled_from(OverloadPolicy),
     operations=st.lists(
-        st.one_of(
-            st.tuples(st.just("send"), st.integers(0, 2), st.sampled_from([1.0, 3.0, math.inf])),
-            st.tuples(st.sampled_from(["hold", "receive", "control", "pass_time"])),
-            st.tuples(st.sampled_from(["done", "fail", "cancel"]), st.integers(0, 9)),
+        st.tuples(
+            st.sampled_from(
+                [*["send", "hold", "fail"] * 3, "done", "cancel", "receive", "control", "pass_time"],
+            ),
+            st.integers(0, 9),
+            st.sampled_from([1.0, 3.0, math.inf, math.inf]),
         ),
-        max_size=40,
+        min_size=20,
+        max_size=60,
     ),
 )
 def test_every_message_has_exactly_one_fate(capacity: int, policy: OverloadPolicy, operations: Any) -> None:
@@ -417,11 +465,11 @@ def test_every_message_has_exactly_one_fate(capacity: int, policy: OverloadPolic
     async def main() -> None:
         async with trio.open_nursery() as nursery:
             model = _Fates(capacity, policy, nursery)
-            for name, *args in operations:
+            for name, number, relative in operations:
                 if name == "pass_time":
                     clock.jump(2)
                 else:
-                    model.apply(name, *args)
+                    model.apply(name, number, relative)
                 model.check()
                 await wait_all_tasks_blocked()
                 model.check()
@@ -480,21 +528,21 @@ class _Fates:
             except trio.ClosedResourceError:
                 pass
 
-    def apply(self, name: str, *args: Any) -> None:
+    def apply(self, name: str, number: int, relative: float) -> None:
         if name in ("send", "control"):
             value = len(self.fates)
             self.fates[value] = []
             if name == "control":
                 self.send.send_control(value)
             else:
-                due = trio.current_time() + args[1]
-                self.nursery.start_soon(self.sender, value, args[0], due, value % 2)
+                due = trio.current_time() + relative
+                self.nursery.start_soon(self.sender, value, number % 3, due, value % 2)
         elif name == "hold":
             self.nursery.start_soon(self.worker)
         elif name == "receive":
             self.nursery.start_soon(self.receiver)
         elif self.busy:
-            scope, event, end = self.busy.pop(args[0] % len(self.busy))
+            scope, event, end = self.busy.pop(number % len(self.busy))
             end[0] = name
             if name == "cancel":
                 scope.cancel()

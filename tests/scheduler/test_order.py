@@ -169,6 +169,17 @@ def test_what_a_newer_one_of_its_key_has_replaced_is_shed_on_its_return(newer):
     assert queue.statistics.conserved()
 
 
+def test_a_newer_one_replaces_what_was_put_back_also_beyond_the_capacity():
+    queue = MailboxQueue(1, OverloadPolicy.COALESCE)
+    old, new = message("old", key="k"), message("new", key="k")
+    offer_all(queue, old)
+    queue.take()
+    offer_all(queue, message("other", key="o"))
+    assert queue.put_back(old)
+    assert queue.offer(new) == (True, old)
+    assert take_all(queue) == ["other", "new"]
+
+
 def test_a_message_cannot_be_settled_or_withdrawn_twice():
     queue = MailboxQueue(2)
     one = message("one")
