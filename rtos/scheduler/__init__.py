@@ -32,8 +32,8 @@ from rtos.scheduler.order import MailboxStatistics, OverloadPolicy
 from rtos.scheduler.periodic import Periodic, PeriodicStatistics, Release, Spread, periodic
 from rtos.scheduler.polling import PollingReport
 from rtos.scheduler.port import Port
-from rtos.scheduler.reaction import OnMiss, Reaction
 from rtos.scheduler.quarantine import Poison
+from rtos.scheduler.reaction import OnMiss, Reaction
 from rtos.scheduler.restart import Backoff, PastIntensity, Restart, Strategy
 from rtos.scheduler.supervisor import Supervisor, open_supervisor
 from rtos.scheduler.timers import Timer
