@@ -92,7 +92,11 @@ class Worker:
           StopIteration: it is done; with its value.
         """
         call.started = call.port.scheduler.now()
-        job = self.body(call.value)
+        try:
+            job = self.body(call.value)
+        except StopIteration as error:
+            # Not the end of a coroutine, but an error of a body that is none.
+            job = _failed(error)
         if type(job) is not CoroutineType:
             job = _awaited(job)
         self.job = job
@@ -126,3 +130,7 @@ class Worker:
 
 async def _awaited(job: Awaitable[Any]) -> Any:
     return await job
+
+
+async def _failed(error: Exception) -> None:
+    raise error

@@ -536,6 +536,19 @@ def test_a_call_that_cannot_be_answered_in_time_is_not_begun_by_an_idle_daemon_e
     assert direct[1] == 1
 
 
+@pytest.mark.parametrize("direct", [True, False])
+def test_a_body_that_is_no_coroutine_may_even_raise_what_ends_one(direct):
+    def stop():
+        raise StopIteration("not a reply")
+
+    async def main(served):
+        with pytest.raises(RuntimeError, match="raised StopIteration"):
+            await served.call(stop)
+        return await served.call()
+
+    assert run_virtual(lambda: _open(main, direct=direct)) == "nothing"
+
+
 def test_nothing_of_a_call_is_kept_alive():
     class Big:
         pass
