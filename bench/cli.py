@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 NAMES: Final = (
     "wakeup",
+    "tick",
     "command",
     "fan_in",
     "fan_out",
