@@ -47,7 +47,7 @@ from rtos.scheduler.context import SchedulingContext, context_variable
 from rtos.scheduler.ready import ReadyQueue
 from rtos.scheduler.reserve import Reserve
 from rtos.scheduler.tested import unsupported
-from rtos.scheduler.trace import STEP, nanoseconds
+from rtos.scheduler.trace import LENT, nanoseconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -73,7 +73,7 @@ class RunQueue(Accounts, deque[Any]):
 
     Attributes:
       lend_ns: until when in a pass a step may be lent to another task (``lend``);
-        0 for never.
+        -1 for never.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class RunQueue(Accounts, deque[Any]):
             epoch=nanoseconds(clock.offset) if real else 0,
             real=real,
         )
-        self.lend_ns = quantum_ns if direct else 0
+        self.lend_ns = quantum_ns if direct and quantum_ns else -1
         self._ready = ReadyQueue()
         self.allowances = Allowances(self._hold, self._let_go, self.clock)
         self._reserve = Reserve(reserve) if reserve else None
@@ -240,12 +240,11 @@ class RunQueue(Accounts, deque[Any]):
         return not (
             not context.steps
             or self.ticks_ns() - self._pass_ns + context.step_ns > self.lend_ns
-            or not self.lend_ns
             or self.lent - self._lent_before >= _LENT_STEPS
             or context.budget is not None
             or outer is None
             or outer.budget is not None
-            or sys.exc_info()[1] is not None
+            or sys.exception() is not None
             or "before_task_step" in hooks
             or "after_task_step" in hooks
         )
@@ -278,18 +277,15 @@ class RunQueue(Accounts, deque[Any]):
         outer, level, since_ns = self._running, self._level, self._since_ns
         assert outer is not None
         self.lent += 1
-        record = self.recorder.record
-        # What ``_account_for`` does, of one who has no budget: the calls would cost half as much again.
+        # What ``_account_for`` and ``_learn`` do, of two who have no budget: with the calls
+        # this would cost 2.3 µs and not 1.6.
         if outer.payer is None:
             self._settled_ns = self.ticks_ns()
         else:
             self._settle(outer)
-        began_ns = self._settled_ns
-        outer.cpu_ns += began_ns - self._began_ns
-        if record is not None:
-            record((STEP, self._began_ns, began_ns - self._began_ns, outer.number, outer.name, level, 0,
-                    since_ns))  # fmt: skip
-        self._running, self._level = context, context.level
+        outer_ns, began_ns, lent_level = self._began_ns, self._settled_ns, context.level
+        outer.cpu_ns += began_ns - outer_ns
+        self._running, self._level = context, lent_level
         self._began_ns = self._since_ns = began_ns
         here = trio_run.GLOBAL_RUN_CONTEXT
         borrower = here.task
@@ -301,10 +297,24 @@ class RunQueue(Accounts, deque[Any]):
         finally:
             here.task = borrower
             borrower._abort_func = None
-            self._account_for(context, 1)
-            self._learn(context, self._settled_ns - began_ns)
+            if context.payer is None:
+                self._settled_ns = self.ticks_ns()
+            else:
+                self._settle(context)
+            ended_ns, went_on_ns = self._settled_ns, self._began_ns
+            context.cpu_ns += ended_ns - went_on_ns
+            context.steps += 1
+            length_ns, known_ns = ended_ns - began_ns, context.step_ns
+            if length_ns > context.longest_ns:
+                context.longest_ns = length_ns
+            context.step_ns = length_ns if length_ns > known_ns else known_ns - ((known_ns - length_ns) >> 3)
+            record = self.recorder.record
+            if record is not None:
+                record((LENT, went_on_ns, ended_ns - went_on_ns, context.number, context.name, lent_level,
+                        began_ns, outer_ns, began_ns - outer_ns, outer.number, outer.name, level,
+                        since_ns))  # fmt: skip
             self._running, self._level, self._since_ns = outer, level, since_ns
-            self._began_ns = self._settled_ns
+            self._began_ns = ended_ns
 
     def park(self, task: Any, abort: Callable[[RaiseCancelT], Abort]) -> None:
         """Have a task that was lent a step wait as before; it is cancelled if it was meanwhile."""
@@ -350,7 +360,8 @@ class RunQueue(Accounts, deque[Any]):
 
     def has_overrun(self) -> bool:
         """Whether the running step, with all that it has lent, is longer than it may lend."""
-        return self.ticks_ns() - self._pass_ns > self.lend_ns
+        # The last reading is that of the end of what was lent.
+        return self._began_ns - self._pass_ns > self.lend_ns
 
     def _charge(self, context: SchedulingContext, budget: Reservation, spent_ns: int) -> None:
         super()._charge(context, budget, spent_ns)

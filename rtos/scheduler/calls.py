@@ -74,9 +74,7 @@ class Kind:
 
     def learn_direct(self, service: float) -> None:
         """Take into account one that was served at once; its response was its service."""
-        known = self.estimate
-        self.estimate = known + (service - known) / 8 if known else service
-        self._shut_out = 0
+        self._expect(service)
         self._direct.record(int(service * 1e9))
 
     def learn_response(self, response: float) -> None:
@@ -115,7 +113,7 @@ class Call(Message):
                  "number", "on_porch", "payer", "port", "reply", "revoked", "sender", "sent", "started",
                  "timer", "worker")  # fmt: skip
 
-    def __init__(self, port: Port, kind: Kind, request: Any, *, level: int, due: float, sent: float) -> None:
+    def __init__(self, port: Port, kind: Kind, request: Any, level: int, due: float, sent: float) -> None:
         # As in ``Message``, whose initialiser would cost a third of this one.
         self.value = request
         self.level = level

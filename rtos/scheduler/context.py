@@ -190,7 +190,10 @@ class SchedulingContext:
 
     def fall_back(self) -> None:
         """Inherit nothing any more: the context's own level and deadline take effect."""
-        self.inherit(*_NOTHING)
+        if self.level == self.base_level and self.deadline == self.base_deadline and self.budget is None:
+            self.inherited = _NOTHING
+        else:
+            self.inherit(LEVELS, math.inf)
 
 
 def check_level(operation: str, level: int) -> None:

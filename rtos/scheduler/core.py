@@ -238,8 +238,8 @@ class _Kernel(trio.abc.Instrument):
         # then could lie in the queue while the loop goes to sleep.
         self._token.run_sync_soon(tell)
 
-    def add_timer(self, at: float, action: Callable[[], None]) -> Timer:
-        timer = self.timers.add(at, action)
+    def add_timer(self, at: float, action: Callable[[], None], place: int = 0) -> Timer:
+        timer = self.timers.add(at, action, place)
         self.start()
         self._arm_early()
         return timer
@@ -273,8 +273,10 @@ class Scheduler:
         """``cpu_ns(context)``: nanoseconds it has used so far, the running step included."""
         self.now: Callable[[], float] = kernel.now
         """The current Trio time, in seconds; the same as ``trio.current_time()``, and cheaper."""
-        self.add_timer: Callable[[float, Callable[[], None]], Timer] = kernel.add_timer
+        self.add_timer: Callable[..., Timer] = kernel.add_timer
         """``add_timer(at, action)``: call ``action`` (synchronous, short) at an absolute Trio time."""
+        self.next_timer: Callable[[], int] = kernel.timers.next_place
+        """A place for ``add_timer(at, action, place)``: before all that are added from now on."""
 
     @property
     def host_level(self) -> int:

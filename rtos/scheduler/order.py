@@ -101,6 +101,7 @@ class MailboxStatistics:
         return self.accepted == settled + self.waiting
 
 
+_HANDLED: Final = State.HANDLED
 _COUNTERS: Final = {
     State.HANDLED: "handled",
     State.FAILED: "failed",
@@ -164,9 +165,14 @@ class MailboxQueue:
 
     def accept_served(self, message: Message) -> None:
         """Count a message that is handed over without ever being queued."""
+        statistics = self.statistics
+        statistics.accepted += 1
+        if message.key is None:
+            message.state = State.SERVED
+            statistics.served += 1
+            return
         if self._superseded:
             self._supersede(message)
-        self.statistics.accepted += 1
         self._serve(message)
 
     def stamp(self, message: Message) -> None:
@@ -226,8 +232,12 @@ class MailboxQueue:
         message.state = state
         if self._superseded:
             self._superseded.pop(message, None)
-        self.statistics.served -= 1
-        self._count(state)
+        statistics = self.statistics
+        statistics.served -= 1
+        if state is _HANDLED:
+            statistics.handled += 1
+        else:
+            self._count(state)
 
     def promote(self, message: Message, level: int, deadline: float) -> None:
         """Order a waiting message anew; its place among equals stays that of its arrival."""
@@ -297,9 +307,6 @@ class MailboxQueue:
             del self._keys[message.key]
 
     def _count(self, state: State) -> None:
-        if state is State.HANDLED:
-            self.statistics.handled += 1
-            return
         name = _COUNTERS[state]
         setattr(self.statistics, name, getattr(self.statistics, name) + 1)
 

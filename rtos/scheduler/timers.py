@@ -59,8 +59,18 @@ class TimerHeap:
     def __len__(self) -> int:
         return len(self._heap) - self._dead
 
-    def add(self, at: float, action: Callable[[], None]) -> Timer:
+    def next_place(self) -> int:
+        """A place among timers of one instant, for one that may be added later."""
+        self._added += 1
+        return self._added
+
+    def add(self, at: float, action: Callable[[], None], place: int = 0) -> Timer:
         """A timer that calls ``action`` once ``at`` (absolute, seconds) has passed.
+
+        Args:
+          at: when.
+          action: what to do then.
+          place: among timers of that instant (``next_place``); 0 for the last.
 
         Raises:
           ValueError: ``at`` is no time at all (NaN), which would break the order.
@@ -69,8 +79,7 @@ class TimerHeap:
             msg = f"add_timer: {at!r} is not a time; use absolute seconds, or math.inf for never"
             raise ValueError(msg)
         timer = Timer(at, action, self)
-        self._added += 1
-        heappush(self._heap, (at, self._added, timer))
+        heappush(self._heap, (at, place or self.next_place(), timer))
         return timer
 
     def next_at(self) -> float:

@@ -28,6 +28,16 @@ def test_due_in_order_of_time_and_then_of_adding():
     assert timers.next_at() == 3.0
 
 
+def test_a_place_that_was_taken_earlier_goes_first():
+    timers, fired = TimerHeap(), []
+    place = timers.next_place()
+    timers.add(1.0, lambda: fired.append("added before"))
+    timers.add(1.0, lambda: fired.append("taken before"), place)
+    for action in timers.due(1.0):
+        action()
+    assert fired == ["taken before", "added before"]
+
+
 def test_each_is_handed_out_once():
     timers, fired = TimerHeap(), []
     timers.add(1.0, lambda: fired.append(1))
