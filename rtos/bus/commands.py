@@ -32,9 +32,12 @@ class Route:
     kind: Kind
 
 
-@attrs.frozen
+@attrs.define
 class Request:
-    """What travels to the daemon: the route, and parameters that have been checked."""
+    """What travels to the daemon: the route, and parameters that have been checked.
+
+    Not frozen: one is made for each command, and that would cost twice as much.
+    """
 
     route: Route
     parameters: dict[str, Any]

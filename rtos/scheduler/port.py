@@ -235,7 +235,7 @@ class Port:
             queue.run_step(worker.task, call, context=worker.context, abort=call.abort)
             if place and not call.is_answered:
                 call.timer = self.scheduler.add_timer(call.due, call.expire, place)
-        call.is_long = queue.has_overrun()
+        call.is_long = bool(call.revoked) or queue.has_overrun()
         call.is_direct = False
 
     def _finish_directly(self, worker: Worker, call: Call, reply: Any, *, queue: RunQueue) -> None:
@@ -261,7 +261,8 @@ class Port:
             queue.park(worker.task, worker.stop_waiting)
             if self.queue.statistics.queued:
                 self.serve_waiting()
-        call.is_long = queue.has_overrun()
+        # A worker that was cancelled comes to itself first, as after a call that was queued.
+        call.is_long = bool(call.revoked) or queue.has_overrun()
         call.is_direct = False
 
     def _stand_idle(self, worker: Worker, *, queue: RunQueue) -> None:

@@ -16,7 +16,7 @@ from itertools import pairwise
 import attrs
 import pytest
 import trio
-from hypothesis import event, given, settings
+from hypothesis import event, example, given, settings
 from hypothesis import strategies as st
 from trio.testing import wait_all_tasks_blocked
 
@@ -301,8 +301,27 @@ def uniquely_numbered(clients):
     return [(level, [(delay, renumber(send)) for delay, send in sends]) for level, sends in clients]
 
 
+def _send(number, to, *script):
+    return Send(number=number, to=to, timeout=None, patience=None, script=script)
+
+
+# A call cancels its caller, who calls the same daemon again: its worker is idle by then.
+CANCELLED_BY_ITS_CALL = [
+    (
+        1,
+        [
+            (1, _send(1, "a")),
+            (1, _send(2, "a")),
+            (1, _send(3, "a", _send(4, "b", ("cancel caller",)), _send(5, "b"))),
+        ],
+    )
+]
+PLAIN = {"level": 0, "workers": 1, "capacity": 1, "policy": OverloadPolicy.BLOCK}
+
+
 @settings(max_examples=300, deadline=None)
 @given(DAEMONS, CLIENTS)
+@example({"a": {**PLAIN, "level": 1}, "b": PLAIN, "c": PLAIN}, CANCELLED_BY_ITS_CALL)
 def test_nobody_can_tell_the_direct_path_from_the_queued_one(daemons, clients):
     clients = uniquely_numbered(clients)
     seen, accounts, lent = run(daemons, clients, direct=True)
