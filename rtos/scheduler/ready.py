@@ -102,8 +102,9 @@ class ReadyQueue:
     def pop(self, limit: int) -> tuple[SchedulingContext, list[Any]]:
         """Take up to ``limit`` tasks of the most urgent context, in order of arrival.
 
-        More than one is taken only while no other context stands at the same
-        level, so that a batch never overtakes an equal. All of a batch belong to one
+        More than one is taken only of those that came before what another context of the
+        same level and deadline has, so that a batch never overtakes an equal, and none
+        while one of that level has another deadline. All of a batch belong to one
         round: a round is what waited when it began, so nobody has a second step,
         wherever a batch is cut and however it is shuffled, while another waits for
         its first. Locks and channels are fair only as long as that holds.
@@ -118,14 +119,13 @@ class ReadyQueue:
         ready = context.ready
         if ready[0][0] > context.round:
             context.round = self._arrivals
-        if limit == 1 or len(ready) == 1 or self._has_rival(context.level):
-            tasks = [ready.popleft()[1]]
-        elif len(ready) <= limit and ready[-1][0] <= context.round:
-            tasks = [task for _, task in ready]
-            ready.clear()
-        else:
-            tasks = [ready.popleft()[1]]
-            while ready and ready[0][0] <= context.round and len(tasks) < limit:
+        tasks = [ready.popleft()[1]]
+        if ready and limit > 1:
+            last = self._last_of_batch(context)
+            if len(ready) < limit and ready[-1][0] <= last:
+                tasks += [task for _, task in ready]
+                ready.clear()
+            while ready and ready[0][0] <= last and len(tasks) < limit:
                 tasks.append(ready.popleft()[1])
         self.waiting -= len(tasks)
         heappop(self._heap)
@@ -186,9 +186,13 @@ class ReadyQueue:
         context.entry = entry = (context.level, context.deadline, arrival, context)
         heappush(self._heap, entry)
 
-    def _has_rival(self, level: int) -> bool:
-        # The second smallest of a heap is one of the two children of the first.
-        # A stale child makes this answer yes too often, which only makes the
-        # batch smaller.
-        heap = self._heap
-        return (len(heap) > 1 and heap[1][0] == level) or (len(heap) > 2 and heap[2][0] == level)
+    def _last_of_batch(self, head: SchedulingContext) -> int:
+        """The latest arrival that may go together with the first of ``head``."""
+        # The second smallest of a heap is one of the two children of the first. A stale
+        # one can only make the batch smaller.
+        last = head.round
+        for level, deadline, arrival, _ in self._heap[1:3]:
+            if level == head.level:
+                # Where deadlines differ there is more than the arrival to compare: one at a time.
+                last = min(last, arrival - 1) if deadline == head.deadline else 0
+        return last

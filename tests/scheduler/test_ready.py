@@ -132,11 +132,10 @@ def test_a_batch_never_overtakes_an_equal():
     for context, task in ((busy, 1), (busy, 2), (equal, 3), (busy, 4)):
         queue.push(context, task)
     assert [queue.pop(10)[1] for _ in range(3)] == [
-        [1],  # the other one waits at this level, so one at a time
-        [2],
+        [1, 2],  # both came before the other context's
         [3],
+        [4],
     ]
-    assert queue.pop(10)[1] == [4]
 
 
 def test_a_batch_is_allowed_beside_less_urgent_contexts():
@@ -247,9 +246,10 @@ class ReadyMachine(RuleBasedStateMachine):
             self.rounds[context] = self.arrivals
         assert tasks[-1] <= self.rounds[context]
         assert len(tasks) <= limit
-        rivals = [other for other, _ in self.model if other.level == context.level and other is not context]
-        if rivals:
-            assert len(tasks) == 1
+        for other, arrival in self.model:
+            if other is not context and other.level == context.level and len(tasks) > 1:
+                assert other.deadline == context.deadline
+                assert tasks[-1] < arrival
         self.model = [(other, arrival) for other, arrival in self.model if arrival not in tasks]
 
     @rule()
