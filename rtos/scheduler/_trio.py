@@ -47,7 +47,7 @@ from rtos.scheduler.context import SchedulingContext, context_variable
 from rtos.scheduler.ready import ReadyQueue
 from rtos.scheduler.reserve import Reserve
 from rtos.scheduler.tested import unsupported
-from rtos.scheduler.trace import LENT, nanoseconds
+from rtos.scheduler.trace import STEP, nanoseconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -285,6 +285,9 @@ class RunQueue(Accounts, deque[Any]):
             self._settle(outer)
         outer_ns, began_ns, lent_level = self._began_ns, self._settled_ns, context.level
         outer.cpu_ns += began_ns - outer_ns
+        record = self.recorder.record
+        if record is not None:
+            record((STEP, outer_ns, began_ns - outer_ns, outer.number, outer.name, level, 0, since_ns))
         self._running, self._level = context, lent_level
         self._began_ns = self._since_ns = began_ns
         here = trio_run.GLOBAL_RUN_CONTEXT
@@ -308,11 +311,9 @@ class RunQueue(Accounts, deque[Any]):
             if length_ns > context.longest_ns:
                 context.longest_ns = length_ns
             context.step_ns = length_ns if length_ns > known_ns else known_ns - ((known_ns - length_ns) >> 3)
-            record = self.recorder.record
             if record is not None:
-                record((LENT, went_on_ns, ended_ns - went_on_ns, context.number, context.name, lent_level,
-                        began_ns, outer_ns, began_ns - outer_ns, outer.number, outer.name, level,
-                        since_ns))  # fmt: skip
+                record((STEP, went_on_ns, ended_ns - went_on_ns, context.number, context.name, lent_level, 1,
+                        began_ns))  # fmt: skip
             self._running, self._level, self._since_ns = outer, level, since_ns
             self._began_ns = ended_ns
 

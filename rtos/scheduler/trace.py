@@ -42,17 +42,16 @@ if TYPE_CHECKING:
 
 Raw = tuple[Any, ...]
 
-# The marks. Up to and with LENT a raw record carries ticks (nanoseconds of the
+# The marks. Up to and with BUDGET a raw record carries ticks (nanoseconds of the
 # loop's own counter); from CALLED on it carries Trio times (seconds), since that is
 # what whoever writes them has read already.
 STEP: Final = 0
 SLEPT: Final = 1
 CPU: Final = 2
 BUDGET: Final = 3
-LENT: Final = 4
-CALLED: Final = 5
-MISSED: Final = 6
-DEPTH: Final = 7
+CALLED: Final = 4
+MISSED: Final = 5
+DEPTH: Final = 6
 
 PORTION: Final = 32
 """Raw records that are read in one go."""
@@ -257,7 +256,7 @@ class Collection:
 
 Record = Step | Released | Sleep | CpuTime | Budget | Sent | Started | Settled | Missed | Depth | Collection
 
-_LASTING: Final = (STEP, SLEPT, CPU, LENT)
+_LASTING: Final = (STEP, SLEPT, CPU)
 
 
 class Trace:
@@ -368,13 +367,6 @@ def _read_step(raw: Raw, epoch: int) -> Iterator[Record]:
     yield Step(at + epoch, duration, context, name, level, steps, ready + epoch)
 
 
-def _read_lent(raw: Raw, epoch: int) -> Iterator[Record]:
-    # A step that ran within another, and the part of that other one before it.
-    _, at, duration, context, name, level, ready, began, spent, outer, outer_name, outer_level, since = raw
-    yield from _read_step((STEP, began, spent, outer, outer_name, outer_level, 0, since), epoch)
-    yield Step(at + epoch, duration, context, name, level, 1, ready + epoch)
-
-
 def _read_sleep(raw: Raw, epoch: int) -> Iterator[Record]:
     _, at, duration, planned = raw
     yield Sleep(at + epoch, duration, planned)
@@ -412,7 +404,6 @@ _READERS: Final[dict[int, Callable[[Raw, int], Iterator[Record]]]] = {
     SLEPT: _read_sleep,
     CPU: _read_cpu,
     BUDGET: _read_budget,
-    LENT: _read_lent,
     CALLED: _read_call,
     MISSED: _read_miss,
     DEPTH: _read_depth,

@@ -53,17 +53,6 @@ def test_records_come_out_frozen_and_in_the_order_in_which_they_began():
         records[0].at = 0
 
 
-def test_a_step_within_another_is_written_with_the_part_before_it():
-    ring = Trace(16, epoch=EPOCH)
-    ring.record((trace.LENT, 120, 30, 2, "inner", 1, 120, 100, 20, 1, "outer", 4, 90))
-    assert ring.snapshot() == (
-        Released(EPOCH + 90, 1),  # the outer one had to wait
-        Step(EPOCH + 100, 20, 1, "outer", 4, 0, EPOCH + 90),  # it goes on after the inner one
-        Step(EPOCH + 120, 30, 2, "inner", 1, 1, EPOCH + 120),
-    )
-    assert list(ring.since(EPOCH + 130, limit=9))[-1].name == "inner"
-
-
 def test_a_call_is_written_once_and_read_as_its_life():
     ring = Trace(16)
     ring.record(call(30e-9, 10e-9, 20e-9))

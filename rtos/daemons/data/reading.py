@@ -1,0 +1,82 @@
+"""The commands that read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import trio
+
+from rtos.bus import command
+from rtos.daemons.data.collection import KV
+from rtos.daemons.data.group import CommandGroup
+from rtos.daemons.data.operation import Record
+from rtos.daemons.data.query import Query, parse_filter, parse_sort
+from rtos.daemons.data.requests import checked_id, checked_limit
+from rtos.errors import CommandRejected
+
+
+class Reading(CommandGroup):
+    """``data/read``, ``list``, ``search`` and ``collections``."""
+
+    @command("data/read")
+    async def read(
+        self,
+        *,
+        key: str | None = None,
+        collection: str | None = None,
+        id: str | None = None,
+        user_id: str | None = None,
+    ) -> Record | None:
+        """Read what is stored under a key, or one record of a collection."""
+        by_id = collection is not None and id is not None
+        if (key is not None) == by_id or (key is not None and (collection, id) != (None, None)):
+            raise CommandRejected(
+                "data/read", "takes either a key, or a collection and an id", remedy="give one of the two"
+            )
+        if key is not None:
+            return await self._backend.get(user_id, KV, checked_id("data/read", "key", key))
+        known = self._requests.known("data/read", collection)
+        return await self._backend.get(user_id, known.name, checked_id("data/read", "id", id))
+
+    @command("data/list")
+    async def list_records(
+        self,
+        *,
+        collection: str,
+        filter: dict[str, Any] | None = None,
+        sort: list[str] | None = None,
+        limit: int = 100,
+        user_id: str | None = None,
+    ) -> dict[str, Any]:
+        """List the records that satisfy a filter, in order."""
+        name = self._requests.known("data/list", collection).name
+        query = Query(
+            where=parse_filter("data/list", filter),
+            sort=parse_sort("data/list", sort),
+            limit=checked_limit("data/list", limit),
+        )
+        items = await self._backend.find(user_id, name, query)
+        return {"items": items, "count": len(items)}
+
+    @command("data/search")
+    async def search(
+        self, *, collection: str, query: str, limit: int = 10, user_id: str | None = None
+    ) -> dict[str, Any]:
+        """Find the records that fit a text best."""
+        known = self._requests.known("data/search", collection)
+        if not known.search:
+            raise CommandRejected(
+                "data/search",
+                f"{collection!r} has no text index",
+                parameter="collection",
+                remedy="use data/list",
+            )
+        limit = checked_limit("data/search", limit)
+        items = await self._backend.search(user_id, known.name, query, limit)
+        return {"items": items, "count": len(items)}
+
+    @command("data/collections")
+    async def collections(self) -> dict[str, Any]:
+        """List the collections."""
+        await trio.lowlevel.checkpoint()
+        return {"items": sorted(self._requests.collections), "count": len(self._requests.collections)}
