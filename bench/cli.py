@@ -27,6 +27,7 @@ NAMES: Final = (
     "command",
     "fan_in",
     "fan_out",
+    "plain_code",
     "overload",
     "thread_metric",
     "rhealstone",
