@@ -50,8 +50,9 @@ from rtos.scheduler.tested import unsupported
 from rtos.scheduler.trace import STEP, nanoseconds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from contextvars import Context, Token
+    from types import TracebackType
 
     from trio.lowlevel import Abort, RaiseCancelT, Task
 
@@ -59,10 +60,13 @@ if TYPE_CHECKING:
     from rtos.scheduler.timers import TimerHeap
 
 _PLACEHOLDER: Final = None
-_SYSTEM_PASSES: Final = 8
-"""Passes in a row that system tasks may take while others wait."""
+_SYSTEM_STEPS: Final = 8
+"""Steps in a row that system tasks may take while others wait."""
+_STEPS: Final = 64
+"""Steps that one pass may run, where time stands still and no quantum ends."""
 _LENT_STEPS: Final = 64
 """Steps that one pass may lend, where time stands still and no quantum ends."""
+_FRAMES: Final[int] = getattr(trio_run, "CONTEXT_RUN_TB_FRAMES", 0)
 _length = deque.__len__
 _arrivals = deque.__iter__
 _clear = deque.clear
@@ -103,7 +107,12 @@ class RunQueue(Accounts, deque[Any]):
         self.allowances = Allowances(self._hold, self._let_go, self.clock)
         self._reserve = Reserve(reserve) if reserve else None
         # How often in a row system tasks went before others that waited.
-        self._system_passes = 0
+        self._system_steps = 0
+        # Whether this pass runs its steps itself, and when the one that runs began.
+        self._runs_steps = False
+        self._step_ns = self._opened_ns = 0
+        # Whether the pass is to end with the step that runs.
+        self._is_over = False
         # Whether the running step goes first on the reserve.
         self._lent = False
         self._batch = 1
@@ -122,43 +131,138 @@ class RunQueue(Accounts, deque[Any]):
     # What the loop calls: list(queue), then queue.clear().
 
     def __iter__(self) -> Iterator[Any]:
-        """Choose what this pass runs. The loop calls it once a pass, before ``clear``."""
-        self._pass_ns = self._began_ns = self.ticks_ns()
+        """Run what this pass is for; what is returned is left to the loop to run. Called once a pass."""
+        self._pass_ns = self._step_ns = self._began_ns = self._opened_ns = self.ticks_ns()
         self._lent_before = self.lent
         if self.recorder.asleep:
             self.recorder.wake_up(self._began_ns)
         at = self._timers.next_at()
-        ready = self._ready
         if at != math.inf and at <= self.clock():
             self.wake_timers()
-        if not ready.waiting and _length(self) == 1:
+        self._runs_steps = self.quantum_ns > 0 and not self._is_watched()
+        if not self._runs_steps:
+            return iter(self._hand_out())
+        self._run_steps()
+        # The last scheduler may have been closed in one of the steps. The loop is about to
+        # drop what is in its queue by now, unless it is given it here.
+        return iter(()) if self._runner.runq is self else iter(tuple(self._runner.runq))
+
+    def clear(self) -> None:
+        """Drop the arrivals that ``__iter__`` has taken over. The loop calls it once a pass."""
+        if not self._runs_steps:
+            _clear(self)
+        if self._ready.waiting and not _length(self):
+            self.append(_PLACEHOLDER)
+
+    def _is_watched(self) -> bool:
+        """Whether somebody wants to be told of each step, which is the loop's to do."""
+        return "before_task_step" in self._hooks or "after_task_step" in self._hooks
+
+    def _hand_out(self) -> Sequence[Any]:
+        """One step for the loop to run, or several of one context."""
+        self._order_arrivals()
+        if not self._ready.waiting:
+            self._running = None
+            return ()
+        self.passes += 1
+        self._batch = 0
+        context, level, since_ns, tasks = self._choose(self.quantum_ns)
+        self._running, self._level, self._since_ns = context, level, since_ns
+        self._batch = len(tasks)
+        return tasks
+
+    def _run_steps(self) -> None:
+        """Run steps, the most urgent first, until the quantum is over or nobody is ready.
+
+        A step is run as the loop runs it. A pass of the loop after each, with its look at
+        the I/O and its hooks, cost 4.8 µs in plain Trio and 9.5 under this order.
+        """
+        here, runner, hooks = trio_run.GLOBAL_RUN_CONTEXT, self._runner, self._hooks
+        known, end_ns, timers = len(hooks), self._pass_ns + self.quantum_ns, self._timers
+        self._is_over = False
+        context = None
+        for _ in range(_STEPS):
+            task = self._next()
+            if task is None:
+                break
+            context = self._running
+            assert context is not None
+            here.task = task
+            send, value = task._next_send_fn, task._next_send
+            task._next_send_fn = task._next_send = None
+            ended: outcome.Outcome[Any] | None = None
+            message: Any = None
+            try:
+                message = task.context.run(send, value)
+            except StopIteration as stop:
+                ended = outcome.Value(stop.value)
+            except BaseException as error:  # noqa: BLE001 - it is its nursery's to see
+                ended = outcome.Error(error.with_traceback(_without_ours(error.__traceback__)))
+            # Outside the except blocks, or the error would become the context of others.
+            if ended is None:
+                _act_upon(runner, task, message)
+            else:
+                runner.task_exited(task, ended)
+            ended_ns = self.ticks_ns()
+            self._learn(context, ended_ns - self._step_ns)
+            self._step_ns = ended_ns
+            if ended_ns >= end_ns or self._is_over or runner.runq is not self or len(hooks) != known:
+                break
+            at = timers.next_at()
+            if at != math.inf and at <= self.clock():
+                self.wake_timers()
+        if context is not None:
+            self.passes += 1
+            del here.task
+            self.close_pass()
+
+    def _next(self) -> Any:
+        """The task to run next, its account opened; ``None`` if there is none."""
+        ready = self._ready
+        if not ready.waiting and _length(self) == 1 and self[0] is not _PLACEHOLDER:
             # The common case of a calm system, kept out of the ready order.
             task = self[0]
             context = task.context.get(context_variable, self.host)
             if context.budget is not None:
                 self.allowances.arrive(context.budget)
             if not context.is_held and not ready.waiting:
-                self._running = context
-                self._level = context.level
-                self._since_ns = self._began_ns
-                self._batch = 1
-                self.passes += 1
-                return iter((task,))
-        self._order_arrivals()
+                _clear(self)
+                self._open_account(context, context.level, self._step_ns)
+                return task
+        if _length(self):
+            self._order_arrivals()
         if not ready.waiting:
-            self._running = None
-            return iter(())
-        return iter(self._choose())
+            return None
+        reserve, system = self._reserve, self.system
+        if (reserve is not None and reserve.look_at <= self._step_ns) or self._system_steps >= _SYSTEM_STEPS:
+            context, level, since_ns, (task,) = self._choose(0)
+        else:
+            context, since_ns, task = ready.take()
+            level = context.level
+            if context is not system:
+                self._system_steps = 0
+            elif ready.waiting > len(system.ready):
+                self._system_steps += 1
+        self._open_account(context, level, since_ns)
+        return task
 
-    def clear(self) -> None:
-        """Drop the arrivals, which ``__iter__`` has taken over. The loop calls it once a pass."""
-        _clear(self)
-        if self._ready.waiting:
-            self.append(_PLACEHOLDER)
+    def _open_account(self, context: SchedulingContext, level: int, since_ns: int) -> None:
+        """Bill the next step to ``context``; steps of one in a row are one entry."""
+        reserve = self._reserve
+        if (
+            context is not self._running
+            or level != self._level
+            or context.budget is not None
+            or (reserve is not None and reserve.is_saturated)
+        ):
+            self._close_account()
+            self._running, self._level, self._since_ns, self._batch = context, level, since_ns, 0
+            self._opened_ns = self._step_ns
+        self._batch += 1
 
     def _order_arrivals(self) -> None:
         push, host = self._ready.push, self.host
-        self._ready.now = self._began_ns
+        self._ready.now = self._step_ns
         for task in _arrivals(self):
             if task is not _PLACEHOLDER:
                 context = task.context.get(context_variable, host)
@@ -167,64 +271,69 @@ class RunQueue(Accounts, deque[Any]):
                 push(context, task)
         _clear(self)
 
-    def _choose(self) -> list[Any]:
+    def _choose(self, most_ns: int) -> tuple[SchedulingContext, int, int, list[Any]]:
+        """What goes next: one task, or several of a context that fit into so many nanoseconds.
+
+        Returns:
+          Their context, the level it was chosen with, since when it was ready, and they.
+        """
         head = self._ready.head()
         assert head is not None
-        self.passes += 1
         reserve = self._reserve
         # Timers and callbacks are nobody's to wait for: what they release may be urgent.
-        if reserve is not None and reserve.look_at <= self._began_ns and head is not self.system:
-            borrower = reserve.pick(head.level, self._ready.contexts(), self._began_ns)
+        if reserve is not None and reserve.look_at <= self._step_ns and head is not self.system:
+            borrower = reserve.pick(head.level, self._ready.contexts(), self._step_ns)
             if borrower is not None:
-                return self._lend(borrower)
+                self._lent = True
+                return borrower, borrower.level, borrower.since, [self._ready.pop_from(borrower)]
         if head is not self.system:
-            self._system_passes = 0
+            self._system_steps = 0
         elif self._ready.waiting > len(head.ready):
-            self._system_passes += 1
-            if self._system_passes > _SYSTEM_PASSES:
+            self._system_steps += 1
+            if self._system_steps > _SYSTEM_STEPS:
                 return self._give_way(head)
-        fitting = self.quantum_ns // head.step_ns if head.step_ns else 1
-        self._level, self._since_ns = head.level, head.since
-        self._running, tasks = self._ready.pop(max(fitting, 1))
-        self._batch = len(tasks)
-        return tasks
+        fitting = most_ns // head.step_ns if head.step_ns else 1
+        level, since_ns = head.level, head.since
+        context, tasks = self._ready.pop(max(fitting, 1))
+        return context, level, since_ns, tasks
 
-    def _give_way(self, system: SchedulingContext) -> list[Any]:
+    def _give_way(self, system: SchedulingContext) -> tuple[SchedulingContext, int, int, list[Any]]:
         # Timers that are always due again, and callbacks that ask for themselves again,
         # stand above every level: now and then the others get a step, or nobody else
         # would ever run.
-        self._system_passes = 0
+        self._system_steps = 0
         self._ready.hold(system)
-        self._level = self._ready.head().level  # type: ignore[union-attr]
-        self._running, tasks = self._ready.pop(1)
+        head = self._ready.head()
+        assert head is not None
+        level, since_ns = head.level, head.since
+        context, tasks = self._ready.pop(1)
         self._ready.let_go(system)
-        self._batch = 1
-        return tasks
-
-    def _lend(self, borrower: SchedulingContext) -> list[Any]:
-        self._lent = True
-        self._batch = 1
-        self._running, self._level, self._since_ns = borrower, borrower.level, borrower.since
-        return [self._ready.pop_from(borrower)]
+        return context, level, since_ns, tasks
 
     # What the kernel calls.
 
     def close_pass(self) -> None:
-        """Bill the pass that has just ended. Called before the loop waits for I/O."""
+        """Bill what has run. Called before the loop waits for I/O, and when steps have been run."""
+        context, recorder = self._running, self.recorder
+        if context is None:
+            return
+        self._close_account()
+        if self._settled_ns >= recorder.measure_at:
+            recorder.measure(self._settled_ns, context)
+
+    def _close_account(self) -> None:
         context = self._running
         if context is None:
             return
         self._account_for(context, self._batch)
         self._running, self._last = None, context
-        whole_ns = self._settled_ns - self._pass_ns
-        self._learn(context, whole_ns // self._batch)
+        self._began_ns = self._settled_ns
+        if not self._runs_steps:
+            self._learn(context, (self._settled_ns - self._pass_ns) // self._batch)
         reserve = self._reserve
         if reserve is not None and reserve.is_saturated:
-            reserve.ran(self._level, whole_ns, lent=self._lent)
+            reserve.ran(self._level, self._settled_ns - self._opened_ns, lent=self._lent)
             self._lent = False
-        recorder = self.recorder
-        if self._settled_ns >= recorder.measure_at:
-            recorder.measure(self._settled_ns, context)
 
     # A step inside the running one.
 
@@ -346,9 +455,15 @@ class RunQueue(Accounts, deque[Any]):
         else:
             self._runner.task_exited(task, ended)
 
-    def has_lent(self) -> bool:
-        """Whether the running pass has lent a step."""
-        return self.lent != self._lent_before
+    def start_afresh(self) -> bool:
+        """Whether the running pass has run or lent other steps; if so it ends with this one.
+
+        What does not fit into the rest of its quantum may fit into the next one's.
+        """
+        if self.lend_ns < 0 or (self.lent == self._lent_before and self._step_ns == self._pass_ns):
+            return False
+        self._is_over = True
+        return True
 
     def must_check_in(self) -> bool:
         """Whether the running task has been cancelled; what ``checkpoint_if_cancelled`` looks at.
@@ -463,6 +578,14 @@ def check_trio() -> None:
     if missing or type(runner.runq) is not deque:
         found = f"it lacks {missing}" if missing else f"runq is {type(runner.runq)!r}"
         raise unsupported(found)
+
+
+def _without_ours(traceback: TracebackType | None) -> TracebackType | None:
+    """A traceback without the frames between the loop and the task, as the loop leaves it."""
+    for _ in range(1 + _FRAMES):
+        if traceback is not None:
+            traceback = traceback.tb_next
+    return traceback
 
 
 def _act_upon(runner: Any, task: Any, message: Any) -> None:

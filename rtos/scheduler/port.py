@@ -122,7 +122,7 @@ class Port:
             await trio.lowlevel.checkpoint_if_cancelled()
         else:
             lends = bool(idle) and direct.may_lend(idle[-1].context)
-            if direct.must_check_in() or (idle and not lends and direct.has_lent()):
+            if direct.must_check_in() or (idle and not lends and direct.start_afresh()):
                 # Cancelled; or the next one may go the direct way again, in a step of its own.
                 await trio.lowlevel.checkpoint()
                 lends = bool(idle) and direct.may_lend(idle[-1].context)

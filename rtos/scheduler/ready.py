@@ -41,12 +41,15 @@ class ReadyQueue:
     something more urgent keeps it from running leaves no trail of stale ones.
     """
 
-    __slots__ = ("_arrivals", "_heap", "_held", "_stale", "now", "waiting")
+    __slots__ = ("_arrivals", "_current", "_heap", "_held", "_stale", "now", "waiting")
 
     def __init__(self) -> None:
         self._heap: list[Entry] = []
         self._arrivals = 0
         self._stale = 0
+        # The one that was taken from last: it has no entry until something else is asked,
+        # so that a context whose tasks follow each other costs no heap.
+        self._current: SchedulingContext | None = None
         # Contexts that are held back and have tasks.
         self._held: dict[SchedulingContext, None] = {}
         # When the loop looked last, nanoseconds; whoever knows it sets it.
@@ -64,6 +67,7 @@ class ReadyQueue:
 
     def contexts(self) -> Iterator[SchedulingContext]:
         """The contexts that have tasks and are not held back, in no particular order."""
+        self._put_back()
         return (entry[3] for entry in self._heap if entry[3].entry is entry)
 
     def push(self, context: SchedulingContext, task: Any) -> None:
@@ -74,7 +78,7 @@ class ReadyQueue:
             self._held[context] = None
             return
         self.waiting += 1
-        if context.entry is None:
+        if context.entry is None and context is not self._current:
             context.since = self.now
             context.moved = self.move
             self._enter(context, arrival)
@@ -90,6 +94,7 @@ class ReadyQueue:
 
     def head(self) -> SchedulingContext | None:
         """The context that goes next, or ``None``."""
+        self._put_back()
         heap = self._heap
         while heap:
             entry = heap[0]
@@ -136,8 +141,31 @@ class ReadyQueue:
             context.entry = None
         return context, tasks
 
+    def take(self) -> tuple[SchedulingContext, int, Any]:
+        """The first task of the most urgent context, that context, and since when it was ready.
+
+        The queue must not be empty.
+        """
+        current = self._current
+        if current is not None:
+            ready = current.ready
+            # A stale entry in front only makes this look closer.
+            if ready and (
+                not self._heap or (current.level, current.deadline, ready[0][0]) < self._heap[0][:3]
+            ):
+                self.waiting -= 1
+                return current, self.now, ready.popleft()[1]
+        context = self.head()
+        assert context is not None
+        heappop(self._heap)
+        context.entry = None
+        self._current = context
+        self.waiting -= 1
+        return context, context.since, context.ready.popleft()[1]
+
     def pop_from(self, context: SchedulingContext) -> Any:
         """Take the first task of ``context``, which need not be the most urgent one."""
+        self._put_back()
         if context.ready[0][0] > context.round:
             context.round = self._arrivals
         task = context.ready.popleft()[1]
@@ -151,6 +179,7 @@ class ReadyQueue:
 
     def hold(self, context: SchedulingContext) -> None:
         """Keep a context out of the order, with what it has and what it gets, until ``let_go``."""
+        self._put_back()
         context.is_held = True
         if context.entry is not None:
             context.entry = None
@@ -170,6 +199,7 @@ class ReadyQueue:
 
     def clear(self) -> None:
         """Forget everything; the contexts may be used in another queue after."""
+        self._put_back()
         for entry in self._heap:
             context = entry[3]
             context.entry = context.moved = None
@@ -181,6 +211,13 @@ class ReadyQueue:
         self._heap.clear()
         self._stale = 0
         self.waiting = 0
+
+    def _put_back(self) -> None:
+        context, self._current = self._current, None
+        if context is not None and context.ready:
+            context.since = self.now
+            context.moved = self.move
+            self._enter(context, context.ready[0][0])
 
     def _enter(self, context: SchedulingContext, arrival: int) -> None:
         context.entry = entry = (context.level, context.deadline, arrival, context)

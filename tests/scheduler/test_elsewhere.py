@@ -420,12 +420,9 @@ def test_nobody_pays_for_a_schedule_point_that_lets_nobody_in(*, direct: bool) -
 
     drained, passes, lent = trio.run(main)
     assert drained <= 4
-    if direct:
-        assert lent == 20
-        assert passes == 0
-    else:
-        assert lent == 0
-        assert passes >= 20
+    # Nor is there a pass of the loop for each of the forty steps of calls that are queued.
+    assert passes <= 1
+    assert lent == (20 if direct else 0)
 
 
 async def _crash_until_down(backoff: Backoff, lives: Iterable[float], *, intensity: int) -> list[float]:
