@@ -211,6 +211,8 @@ class RunQueue(Accounts, deque[Any]):
             at = timers.next_at()
             if at != math.inf and at <= self.clock():
                 self.wake_timers()
+        # A traceback may keep this frame, which must keep nothing alive then.
+        task = send = value = message = ended = None
         if context is not None:
             self.passes += 1
             del here.task
