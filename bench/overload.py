@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import random
 import sys
-from contextlib import suppress
 from functools import partial
 from itertools import count
 from time import perf_counter_ns
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from bench.harness import Run
+    from rtos.scheduler.order import MailboxStatistics
 
     Work = Callable[[float], Awaitable[None]]
 
@@ -49,10 +49,14 @@ class Tally:
     """What became of the requests of one level.
 
     Attributes:
+      answered: by the sender's account, as are missed and refused.
       waits: from sending to the end of the service, seconds.
     """
 
     sent: int = 0
+    answered: int = 0
+    missed: int = 0
+    refused: int = 0
     in_time: int = 0
     waits: list[float] = attrs.field(factory=list)
 
@@ -88,8 +92,8 @@ class Load:
         return DEADLINE * self.service
 
 
-async def by_order(load: Load, work: Work) -> dict[int, Tally]:
-    """A port, on the scheduler."""
+async def by_order(load: Load, work: Work) -> tuple[dict[int, Tally], dict[str, float]]:
+    """A port, on the scheduler; and how many requests are missing in its account or its clients'."""
     tallies = {level: Tally() for level in SHARES}
     async with open_scheduler() as scheduler, trio.open_nursery() as nursery:
         port, kind = scheduler.port("server", capacity=CAPACITY), Kind("server/work")
@@ -106,11 +110,27 @@ async def by_order(load: Load, work: Work) -> dict[int, Tally]:
             await port.call(kind, (due, tally), deadline=due)
 
         await _offer(load, tallies, client, scheduler)
+        lost = _lost(tallies, port.queue.statistics)
         nursery.cancel_scope.cancel()
-    return tallies
+    return tallies, {"count_lost": lost}
 
 
-async def as_they_come(load: Load, work: Work) -> dict[int, Tally]:
+def _lost(tallies: dict[int, Tally], counts: MailboxStatistics) -> int:
+    """By how much the law of conservation is broken: within either account, and between the two."""
+    names = ("sent", "answered", "missed", "refused")
+    totals: dict[str, int] = {name: sum(getattr(one, name) for one in tallies.values()) for name in names}
+    settled = counts.handled + counts.failed + counts.expired + counts.shed + counts.cancelled
+    return (
+        abs(totals["sent"] - totals["answered"] - totals["missed"] - totals["refused"])
+        + abs(counts.accepted - settled - counts.waiting)
+        + abs(counts.handled - totals["answered"])
+        + abs(counts.refused - totals["refused"])
+        # A call whose deadline has passed before it is sent is missed, and never offered.
+        + max(counts.expired - totals["missed"], 0)
+    )
+
+
+async def as_they_come(load: Load, work: Work) -> tuple[dict[int, Tally], dict[str, float]]:
     """Plain Trio: a channel, and a client that gives up at its deadline."""
     tallies = {level: Tally() for level in SHARES}
     send, receive = trio.open_memory_channel[tuple[float, Tally, trio.Event]](CAPACITY)
@@ -132,7 +152,7 @@ async def as_they_come(load: Load, work: Work) -> dict[int, Tally]:
         nursery.start_soon(serve)
         await _offer(load, tallies, client, None)
         nursery.cancel_scope.cancel()
-    return tallies
+    return tallies, {}
 
 
 async def _offer(
@@ -145,8 +165,13 @@ async def _offer(
 
     async def client(due: float, tally: Tally) -> None:
         tally.sent += 1
-        with suppress(DeadlineMissed, MailboxFull, trio.TooSlowError):
+        try:
             await ask(due, tally)
+            tally.answered += 1
+        except (DeadlineMissed, trio.TooSlowError):
+            tally.missed += 1
+        except MailboxFull:
+            tally.refused += 1
 
     async def generate(clients: trio.Nursery) -> None:
         for at, level in load.arrivals():
@@ -181,12 +206,12 @@ async def _spin(seconds: float) -> None:
 def _sample(body: Any, load: Load, work: Work) -> Sample:
     virtual = work is not _spin
     with Stopwatch() as watch:
-        tallies = (run_virtual if virtual else trio.run)(body, load, work)
+        tallies, extra = (run_virtual if virtual else trio.run)(body, load, work)
     sent = sum(tally.sent for tally in tallies.values())
     in_time = sum(tally.in_time for tally in tallies.values())
     possible = min(load.seconds / load.service, sent)
     unit = "virtual" if virtual else "real"
-    extra = {"share_goodput": in_time / possible}
+    extra = {"share_goodput": in_time / possible} | extra
     for level, tally in tallies.items():
         extra[f"share_missed_level_{level}"] = 1 - tally.in_time / tally.sent if tally.sent else 0.0
         tail = Latency.of(int(wait * 1e9) for wait in tally.waits)
