@@ -19,11 +19,13 @@ from typing import TYPE_CHECKING
 import trio
 
 from bench.harness import Benchmark, Sample, Size, Stopwatch
+from bench.svg import histogram
 from rtos.scheduler import open_scheduler
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from bench.harness import Run
     from rtos.scheduler import Scheduler
 
 STEP_NS = 200_000
@@ -90,11 +92,17 @@ def variants(size: Size) -> dict[str, Callable[[], Sample]]:
     }
 
 
+def plots(run: Run) -> dict[str, str]:
+    """How often which wait was seen."""
+    return {"wakeup": histogram("From a message to its receiver's running", run.latencies)}
+
+
 BENCHMARK = Benchmark(
     name="wakeup",
     summary="from a message to an urgent task's running, beside tasks with steps of 200 µs",
     unit="wake-up",
     variants=variants,
+    plots=plots,
 )
 
 if __name__ == "__main__":
