@@ -1,8 +1,9 @@
-"""Budgets: the bounds that are asserted, all of them from ``budgets.toml``.
+"""Budgets and targets: what is asserted, and what is aimed at, all of it from ``budgets.toml``.
 
 Law: a budget is a ratio of two figures of one run, or one figure that has no unit
-of real time (``share_``, ``count_``, ``virtual_``). Bounds on seconds of a wall
-clock cannot be written down: on a shared machine they would assert the neighbours.
+of real time (``share_``, ``count_``, ``virtual_``, ``kib_``). A target that CI does not
+assert may bound CPU time too (``cpu_``). Bounds on seconds of a wall clock cannot be
+written down: on a shared machine they would assert the neighbours.
 
 Pure, but for ``load``, which reads one file.
 """
@@ -17,13 +18,16 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Container, Iterable, Mapping
 
     from bench.harness import Measurement, Run
 
 BUDGETS: Final = Path(__file__).with_name("budgets.toml")
-UNITLESS: Final = ("share_", "count_", "virtual_")
-_FIELDS: Final = {"benchmark", "numerator", "denominator", "at_most", "at_least", "reason", "ci"}
+UNITLESS: Final = ("share_", "count_", "virtual_", "kib_")
+CPU: Final = "cpu_"
+_FIELDS: Final = frozenset(
+    ["benchmark", "numerator", "denominator", "at_most", "at_least", "reason", "ci", "target", "analysis"]
+)
 
 
 @attrs.frozen
@@ -57,7 +61,9 @@ class Budget:
     Attributes:
       denominator: ``None`` if the numerator has no unit of real time.
       is_least: whether the bound is the least and not the most that is allowed.
-      ci: whether ``--check`` looks at it.
+      ci: whether ``--check`` looks at it, and fails where it is broken.
+      is_target: whether it is one of the project's aims, shown met or not after each full run.
+      analysis: of a target that is not met: where the time goes, and what was tried.
     """
 
     benchmark: str
@@ -66,11 +72,23 @@ class Budget:
     bound: float
     is_least: bool
     reason: str
-    ci: bool
+    ci: bool = True
+    is_target: bool = False
+    analysis: str = ""
 
     def __str__(self) -> str:
         over = "" if self.denominator is None else f" / {self.denominator}"
         return f"{self.benchmark}: {self.numerator}{over}"
+
+    @property
+    def limit(self) -> str:
+        """The bound in words."""
+        return f"at {'least' if self.is_least else 'most'} {self.bound:g}"
+
+    @property
+    def figures(self) -> tuple[Figure, ...]:
+        """Those that it is measured by."""
+        return (self.numerator,) if self.denominator is None else (self.numerator, self.denominator)
 
 
 @attrs.frozen(kw_only=True)
@@ -89,12 +107,16 @@ class Verdict:
         return self.measured <= self.budget.bound
 
     def __str__(self) -> str:
-        word = "at least" if self.budget.is_least else "at most"
-        text = f"{self.budget}: {self.measured:.4g}, {word} {self.budget.bound:g}"
+        budget = self.budget
+        kind = "target: " if budget.is_target else ""
+        text = f"{kind}{budget}: {self.measured:.4g}, {budget.limit}"
         if self.is_met:
             return f"{text}: met"
-        why = f"\n  worst case: {self.attribution}" if self.attribution else ""
-        return f"{text}: NOT MET\n  why it is asserted: {self.budget.reason}{why}"
+        aim = "why it is aimed at" if budget.is_target else "why it is asserted"
+        lines = [f"{text}: NOT MET", f"  {aim}: {budget.reason}"]
+        lines += [f"  analysis: {budget.analysis}"] if budget.analysis else []
+        lines += [f"  worst case: {self.attribution}"] if self.attribution else []
+        return "\n".join(lines)
 
 
 def load(text: str | None = None) -> list[Budget]:
@@ -109,34 +131,58 @@ def load(text: str | None = None) -> list[Budget]:
 
 def _read(row: Mapping[str, Any]) -> Budget:
     name = f"budget {dict(row)!r}"
+    _check_fields(name, row)
+    is_target = row.get("target", False)
+    budget = Budget(
+        benchmark=row["benchmark"],
+        numerator=Figure.parse(row["numerator"]),
+        denominator=Figure.parse(row["denominator"]) if "denominator" in row else None,
+        bound=float(row["at_least"] if "at_least" in row else row["at_most"]),
+        is_least="at_least" in row,
+        reason=row["reason"],
+        ci=row.get("ci", not is_target),
+        is_target=is_target,
+        analysis=row.get("analysis", ""),
+    )
+    # CI runs on any machine: there a second of CPU means nothing by itself.
+    allowed = (*UNITLESS, CPU) if budget.is_target and not budget.ci else UNITLESS
+    if budget.denominator is None and not budget.numerator.name.startswith(allowed):
+        raise ValueError(f"{name} bounds an absolute figure; give a denominator, or a figure in {allowed}")
+    return budget
+
+
+def _check_fields(name: str, row: Mapping[str, Any]) -> None:
     if unknown := row.keys() - _FIELDS:
         raise ValueError(f"{name} has unknown fields {sorted(unknown)}; use {sorted(_FIELDS)}")
     if not row.get("benchmark") or not row.get("numerator") or not row.get("reason"):
         raise ValueError(f"{name} is incomplete; give benchmark, numerator and reason")
     if ("at_most" in row) == ("at_least" in row):
         raise ValueError(f"{name} needs one bound; give at_most or at_least")
-    numerator = Figure.parse(row["numerator"])
-    denominator = Figure.parse(row["denominator"]) if "denominator" in row else None
-    if denominator is None and not numerator.name.startswith(UNITLESS):
-        raise ValueError(f"{name} bounds an absolute figure; give a denominator, or a figure in {UNITLESS}")
-    return Budget(
-        benchmark=row["benchmark"],
-        numerator=numerator,
-        denominator=denominator,
-        bound=float(row["at_least"] if "at_least" in row else row["at_most"]),
-        is_least="at_least" in row,
-        reason=row["reason"],
-        ci=row.get("ci", True),
-    )
+    for field in ("ci", "target"):
+        if not isinstance(row.get(field, False), bool):
+            raise ValueError(f"{name}: {field} is {row[field]!r}; use true or false")  # noqa: TRY004
+    if "analysis" in row and not row.get("target"):
+        raise ValueError(f"{name} has an analysis and is no target; put it into the reason")
 
 
-def check(budgets: Iterable[Budget], run: Run) -> list[Verdict]:
+def check(budgets: Iterable[Budget], run: Run, *, optional: Container[str] = ()) -> list[Verdict]:
     """Hold a run to those of ``budgets`` that speak of it.
+
+    Args:
+      budgets: of any benchmark.
+      run: what was measured.
+      optional: variants that need not be there; who compares with one that is not has no verdict.
 
     Raises:
       KeyError: a budget names a variant or a figure that the run does not have.
     """
-    return [_judge(budget, run) for budget in budgets if budget.benchmark == run.benchmark]
+    there = run.rounds[0]
+    return [
+        _judge(budget, run)
+        for budget in budgets
+        if budget.benchmark == run.benchmark
+        and not any(one.variant in optional and one.variant not in there for one in budget.figures)
+    ]
 
 
 def _judge(budget: Budget, run: Run) -> Verdict:

@@ -4,7 +4,10 @@ python -m bench NAME...     run these, show them, keep them in bench/results
 python -m bench --all       all of them, at most 15 minutes
 python -m bench --check     those with a budget for CI, shorter, at most 5 minutes;
                             fails if a budget is not met
-python -m bench --docs      write docs/benchmarks.md from what was kept
+python -m bench --docs      write docs/benchmarks.md and its plots from what was kept
+
+A run that is no check says of each of the project's targets whether it is met; one that
+is not fails nothing.
 """
 
 from __future__ import annotations
@@ -13,13 +16,16 @@ import argparse
 import importlib
 import sys
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, Final
 
-from bench import budget, report
+from bench import budget, report, targets
 from bench.harness import Benchmark, Size, run
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+
+    from bench.budget import Verdict
 
 NAMES: Final = (
     "wakeup",
@@ -71,22 +77,38 @@ def main(arguments: Sequence[str]) -> int:
         print(error, file=sys.stderr)
         return 2
     # Every benchmark is run and shown, whatever became of the one before.
-    met = [_run(one, options, budgets) for one in benchmarks]
-    return int(options.check and not all(met))
+    verdicts: list[Verdict] = []
+    seconds: dict[str, float] = {}
+    for one in benchmarks:
+        began = perf_counter()
+        verdicts += _run(one, options, budgets)
+        seconds[one.name] = perf_counter() - began
+    _close(verdicts, seconds)
+    return int(options.check and not all(verdict.is_met for verdict in verdicts))
 
 
-def _run(benchmark: Benchmark, options: argparse.Namespace, budgets: list[budget.Budget]) -> bool:
+def _run(benchmark: Benchmark, options: argparse.Namespace, budgets: list[budget.Budget]) -> list[Verdict]:
     how = report.configuration()
     print(", ".join(f"{name} {value}" for name, value in how.items()))
     done = run(benchmark, Size.CHECK if options.check else Size.FULL, rounds=options.rounds)
     report.show(done, benchmark)
+    verdicts = budget.check(budgets, done, optional=benchmark.optional)
     if not options.check:
-        report.write(done, benchmark, options.out, how)
-    verdicts = budget.check(budgets, done)
+        report.write(done, benchmark, options.out, how, verdicts=verdicts)
     for verdict in verdicts:
         print(verdict)
     print(flush=True)
-    return all(verdict.is_met for verdict in verdicts)
+    return verdicts
+
+
+def _close(verdicts: Sequence[Verdict], seconds: Mapping[str, float]) -> None:
+    """Print every target at once, and what took how long."""
+    if aims := [one for one in verdicts if one.budget.is_target]:
+        print(f"targets: {targets.summary(aims, of=len(aims))}")
+    for one in aims:
+        print(f"  {'met' if one.is_met else 'NOT MET':8}{one.budget}: {one.measured:.4g}, {one.budget.limit}")
+    each = ", ".join(f"{name} {took:.0f}" for name, took in seconds.items())
+    print(f"seconds: {each}; together {sum(seconds.values()):.0f}", flush=True)
 
 
 def _parser() -> argparse.ArgumentParser:

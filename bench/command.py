@@ -1,13 +1,17 @@
 """A command's round trip: a tiny request to another task, and its reply.
 
 Through the bus, through a bare port, and as a Trio programmer writes it: a channel
-to the server, and a fresh channel for each reply. The bare port and Trio's channels
-leave out the same things (names, checks of parameters).
+to the server, and a fresh channel for each reply; and as an asyncio programmer does, on
+both of his loops. The bare port, the channels and the queue leave out the same things
+(names, checks of parameters).
+
+Every call is queued and its server woken, but for the variants called ``direct``: there
+the kernel may serve a call to an idle daemon in its caller's step, as it does unless told
+otherwise.
 """
 
 from __future__ import annotations
 
-import inspect
 import math
 import sys
 from contextlib import asynccontextmanager
@@ -19,17 +23,28 @@ import outcome
 import trio
 import trio.testing
 
+from bench import others
 from bench.harness import Benchmark, Sample, Size, Stopwatch
+from bench.svg import histogram
 from rtos.bus import Bus, command
 from rtos.scheduler import Kind, open_scheduler, open_supervisor
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+    from bench.harness import Run
+
 FAR: Final = 60.0
 """Seconds to a deadline that is never missed."""
-HAS_DIRECT: Final = "direct" in inspect.signature(open_scheduler).parameters
-"""Whether this kernel can serve a call in its caller's task."""
+UVLOOP: Final = ("uvloop", "uvloop, deadline", "uvloop, 100 clients")
+SHOWN: Final = (
+    "trio channels, deadline",
+    "asyncio, deadline",
+    "port, deadline",
+    "port, direct, deadline",
+    "bus, direct, deadline",
+)
+"""Whose latencies are drawn."""
 
 
 class Echo:
@@ -56,9 +71,9 @@ async def _echo(request: int) -> int:
 
 
 @asynccontextmanager
-async def through_bus(*, deadline: bool = False, **settings: Any) -> AsyncIterator[Any]:
+async def through_bus(*, deadline: bool = False, direct: bool = False, **settings: Any) -> AsyncIterator[Any]:
     """The whole way: name, check of the parameters, port, worker."""
-    async with open_scheduler(**settings) as scheduler:
+    async with open_scheduler(direct=direct, **settings) as scheduler:
         bus = Bus(scheduler)
         with bus.attach(Echo()) as spec:
             async with open_supervisor(scheduler, [spec]):
@@ -72,9 +87,11 @@ async def through_bus(*, deadline: bool = False, **settings: Any) -> AsyncIterat
 
 
 @asynccontextmanager
-async def through_port(*, deadline: bool = False, **settings: Any) -> AsyncIterator[Any]:
+async def through_port(
+    *, deadline: bool = False, direct: bool = False, **settings: Any
+) -> AsyncIterator[Any]:
     """A port, and one worker."""
-    async with open_scheduler(**settings) as scheduler, trio.open_nursery() as nursery:
+    async with open_scheduler(direct=direct, **settings) as scheduler, trio.open_nursery() as nursery:
         port, kind = scheduler.port("echo"), Kind("echo")
         context = scheduler.context("echo")
         with context:
@@ -157,26 +174,44 @@ async def _measure(way: Callable[[], Any], clients: int, calls: int) -> Sample:
 
 
 def variants(size: Size) -> dict[str, Callable[[], Sample]]:
-    """Each way with one client; the ways that queue also with a hundred."""
+    """Each way with one client, with a deadline, and with a hundred clients."""
     calls = size.of(200, 4000, 10_000)
     ways: dict[str, tuple[Callable[..., Any], int]] = {
         "trio reschedule": (by_reschedule, 1),
         "trio channels": (through_channels, 1),
         "trio channels, deadline": (partial(through_channels, deadline=True), 1),
         "trio channels, 100 clients": (through_channels, 100),
-        "port": (through_port, 1),
-        "port, deadline": (partial(through_port, deadline=True), 1),
-        "port, trace off": (partial(through_port, trace=0), 1),
-        "port, 100 clients": (through_port, 100),
-        "bus": (through_bus, 1),
-        "bus, deadline": (partial(through_bus, deadline=True), 1),
-        "bus, trace off": (partial(through_bus, trace=0), 1),
-        "bus, 100 clients": (through_bus, 100),
     }
-    if HAS_DIRECT:
-        ways["port, direct"] = (partial(through_port, direct=True), 1)
-        ways["bus, direct"] = (partial(through_bus, direct=True), 1)
-    return {name: partial(trio.run, _measure, way, clients, calls) for name, (way, clients) in ways.items()}
+    for name, way in (("port", through_port), ("bus", through_bus)):
+        ways |= {
+            name: (way, 1),
+            f"{name}, deadline": (partial(way, deadline=True), 1),
+            f"{name}, trace off": (partial(way, trace=0), 1),
+            f"{name}, 100 clients": (way, 100),
+            f"{name}, direct": (partial(way, direct=True), 1),
+            f"{name}, direct, deadline": (partial(way, direct=True, deadline=True), 1),
+            f"{name}, direct, 100 clients": (partial(way, direct=True), 100),
+        }
+    ours = {name: partial(trio.run, _measure, way, clients, calls) for name, (way, clients) in ways.items()}
+    return ours | _elsewhere(size, calls)
+
+
+def _elsewhere(size: Size, calls: int) -> dict[str, Callable[[], Sample]]:
+    loops = {"asyncio": others.on_asyncio}
+    if size is Size.FULL and others.available("command", ["uvloop"]):
+        loops["uvloop"] = others.on_uvloop
+    found = {}
+    for name, on in loops.items():
+        found[name] = on("round_trips", 1, calls)
+        found[f"{name}, deadline"] = on("deadline", 1, calls)
+        found[f"{name}, 100 clients"] = on("round_trips", 100, calls)
+    return found
+
+
+def plots(run: Run) -> dict[str, str]:
+    """How often which round trip was seen."""
+    shown = {name: run.latencies[name] for name in SHOWN}
+    return {"command": histogram("A round trip with a deadline", shown)}
 
 
 BENCHMARK = Benchmark(
@@ -184,6 +219,8 @@ BENCHMARK = Benchmark(
     summary="a tiny request to another task and its reply",
     unit="round trip",
     variants=variants,
+    optional=UVLOOP,
+    plots=plots,
 )
 
 if __name__ == "__main__":

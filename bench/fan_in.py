@@ -1,8 +1,9 @@
 """A thousand senders, one receiver.
 
 Messages that nobody answers go through a mailbox, or through Trio's channel, taken
-one by one or as many as there are; calls go through a port. Senders wait when
-there is no room, so nothing is lost, and every message is counted.
+one by one or as many as there are, or through asyncio's queue, taken as many as there
+are; calls go through a port. Senders wait when there is no room, so nothing is lost, and
+every message is counted. Beside it asyncio's queue without a bound, where nobody waits.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ from functools import partial
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import trio
 
+from bench import others
 from bench.harness import Benchmark, Sample, Size, Stopwatch
 from rtos.scheduler import Kind, OverloadPolicy, open_mailbox, open_scheduler
 
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
 CAPACITY = 1024
+UVLOOP = ("uvloop queue", "uvloop queue, unbounded")
 
 
 async def _one_by_one(receive: Any, latencies: list[int]) -> None:
@@ -64,8 +68,18 @@ async def _channel(
 
 
 async def _mailbox(drain: Callable[..., Any], senders: int, each: int) -> Sample:
+    ends: list[Any] = []
+
+    def open_ends() -> Any:
+        ends.extend(open_mailbox(CAPACITY))
+        return ends
+
     async with open_scheduler():
-        return await _channel(partial(open_mailbox, CAPACITY), drain, senders, each)
+        sample = await _channel(open_ends, drain, senders, each)
+    counts = ends[1].statistics().messages
+    return attrs.evolve(
+        sample, extra={"count_lost": senders * each - counts.handled + (not counts.conserved())}
+    )
 
 
 @asynccontextmanager
@@ -119,7 +133,7 @@ async def _calls(way: Callable[[], Any], senders: int, each: int) -> Sample:
 
 
 def variants(size: Size) -> dict[str, Callable[[], Sample]]:
-    """Messages, then calls; Trio's own first."""
+    """Messages, then calls, Trio's own first; then messages elsewhere."""
     senders, each = size.of(20, 1000, 1000), size.of(3, 5, 15)
     trio_ends = partial(trio.open_memory_channel, CAPACITY)
     bodies = {
@@ -130,7 +144,19 @@ def variants(size: Size) -> dict[str, Callable[[], Sample]]:
         "trio channels, with reply": partial(_calls, _answering_channel),
         "port, with reply": partial(_calls, _served_port),
     }
-    return {name: partial(trio.run, body, senders, each) for name, body in bodies.items()}
+    ours = {name: partial(trio.run, body, senders, each) for name, body in bodies.items()}
+    return ours | _elsewhere(size, senders, each)
+
+
+def _elsewhere(size: Size, senders: int, each: int) -> dict[str, Callable[[], Sample]]:
+    loops = {"asyncio": others.on_asyncio}
+    if size is Size.FULL and others.available("fan_in", ["uvloop"]):
+        loops["uvloop"] = others.on_uvloop
+    found = {}
+    for name, on in loops.items():
+        found[f"{name} queue"] = on("fan_in", senders, each)
+        found[f"{name} queue, unbounded"] = on("fan_in_unbounded", senders, each)
+    return found
 
 
 BENCHMARK = Benchmark(
@@ -138,6 +164,7 @@ BENCHMARK = Benchmark(
     summary="a thousand senders and one receiver; the senders' own start and end included",
     unit="message",
     variants=variants,
+    optional=UVLOOP,
 )
 
 if __name__ == "__main__":

@@ -193,6 +193,7 @@ class Benchmark:
       unit: what is counted.
       variants: for a size, each variant's name and what runs it once.
       rounds: how often each variant runs.
+      optional: variants of a full run that are left out where they cannot be had.
       plots: SVG texts by file name (without an ending), from a finished run.
     """
 
@@ -201,6 +202,7 @@ class Benchmark:
     unit: str
     variants: Callable[[Size], Mapping[str, Callable[[], Sample]]]
     rounds: int = 5
+    optional: Sequence[str] = ()
     plots: Callable[[Run], Mapping[str, str]] | None = None
 
 

@@ -9,7 +9,9 @@ import gc
 import json
 import os
 import platform
+import shutil
 import sys
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,16 +20,20 @@ import trio
 from rich.console import Console
 from rich.table import Table
 
+from bench import budget, targets
 from bench.harness import Latency, Measurement
 from rtos.scheduler.core import QUANTUM, RECORDS, RESERVE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
+    from bench.budget import Verdict
     from bench.harness import Benchmark, Run
 
 RESULTS: Final = Path(__file__).with_name("results")
 DOCUMENT: Final = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+PICTURES: Final = "pictures"
+"""The folder beside the document in which its plots are kept."""
 BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
 _COLUMNS: Final = ("cpu_us", "per_cpu_second", "p50_us", "p90_us", "p99_us", "max_us")
 _HEADS: Final = ("CPU µs each", "per CPU second", "p50 µs", "p90 µs", "p99 µs", "worst µs")
@@ -49,21 +55,30 @@ def configuration() -> dict[str, Any]:
     }
 
 
-def write(run: Run, benchmark: Benchmark, folder: Path, how: Mapping[str, Any]) -> Path:
-    """Keep a run as JSON, and its plots beside it."""
+def write(
+    run: Run,
+    benchmark: Benchmark,
+    folder: Path,
+    how: Mapping[str, Any],
+    *,
+    verdicts: Iterable[Verdict] = (),
+) -> Path:
+    """Keep a run and its verdicts as JSON, and its plots beside it."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{run.benchmark}.json"
+    plots = benchmark.plots(run) if benchmark.plots is not None else {}
     result = {
         "benchmark": run.benchmark,
         "summary": benchmark.summary,
         "configuration": dict(how),
         "rounds": len(run.rounds),
+        "verdicts": targets.keep(verdicts),
+        "plots": list(plots),
         "medians": [attrs.asdict(one) for one in run.medians().values()],
     }
     path.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
-    if benchmark.plots is not None:
-        for name, svg in benchmark.plots(run).items():
-            (folder / f"{name}.svg").write_text(svg)
+    for name, svg in plots.items():
+        (folder / f"{name}.svg").write_text(svg)
     return path
 
 
@@ -116,19 +131,27 @@ def markdown(paths: Sequence[Path]) -> str:
         lines = [f"### {kept['benchmark']}", "", f"{kept['summary']}; {kept['rounds']} rounds.", ""]
         lines += [_line(head), _line(["---", *["--:"] * (len(head) - 1)]), *(_line(cells) for cells in body)]
         worst = [f"- worst of {one.variant}: {one.attribution}" for one in measurements if one.attribution]
-        parts.append("\n".join([*lines, "", *worst, ""] if worst else [*lines, ""]))
+        pictures = [f"![{name}]({PICTURES}/{name}.svg)" for name in kept.get("plots", ())]
+        below = [[*part, ""] for part in (worst, pictures) if part]
+        parts.append("\n".join([*lines, "", *chain.from_iterable(below)]))
     return "\n".join(parts)
 
 
 def document(folder: Path = RESULTS, path: Path = DOCUMENT) -> None:
-    """Put the tables of all kept results where the documentation wants them."""
-    kept = sorted(folder.glob("*.json"))
-    how = json.loads(kept[0].read_text())["configuration"] if kept else {}
+    """Put the targets and all that was kept where the documentation wants it, with the plots beside it."""
+    paths = sorted(folder.glob("*.json"))
+    kept = [read(one)[0] for one in paths]
+    how = kept[0]["configuration"] if kept else {}
     text = path.read_text()
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
     facts = ", ".join(_fact(name, value) for name, value in how.items() if name != "load_average")
-    path.write_text(f"{before}{BEGIN}\n{facts}.\n\n{markdown(kept)}{END}{after}")
+    aims = targets.markdown(budget.load(), [one for result in kept for one in result.get("verdicts", ())])
+    path.write_text(f"{before}{BEGIN}\n{facts}.\n\n{aims}\n{markdown(paths)}{END}{after}")
+    pictures = path.parent / PICTURES
+    pictures.mkdir(exist_ok=True)
+    for name in (name for result in kept for name in result.get("plots", ())):
+        shutil.copyfile(folder / f"{name}.svg", pictures / f"{name}.svg")
 
 
 def _fact(name: str, value: object) -> str:

@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from bench.harness import Benchmark, Sample, Size, Stopwatch
-from bench.peers.catalogue import PEERS
-from bench.peers.environments import Skipped, command
-from bench.peers.rounds import measure
+from bench import others
+from bench.harness import Benchmark, Size, Stopwatch
+from bench.svg import histogram
 from rtos.scheduler import Kind, open_scheduler
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from bench.harness import Run, Sample
     from rtos.scheduler import Scheduler
 
 STEP_NS: Final = 200_000
@@ -95,32 +95,6 @@ def _ours(busy: int, instants: int) -> Sample:
     )
 
 
-def _theirs(name: str, seconds: float) -> Sample:
-    found = measure(PEERS[name], "tick", seconds)
-    return Sample(
-        operations=found.operations,
-        cpu_seconds=found.cpu_seconds,
-        wall_seconds=found.wall_seconds,
-        extra={
-            "median_us": found.p50_us or 0.0,
-            "tail_us": found.p99_us or 0.0,
-            "share_missed": found.missed or 0.0,
-        },
-    )
-
-
-def _available() -> list[str]:
-    names = []
-    for name in OTHERS:
-        try:
-            command(PEERS[name])
-        except Skipped as why:
-            print(f"tick: {name} is left out: {why.reason}", file=sys.stderr)
-        else:
-            names.append(name)
-    return names
-
-
 def variants(size: Size) -> dict[str, Callable[[], Sample]]:
     """Ours; in a full run the others too, whoever can be had."""
     instants = size.of(10, 200, 400)
@@ -129,7 +103,13 @@ def variants(size: Size) -> dict[str, Callable[[], Sample]]:
     }
     if size is not Size.FULL:
         return ours
-    return ours | {name: partial(_theirs, name, instants * PERIOD) for name in _available()}
+    found = others.available("tick", OTHERS)
+    return ours | {name: partial(others.tick, name, instants * PERIOD) for name in found}
+
+
+def plots(run: Run) -> dict[str, str]:
+    """How often which wait was seen; the others tell percentiles only."""
+    return {"tick": histogram("From the due instant to the answer", run.latencies)}
 
 
 BENCHMARK = Benchmark(
@@ -137,6 +117,8 @@ BENCHMARK = Benchmark(
     summary="from a due instant to an urgent daemon's answer, beside steps of 200 µs; and the same elsewhere",
     unit="tick",
     variants=variants,
+    optional=OTHERS,
+    plots=plots,
 )
 
 if __name__ == "__main__":

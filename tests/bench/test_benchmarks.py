@@ -10,7 +10,7 @@ import pytest
 from bench import budget, child, cli, report
 from bench.harness import Size, run
 
-EXACT = ("thread_metric", "rhealstone", "reference_graph", "idle")
+EXACT = ("thread_metric", "rhealstone", "reference_graph", "idle", "fan_in")
 """Those whose counts and virtual times are the same at every size, so that their budgets hold at once."""
 
 PROCESSES = ("boot", "idle")
@@ -29,11 +29,17 @@ def test_runs(name: str, tmp_path: Path) -> None:
     held = [one for one in budget.load() if one.ci]
     verdicts = budget.check(held, done)
     assert len(verdicts) == sum(one.benchmark == name for one in held)
+    # What only a full run is held to speaks of figures that somebody in this one has, too.
+    figures = set().union(*(one.figures() for one in done.medians().values()))
+    spoken = [figure for one in budget.load() if one.benchmark == name for figure in one.figures]
+    assert {figure.name for figure in spoken} <= figures
     if name in EXACT:
         assert [str(one) for one in verdicts if one.budget.denominator is None and not one.is_met] == []
-    path = report.write(done, benchmark, tmp_path, report.configuration())
+    path = report.write(done, benchmark, tmp_path, report.configuration(), verdicts=verdicts)
     assert report.read(path)[1] == list(done.medians().values())
     assert json.loads(path.read_text())["configuration"]["trio"]
+    assert len(json.loads(path.read_text())["verdicts"]) == len(verdicts)
+    assert [plot.stem for plot in tmp_path.glob("*.svg")] == json.loads(path.read_text())["plots"]
     for plot in tmp_path.glob("*.svg"):
         assert plot.read_text().endswith("</svg>\n")
 

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from bench import budget, cli
+from bench import budget, cli, others
 from bench.harness import Benchmark, Measurement, Run, Sample, Size
+from bench.peers.catalogue import Peer
+from bench.peers.environments import Skipped
 
 TEXT = """
 [[budget]]
@@ -67,6 +71,55 @@ def test_budgets_are_held_in_ci_unless_they_say_otherwise() -> None:
     assert budget.load(TEXT + "ci = false\n")[0].ci is False
 
 
+def test_a_target_is_held_in_ci_only_where_it_says_so() -> None:
+    (aim,) = budget.load(TEXT + "target = true\n")
+    assert (aim.is_target, aim.ci) == (True, False)
+    (held,) = budget.load(TEXT + "target = true\nci = true\n")
+    assert (held.is_target, held.ci) == (True, True)
+    assert budget.load(TEXT)[0].is_target is False
+
+
+ALONE = TEXT.replace('denominator = "theirs:cpu_us"\n', "")
+
+
+def test_only_a_target_that_ci_does_not_assert_bounds_cpu_time_by_itself() -> None:
+    (aim,) = budget.load(ALONE + "target = true\n")
+    (verdict,) = budget.check([aim], rounds((1, 1)))
+    assert verdict.measured == pytest.approx(1000)
+    for asserted in ("", "ci = false\n", "target = true\nci = true\n"):
+        with pytest.raises(ValueError, match="bounds an absolute figure"):
+            budget.load(ALONE + asserted)
+    with pytest.raises(ValueError, match="bounds an absolute figure"):
+        budget.load(ALONE.replace("cpu_us", "wall_us") + "target = true\n")
+
+
+@pytest.mark.parametrize("name", ["share_met", "count_lost", "virtual_ms", "kib_each"])
+def test_what_has_no_unit_of_real_time_is_bounded_by_itself(name: str) -> None:
+    (one,) = budget.load(ALONE.replace("cpu_us", name))
+    assert one.ci
+    assert one.limit == "at most 0.5"
+
+
+def test_a_target_that_is_not_met_says_where_the_time_goes() -> None:
+    text = TEXT + 'target = true\nanalysis = "the heap takes it"\n'
+    (verdict,) = budget.check(budget.load(text), rounds((3, 4)))
+    assert str(verdict).splitlines() == [
+        "target: b: ours:cpu_us / theirs:cpu_us: 0.75, at most 0.5: NOT MET",
+        "  why it is aimed at: we promised",
+        "  analysis: the heap takes it",
+        "  worst case: by ours",
+    ]
+
+
+def test_who_cannot_be_had_here_is_not_compared_with() -> None:
+    (one,) = budget.load(TEXT.replace("theirs", "uvloop"))
+    assert budget.check([one], rounds((1, 4)), optional=("uvloop",)) == []
+    with pytest.raises(KeyError, match="no variant 'uvloop'"):
+        budget.check([one], rounds((1, 4)), optional=("go",))
+    # One that could be had counts, although it need not have been there.
+    assert len(budget.check(budget.load(TEXT), rounds((1, 4)), optional=("theirs",))) == 1
+
+
 def test_nothing_to_compare_with_is_no_success() -> None:
     (verdict,) = budget.check(budget.load(TEXT), rounds((0, 0)))
     assert not verdict.is_met
@@ -81,6 +134,9 @@ def test_nothing_to_compare_with_is_no_success() -> None:
         ('reason = "we promised"\n', "", "is incomplete"),
         ("ours:cpu_us", "ours", "names no variant or no figure"),
         ("at_most", "atmost", r"unknown fields \['atmost'\]"),
+        ('reason = "we promised"\n', 'reason = "we promised"\nci = 1\n', "ci is 1; use true or false"),
+        ('reason = "we promised"\n', 'reason = "we promised"\ntarget = "yes"\n', "target is 'yes'; use true"),
+        ('reason = "we promised"\n', 'reason = "we promised"\nanalysis = "it is slow"\n', "is no target"),
     ],
 )
 def test_budgets_that_cannot_be_held(old: str, new: str, text: str) -> None:
@@ -93,9 +149,10 @@ def test_a_budget_of_a_variant_that_does_not_run_is_an_error() -> None:
         budget.check(budget.load(TEXT.replace('"ours:', '"gone:')), rounds((1, 4)))
 
 
-def test_the_command_line_fails_on_a_broken_budget(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def three_quarters(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The only benchmark there is: ours costs three quarters of theirs."""
+
     def variants(_: Size) -> dict[str, object]:
         return {
             "ours": lambda: Sample(operations=1, cpu_seconds=3, wall_seconds=3),
@@ -103,16 +160,75 @@ def test_the_command_line_fails_on_a_broken_budget(
         }
 
     monkeypatch.setattr(cli, "find", lambda _: Benchmark(name="b", summary="", unit="x", variants=variants))
+
+
+@pytest.mark.usefixtures("three_quarters")
+def test_the_command_line_fails_on_a_broken_budget(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     broken, met = budget.load(TEXT), budget.load(TEXT.replace("0.5", "0.8"))
     monkeypatch.setattr(budget, "load", lambda: broken)
     assert cli.main(["b", "--check"]) == 1
-    assert "0.75, at most 0.5: NOT MET" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "0.75, at most 0.5: NOT MET" in said
+    assert said.splitlines()[-1] == "seconds: b 0; together 0"
     monkeypatch.setattr(budget, "load", lambda: met)
     assert cli.main(["b", "--check"]) == 0
 
 
+@pytest.mark.usefixtures("three_quarters")
+def test_a_target_that_is_not_met_fails_nothing_unless_ci_holds_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    load = budget.load
+
+    def main(more: str, *words: str) -> tuple[int, str]:
+        found = load(TEXT + more)
+        monkeypatch.setattr(budget, "load", lambda: found)
+        return cli.main(["b", *words, f"--out={tmp_path}"]), capsys.readouterr().out
+
+    code, said = main("target = true\n")
+    assert code == 0
+    assert "targets: 0 of 1 are met." in said
+    assert "  NOT MET b: ours:cpu_us / theirs:cpu_us: 0.75, at most 0.5" in said.splitlines()
+    code, said = main("target = true\n", "--check")
+    assert code == 0
+    assert "target" not in said, "a check looks at what CI holds, and at nothing else"
+    assert main("target = true\nci = true\n", "--check")[0] == 1
+
+
+@pytest.fixture
+def nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine on which no other system can be had; so that nothing is installed for a test."""
+
+    def command(peer: Peer) -> list[str]:
+        raise Skipped("missing", peer.name)
+
+    monkeypatch.setattr(others, "command", command)
+
+
+@pytest.mark.usefixtures("nobody_else")
 def test_every_budget_of_ours_speaks_of_a_variant_that_there_is() -> None:
     for one in budget.load():
-        names = cli.find(one.benchmark).variants(Size.CHECK if one.ci else Size.FULL)
+        benchmark = cli.find(one.benchmark)
+        names = benchmark.variants(Size.CHECK if one.ci else Size.FULL).keys()
+        assert {figure.variant for figure in one.figures} <= names | set(benchmark.optional), one
         assert one.numerator.variant in names, one
-        assert one.denominator is None or one.denominator.variant in names, one
+
+
+@pytest.mark.usefixtures("nobody_else")
+@pytest.mark.parametrize("name", ["tick", "command", "fan_in"])
+def test_who_cannot_be_had_is_left_out_with_a_word(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    benchmark = cli.find(name)
+    assert benchmark.variants(Size.FULL).keys().isdisjoint(benchmark.optional)
+    assert f"{name}: uvloop is left out: missing" in capsys.readouterr().err
+    assert benchmark.variants(Size.CHECK).keys().isdisjoint(benchmark.optional)
+    assert capsys.readouterr().err == "", "a check asks for nobody else"
+
+
+def test_whoever_can_be_had_is_one_that_need_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(others, "command", lambda _: ["true"])
+    for name in ("tick", "command", "fan_in"):
+        benchmark = cli.find(name)
+        more = benchmark.variants(Size.FULL).keys() - benchmark.variants(Size.CHECK).keys()
+        assert more == set(benchmark.optional)

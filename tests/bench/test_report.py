@@ -31,9 +31,10 @@ def test_no_column_is_empty_and_no_row_lacks_one() -> None:
 def test_the_document_is_made_from_what_was_kept(tmp_path: Path) -> None:
     path = tmp_path / "doc.md"
     path.write_text(f"# Method\n{report.BEGIN}\nof yesterday\n{report.END}\nafter\n")
-    report.write(run(BENCHMARK, Size.SMOKE), BENCHMARK, tmp_path, report.configuration())
-    assert (tmp_path / "b.svg").exists()
-    report.document(tmp_path, path)
+    (tmp_path / "results").mkdir()
+    results = tmp_path / "results"
+    report.write(run(BENCHMARK, Size.SMOKE), BENCHMARK, results, report.configuration())
+    report.document(results, path)
     text = path.read_text()
     assert text.startswith(f"# Method\n{report.BEGIN}\n")
     assert text.endswith(f"{report.END}\nafter\n")
@@ -41,6 +42,9 @@ def test_the_document_is_made_from_what_was_kept(tmp_path: Path) -> None:
     assert "### b" in text
     assert "| theirs | 1,000 | 10 | 100,000 |" in text
     assert "- worst of ours: a step" in text
+    assert "\n\n![b](pictures/b.svg)\n" in text
+    assert (tmp_path / "pictures" / "b.svg").read_text() == "<svg></svg>\n"
+    assert text.index("### Targets") < text.index("### b")
     # Made anew it is the same: nothing of the old tables stays behind.
-    report.document(tmp_path, path)
+    report.document(results, path)
     assert path.read_text() == text
