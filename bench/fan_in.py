@@ -37,9 +37,11 @@ async def _one_by_one(receive: Any, latencies: list[int]) -> None:
 async def _in_batches(receive: Any, latencies: list[int]) -> None:
     while True:
         try:
-            latencies.append(perf_counter_ns() - await receive.receive())
+            # Read before the clock is, or the wait for the next one would be taken off.
+            sent = await receive.receive()
             while True:
-                latencies.append(perf_counter_ns() - receive.receive_nowait())
+                latencies.append(perf_counter_ns() - sent)
+                sent = receive.receive_nowait()
         except trio.WouldBlock:
             continue
         except trio.EndOfChannel:

@@ -25,6 +25,8 @@ def test_runs(name: str, tmp_path: Path) -> None:
     done = run(benchmark, Size.SMOKE)
     for variant, measured in done.medians().items():
         assert measured.operations > 0, variant
+    for variant, waits in done.latencies.items():
+        assert all(wait >= 0 for wait in waits), variant
     # Every budget finds its figures; whether a ratio of real times holds is for a longer run.
     held = [one for one in budget.load() if one.ci]
     verdicts = budget.check(held, done)
