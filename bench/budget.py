@@ -83,7 +83,7 @@ class Budget:
     @property
     def limit(self) -> str:
         """The bound in words."""
-        return f"at {'least' if self.is_least else 'most'} {self.bound:g}"
+        return f"at {'least' if self.is_least else 'most'} {self.bound:,.10g}"
 
     @property
     def figures(self) -> tuple[Figure, ...]:
