@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final
 
 from bench import budget, report, targets
 from bench.harness import Benchmark, Size, run
+from bench.peers.environments import Skipped
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -60,7 +61,7 @@ def find(name: str) -> Benchmark:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run what is asked for; 1 if a budget is not met, 2 if there is no such benchmark."""
+    """Run what is asked for; 1 if a budget is not met or a peer gave up, 2 if there is no such benchmark."""
     options = _parser().parse_args(arguments)
     if options.docs:
         report.document(options.out)
@@ -79,12 +80,17 @@ def main(arguments: Sequence[str]) -> int:
     # Every benchmark is run and shown, whatever became of the one before.
     verdicts: list[Verdict] = []
     seconds: dict[str, float] = {}
+    failed = False
     for one in benchmarks:
         began = perf_counter()
-        verdicts += _run(one, options, budgets)
+        try:
+            verdicts += _run(one, options, budgets)
+        except Skipped as why:
+            print(f"{one.name}: no result: {why}", file=sys.stderr)
+            failed = True
         seconds[one.name] = perf_counter() - began
     _close(verdicts, seconds)
-    return int(options.check and not all(verdict.is_met for verdict in verdicts))
+    return int(failed or (options.check and not all(verdict.is_met for verdict in verdicts)))
 
 
 def _run(benchmark: Benchmark, options: argparse.Namespace, budgets: list[budget.Budget]) -> list[Verdict]:

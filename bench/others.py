@@ -1,6 +1,7 @@
 """Other systems that take turns with ours: asyncio in this process, the rest in processes of their own.
 
 Law: who cannot be had on this machine is left out of a run, with a word, and never fails it.
+Who begins and does not finish takes its benchmark along (``Skipped``), and no other one.
 """
 
 from __future__ import annotations
@@ -63,13 +64,18 @@ def on_asyncio(way: str, *numbers: int) -> Callable[[], Sample]:
 
 
 def on_uvloop(way: str, *numbers: int) -> Callable[[], Sample]:
-    """The same text on uvloop, in a process and an environment of its own."""
+    """The same text on uvloop, in a process and an environment of its own; ``Skipped`` if that fails."""
     return partial(_on_uvloop, way, *numbers)
 
 
 def _on_uvloop(way: str, *numbers: int) -> Sample:
     words = [*command(attrs.evolve(PEERS["uvloop"], program=PROGRAM)), way, *map(str, numbers)]
-    done = subprocess.run(
-        words, check=True, capture_output=True, text=True, timeout=PATIENCE, env=surroundings()
-    )
+    try:
+        done = subprocess.run(
+            words, check=True, capture_output=True, text=True, timeout=PATIENCE, env=surroundings()
+        )
+    except subprocess.TimeoutExpired as error:
+        raise Skipped("slow", f"uvloop still running after {error.timeout:.0f} s") from error
+    except subprocess.CalledProcessError as error:
+        raise Skipped("failed", f"uvloop said {error.stderr.strip()[-300:]!r}") from error
     return Sample(**json.loads(done.stdout))

@@ -197,6 +197,23 @@ def test_a_target_that_is_not_met_fails_nothing_unless_ci_holds_it(
     assert main("target = true\nci = true\n", "--check")[0] == 1
 
 
+def test_a_peer_that_gives_up_takes_no_other_benchmark_along(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def gives_up() -> Sample:
+        raise Skipped("failed", "go said nothing")
+
+    ways = {"a": gives_up, "b": lambda: Sample(operations=1, cpu_seconds=3, wall_seconds=3)}
+
+    def find(name: str) -> Benchmark:
+        return Benchmark(name=name, summary="", unit="x", variants=lambda _: {"ours": ways[name]})
+
+    monkeypatch.setattr(cli, "find", find)
+    assert cli.main(["a", "b", f"--out={tmp_path}"]) == 1
+    assert "a: no result: failed: go said nothing" in capsys.readouterr().err
+    assert [kept.name for kept in tmp_path.iterdir()] == ["b.json"]
+
+
 @pytest.fixture
 def nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine on which no other system can be had; so that nothing is installed for a test."""

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 
@@ -50,8 +49,16 @@ def test_the_program_needs_nothing_but_the_standard_library_and_its_loop(
 
 @pytest.mark.process
 def test_a_program_that_fails_is_no_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(others, "command", lambda _: [sys.executable, "-c", "raise SystemExit(3)"])
-    with pytest.raises(subprocess.CalledProcessError, match="exit status 3"):
+    monkeypatch.setattr(others, "command", lambda _: [sys.executable, "-c", "raise SystemExit('no loop')"])
+    with pytest.raises(Skipped, match="failed: uvloop said 'no loop'"):
+        others.on_uvloop("round_trips", 1, 1)()
+
+
+@pytest.mark.process
+def test_a_program_that_does_not_end_is_no_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(others, "command", lambda _: [sys.executable, "-c", "import signal; signal.pause()"])
+    monkeypatch.setattr(others, "PATIENCE", 0.2)
+    with pytest.raises(Skipped, match="slow: uvloop still running after 0 s"):
         others.on_uvloop("round_trips", 1, 1)()
 
 
