@@ -106,10 +106,15 @@ class Verdict:
             return self.measured >= self.budget.bound
         return self.measured <= self.budget.bound
 
+    @property
+    def figure(self) -> str:
+        """What was measured, for people."""
+        return f"{self.measured:,.0f}" if self.measured >= 1000 else f"{self.measured:.4g}"
+
     def __str__(self) -> str:
         budget = self.budget
         kind = "target: " if budget.is_target else ""
-        text = f"{kind}{budget}: {self.measured:.4g}, {budget.limit}"
+        text = f"{kind}{budget}: {self.figure}, {budget.limit}"
         if self.is_met:
             return f"{text}: met"
         aim = "why it is aimed at" if budget.is_target else "why it is asserted"

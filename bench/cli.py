@@ -112,7 +112,7 @@ def _close(verdicts: Sequence[Verdict], seconds: Mapping[str, float]) -> None:
     if aims := [one for one in verdicts if one.budget.is_target]:
         print(f"targets: {targets.summary(aims, of=len(aims))}")
     for one in aims:
-        print(f"  {'met' if one.is_met else 'NOT MET':8}{one.budget}: {one.measured:.4g}, {one.budget.limit}")
+        print(f"  {'met' if one.is_met else 'NOT MET':8}{one.budget}: {one.figure}, {one.budget.limit}")
     each = ", ".join(f"{name} {took:.0f}" for name, took in seconds.items())
     print(f"seconds: {each}; together {sum(seconds.values()):.0f}", flush=True)
 

@@ -58,16 +58,13 @@ def _row(budget: Budget, verdict: Verdict | None) -> str:
     if verdict is None:
         return f"| {budget} | {budget.limit} | | not measured |"
     word = "met" if verdict.is_met else "**RED**"
-    return f"| {budget} | {budget.limit} | {_text(verdict.measured)} | {word} |"
+    return f"| {budget} | {budget.limit} | {verdict.figure} | {word} |"
 
 
 def _reason(verdict: Verdict) -> str:
     budget = verdict.budget
-    return f"- RED, {budget}: {budget.reason}." + (f" {budget.analysis}." if budget.analysis else "")
-
-
-def _text(value: float) -> str:
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
+    why = f" Where it goes: {budget.analysis}." if budget.analysis else ""
+    return f"- **RED**, {budget}. Aim: {budget.reason}.{why}"
 
 
 def _number(value: float | None) -> float:

@@ -86,6 +86,8 @@ def test_only_a_target_that_ci_does_not_assert_bounds_cpu_time_by_itself() -> No
     (aim,) = budget.load(ALONE + "target = true\n")
     (verdict,) = budget.check([aim], rounds((1, 1)))
     assert verdict.measured == pytest.approx(1000)
+    (verdict,) = budget.check([aim], rounds((1234.5, 1)))
+    assert "b: ours:cpu_us: 1,234,500, at most 0.5" in str(verdict)
     for asserted in ("", "ci = false\n", "target = true\nci = true\n"):
         with pytest.raises(ValueError, match="bounds an absolute figure"):
             budget.load(ALONE + asserted)
@@ -98,6 +100,8 @@ def test_what_has_no_unit_of_real_time_is_bounded_by_itself(name: str) -> None:
     (one,) = budget.load(ALONE.replace("cpu_us", name))
     assert one.ci
     assert one.limit == "at most 0.5"
+    (one,) = budget.load(ALONE.replace("cpu_us", name).replace("at_most = 0.5", "at_least = 1_000_000"))
+    assert one.limit == "at least 1,000,000"
 
 
 def test_a_target_that_is_not_met_says_where_the_time_goes() -> None:

@@ -49,7 +49,7 @@ def test_each_target_is_met_or_red_or_not_measured() -> None:
         "| b: ours:p50_us / theirs:p50_us | at most 0.25 | 0.75 | **RED** |",
         "| b: ours:p99_us / theirs:p99_us | at most 2 | | not measured |",
         "",
-        "- RED, b: ours:p50_us / theirs:p50_us: we promised. the heap takes it.",
+        "- **RED**, b: ours:p50_us / theirs:p50_us. Aim: we promised. Where it goes: the heap takes it.",
     ]
 
 
