@@ -73,6 +73,8 @@ _STEPS: Final = 64
 _LENT_STEPS: Final = 64
 """Steps that one pass may lend, where time stands still and no quantum ends."""
 _FRAMES: Final[int] = getattr(trio_run, "CONTEXT_RUN_TB_FRAMES", 0)
+_MANY: Final = 8
+"""Steps of one context that are worth a pass of their own."""
 _PARKED: Final = getattr(trio_traps, "WaitTaskRescheduled", None)
 _GIVES_WAY: Final = getattr(trio_traps, "CancelShieldedCheckpoint", None)
 _length = deque.__len__
@@ -147,7 +149,7 @@ class RunQueue(Accounts, deque[Any]):
         at = self._timers.next_at()
         if at != math.inf and at <= self.clock():
             self.wake_timers()
-        self._runs_steps = self.quantum_ns > 0 and not self._is_watched()
+        self._runs_steps = self.quantum_ns > 0 and not self._is_watched() and not self._has_many()
         if not self._runs_steps:
             return iter(self._hand_out())
         self._run_steps()
@@ -165,6 +167,17 @@ class RunQueue(Accounts, deque[Any]):
     def _is_watched(self) -> bool:
         """Whether somebody wants to be told of each step, which is the loop's to do."""
         return "before_task_step" in self._hooks or "after_task_step" in self._hooks
+
+    def _has_many(self) -> bool:
+        """Whether what goes next are many short steps of one context.
+
+        A pass of the loop for all of them costs less than what is looked at after each.
+        """
+        if self._ready.waiting + _length(self) < _MANY:
+            return False
+        self._order_arrivals()
+        head = self._ready.head()
+        return head is not None and len(head.ready) >= _MANY and head.step_ns * _MANY <= self.quantum_ns
 
     def _hand_out(self) -> Sequence[Any]:
         """One step for the loop to run, or several of one context."""
@@ -194,6 +207,8 @@ class RunQueue(Accounts, deque[Any]):
             task = self._next()
             if task is None:
                 break
+            if context is None:
+                self.passes += 1
             context = self._running
             assert context is not None
             here.task = task
@@ -231,7 +246,6 @@ class RunQueue(Accounts, deque[Any]):
         # A traceback may keep this frame, which must keep nothing alive then.
         task = send = value = message = ended = None
         if context is not None:
-            self.passes += 1
             del here.task
             self.close_pass()
 
