@@ -278,7 +278,9 @@ class Port:
         if shed is not None:
             self._answer_shed(shed)
         if accepted:
-            self._raise_busy(call)
+            # Whoever is busy is as urgent as what was in front already.
+            if self.queue.head() is call:
+                self._raise_busy(call)
         elif self.queue.policy is OverloadPolicy.BLOCK:
             self._wait_on_porch(call)
         else:

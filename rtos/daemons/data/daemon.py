@@ -43,7 +43,7 @@ class DataDaemon(Reading, Writing):
 
     name: ClassVar[str] = "data"
     level: ClassVar[int] = 2
-    workers: ClassVar[int] = 64
+    workers: ClassVar[int] = 256
     capacity: ClassVar[int] = 4096
     # Nobody else is of any use without storage.
     past_intensity: ClassVar[PastIntensity] = PastIntensity.ESCALATE

@@ -16,8 +16,9 @@ import trio
 
 from rtos.daemons.data.sqlite import records
 from rtos.daemons.data.sqlite.connection import open_connection, reported
-from rtos.daemons.data.sqlite.worker import Job, Worker
-from rtos.errors import StoreCorrupt
+from rtos.daemons.data.sqlite.hot import LIMIT, UNKNOWN, HotRecords
+from rtos.daemons.data.sqlite.worker import Job, Worker, file_at
+from rtos.errors import Conflict, NotFound, StoreCorrupt, StoreError
 from rtos.scheduler import current_deadline, current_level
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class SqliteBackend:
         *,
         threads: int,
         open_databases: int,
+        hot_bytes: int,
     ) -> None:
         self._database_path = database_path
         self._collections = tuple(collections)
@@ -55,6 +57,9 @@ class SqliteBackend:
         self._indexes = {collection.name: collection.indexes for collection in collections}
         self._clock = clock
         self._on_change = on_change
+        self._hot = HotRecords(hot_bytes)
+        # Which file the remembered records of each database are of.
+        self._files: dict[str | None, tuple[Path, tuple[int, int]]] = {}
         now = trio.lowlevel.current_clock().current_time
         each = max(open_databases // threads, 1)
         self._workers = [Worker(number, self._open, capacity=each, now=now) for number in range(threads)]
@@ -62,13 +67,34 @@ class SqliteBackend:
     async def apply(self, user_id: str | None, operations: Sequence[Operation]) -> list[Change]:
         """See ``Backend.apply``."""
         body = partial(_apply, operations=operations, clock=self._clock, search=self._search)
-        done = partial(self._on_change, user_id)
-        changes: list[Change] = await self._run(self._database_path(user_id), body, done)
+
+        def done(changes: list[Change]) -> None:
+            self._remember_file(user_id, job)
+            self._hot.changed(user_id, changes)
+            self._on_change(user_id, changes)
+
+        job = self._job(user_id, body, done)
+        try:
+            changes: list[Change] = await self._run(job)
+        except (Conflict, NotFound):
+            raise
+        except StoreError:
+            # Whether a commit that failed took effect is not certain.
+            self._forget(user_id)
+            raise
         return changes
 
     async def get(self, user_id: str | None, collection: str, id: str) -> Record | None:
         """See ``Backend.get``."""
-        record: Record | None = await self._read(user_id, partial(records.get, collection=collection, id=id))
+        known = self._hot.get(user_id, collection, id)
+        if known is not UNKNOWN and self._is_as_it_was(user_id):
+            await trio.lowlevel.checkpoint_if_cancelled()
+            return known  # type: ignore[no-any-return]
+        at = self._hot.generation(user_id)
+        job = self._job(user_id, partial(records.get, collection=collection, id=id))
+        record: Record | None = await self._run(job)
+        if self._remember_file(user_id, job):
+            self._hot.found(user_id, collection, id, record, at=at)
         return record
 
     async def find(self, user_id: str | None, collection: str, query: Query) -> list[Record]:
@@ -96,19 +122,46 @@ class SqliteBackend:
             for worker in self._workers:
                 await trio.to_thread.run_sync(worker.join)
 
+    def _remember_file(self, user_id: str | None, job: Job) -> bool:
+        """Note which file a job has seen; whether there is one.
+
+        What is remembered of another one is forgotten.
+        """
+        if job.file is None:
+            return False
+        seen = (job.path, job.file)
+        if self._files.get(user_id, seen) != seen:
+            self._hot.forget(user_id)
+        self._files[user_id] = seen
+        return True
+
+    def _is_as_it_was(self, user_id: str | None) -> bool:
+        """Whether the file is the one that is remembered, and not a backup that was put in its place."""
+        kept = self._files.get(user_id)
+        if kept is not None and file_at(kept[0]) == kept[1]:
+            return True
+        self._forget(user_id)
+        return False
+
+    def _forget(self, user_id: str | None) -> None:
+        self._files.pop(user_id, None)
+        self._hot.forget(user_id)
+
     async def _read(self, user_id: str | None, body: Callable[[apsw.Connection], Any]) -> Any:
         """``None`` where there is no database: reading never makes one."""
-        return await self._run(self._database_path(user_id), body)
+        return await self._run(self._job(user_id, body))
 
-    async def _run(
+    def _job(
         self,
-        path: Path,
+        user_id: str | None,
         body: Callable[[apsw.Connection], Any],
         done: Callable[[Any], None] | None = None,
-    ) -> Any:
-        worker = self._workers[zlib.crc32(str(path).encode()) % len(self._workers)]
-        job = Job(path, body, level=current_level(), deadline=current_deadline(), done=done)
-        return await worker.run(job)
+    ) -> Job:
+        path = self._database_path(user_id)
+        return Job(path, body, level=current_level(), deadline=current_deadline(), done=done)
+
+    async def _run(self, job: Job) -> Any:
+        return await self._workers[zlib.crc32(str(job.path).encode()) % len(self._workers)].run(job)
 
     def _open(self, path: Path, create: bool) -> apsw.Connection | None:
         connection = open_connection(path, self._collections, create=create)
@@ -148,6 +201,7 @@ async def open_sqlite_backend(
     *,
     threads: int = THREADS,
     open_databases: int = OPEN_DATABASES,
+    hot_bytes: int = LIMIT,
 ) -> AsyncIterator[SqliteBackend]:
     """A SQLite backend, with its threads running while the block runs.
 
@@ -159,9 +213,16 @@ async def open_sqlite_backend(
       on_change: told of the changes of every transaction that is durable.
       threads: how many work on the files.
       open_databases: how many files are kept open; the rest is opened again when needed.
+      hot_bytes: how much memory the records may take that are read without asking a thread; 0 for none.
     """
     backend = SqliteBackend(
-        database_path, collections, clock, on_change, threads=threads, open_databases=open_databases
+        database_path,
+        collections,
+        clock,
+        on_change,
+        threads=threads,
+        open_databases=open_databases,
+        hot_bytes=hot_bytes,
     )
     backend.start()
     try:

@@ -15,7 +15,7 @@ import heapq
 import math
 import os
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 BATCH: Final = 256
 """The most writes in one transaction."""
+REPLIES: Final = 16
+"""The most outcomes that are handed to their tasks in one step."""
 PROGRESS_STEPS: Final = 2000
 """Instructions of SQLite's machine between two looks at the deadline."""
 
@@ -50,6 +52,7 @@ class Job:
         "cancelled",
         "deadline",
         "done",
+        "file",
         "level",
         "path",
         "running",
@@ -75,6 +78,8 @@ class Job:
         self.deadline = deadline
         self.cancelled = False
         self.running = False
+        # Which file it was done on; None while it was not, or there is none.
+        self.file: tuple[int, int] | None = None
         self.task: Task = trio.lowlevel.current_task()
         self.token: TrioToken = trio.lowlevel.current_trio_token()
 
@@ -108,6 +113,7 @@ class Worker:
         self._changed = threading.Condition()
         self._closing = False
         self._current: Job | None = None
+        self._replies = _Replies()
         self._thread = threading.Thread(target=self._main, name=f"rtos-store-{number}", daemon=True)
 
     def start(self) -> None:
@@ -201,6 +207,8 @@ class Worker:
         first = jobs[0]
         try:
             connection = self._connection(first)
+            for job in jobs:
+                job.file = self._files.get(first.path)
             if connection is None:
                 replies: list[outcome.Outcome[Any]] = [outcome.Value(None)]
             else:
@@ -210,7 +218,7 @@ class Worker:
         if any(_is_broken(reply) for reply in replies):
             self._forget(first.path)
         for job, reply in zip(jobs, replies, strict=True):
-            _answer(job, reply)
+            self._replies.add(job, reply)
 
     def _read(self, connection: apsw.Connection, job: Job) -> outcome.Outcome[Any]:
         self._current = job
@@ -251,7 +259,7 @@ class Worker:
 
     def _connection(self, job: Job) -> apsw.Connection | None:
         """The database of a job; ``None`` if it reads from one that is not there."""
-        if job.path in self._connections and self._files[job.path] != _file_at(job.path):
+        if job.path in self._connections and self._files[job.path] != file_at(job.path):
             # Deleted, or a backup was put in its place. A write to the file that
             # was there would be acknowledged, and then be gone.
             self._forget(job.path)
@@ -265,7 +273,7 @@ class Worker:
             while len(self._connections) >= self._capacity:
                 self._forget(next(iter(self._connections)))
             self._connections[job.path] = connection
-            self._files[job.path] = _file_at(job.path)
+            self._files[job.path] = file_at(job.path)
         self._connections.move_to_end(job.path)
         return connection
 
@@ -314,7 +322,8 @@ def _is_broken(reply: outcome.Outcome[Any]) -> bool:
     return isinstance(reply, outcome.Error) and isinstance(reply.error, StoreCorrupt)
 
 
-def _file_at(path: Path) -> tuple[int, int] | None:
+def file_at(path: Path) -> tuple[int, int] | None:
+    """Which file stands at a path; ``None`` for none."""
     try:
         found = os.stat(path)  # noqa: PTH116 - on every job, and half as fast by way of the path
     except OSError:
@@ -338,19 +347,48 @@ def _own(error: Exception) -> Exception:
     return copy
 
 
-def _answer(job: Job, reply: outcome.Outcome[Any]) -> None:
-    def deliver() -> None:
-        answer = reply
-        if job.done is not None and isinstance(reply, outcome.Value):
-            try:
-                job.done(reply.value)
-            except Exception as error:  # noqa: BLE001 - here it would end Trio's loop, and all tasks with it
-                answer = outcome.Error(error)
-        # A read that was cancelled has been answered by its cancellation.
-        if job.writes or not job.cancelled:
-            trio.lowlevel.reschedule(job.task, answer)
+class _Replies:
+    """Outcomes on their way from the thread to their tasks, in the order in which they came to be.
 
-    try:
-        job.token.run_sync_soon(deliver)
-    except trio.RunFinishedError:
-        return
+    The loop is asked once for all that gather until it comes, and is given few in one
+    step, so that a large transaction does not hold up whoever is urgent.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: deque[tuple[Job, outcome.Outcome[Any]]] = deque()
+        self._asked = False
+
+    def add(self, job: Job, reply: outcome.Outcome[Any]) -> None:
+        """Hand over one outcome. On the thread."""
+        self._waiting.append((job, reply))
+        # Set by the thread and unset by the loop before it looks: none is left lying.
+        if not self._asked:
+            self._ask(job.token)
+
+    def _ask(self, token: TrioToken) -> None:
+        self._asked = True
+        try:
+            token.run_sync_soon(self._deliver)
+        except trio.RunFinishedError:
+            self._waiting.clear()
+
+    def _deliver(self) -> None:
+        self._asked = False
+        for _ in range(REPLIES):
+            if not self._waiting:
+                return
+            _answer(*self._waiting.popleft())
+        if self._waiting and not self._asked:
+            self._ask(trio.lowlevel.current_trio_token())
+
+
+def _answer(job: Job, reply: outcome.Outcome[Any]) -> None:
+    """In the loop."""
+    if job.done is not None and isinstance(reply, outcome.Value):
+        try:
+            job.done(reply.value)
+        except Exception as error:  # noqa: BLE001 - here it would end Trio's loop, and all tasks with it
+            reply = outcome.Error(error)
+    # A read that was cancelled has been answered by its cancellation.
+    if job.writes or not job.cancelled:
+        trio.lowlevel.reschedule(job.task, reply)
