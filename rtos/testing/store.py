@@ -21,7 +21,7 @@ import trio
 
 from rtos.daemons.data import Collection, RecordClock
 from rtos.daemons.data.operation import Operation
-from rtos.daemons.data.query import Query, matches, parse_filter, parse_sort, sorted_records
+from rtos.daemons.data.query import Query, matches, parse_filter, parse_sort, position_of, sorted_records
 from rtos.errors import Conflict, NotFound, RtosError
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from rtos.daemons.data import Backend
     from rtos.daemons.data.backend import OnChange
     from rtos.daemons.data.operation import Change, Record
+    from rtos.daemons.data.query import SortKey
 
     OpenBackend = Callable[
         [Sequence[Collection], RecordClock, OnChange], AbstractAsyncContextManager[Backend]
@@ -409,6 +410,9 @@ async def check_every_call_is_a_checkpoint(open_backend: OpenBackend) -> None:
             lambda: backend.get(None, "notes", "a"),
             lambda: backend.find(None, "notes", Query()),
             lambda: backend.search(None, "notes", "x", 1),
+            lambda: backend.count(None, "notes", Query().where),
+            lambda: backend.find_ids(None, "notes", Query()),
+            lambda: backend.get_many(None, "notes", ["a"]),
         ):
             with trio.CancelScope() as scope:
                 scope.cancel()
@@ -416,6 +420,64 @@ async def check_every_call_is_a_checkpoint(open_backend: OpenBackend) -> None:
             assert scope.cancelled_caught
         assert await backend.get(None, "notes", "a") is None
         assert told == []
+
+
+async def check_pages_join_to_the_whole(open_backend: OpenBackend) -> None:
+    """Every order, page by page from place to place: each record once, whatever ties."""
+    async with open_backend(COLLECTIONS, RecordClock(), _ignore) as backend:
+        await backend.apply(None, [_create(f"r{number}", **data) for number, data in enumerate(RECORDS)])
+        for sort in SORTS:
+            keys = parse_sort("check", sort)
+            whole = await backend.find(None, "notes", Query(sort=keys))
+            for size in (1, 3):
+                paged: list[Record] = []
+                while page := await backend.find(None, "notes", _next_page(keys, size, paged)):
+                    paged.extend(page)
+                    assert len(paged) <= len(whole), (sort, size)
+                assert paged == whole, (sort, size)
+
+
+def _next_page(keys: tuple[SortKey, ...], size: int, before: list[Record]) -> Query:
+    return Query(sort=keys, limit=size, after=position_of(before[-1], keys) if before else None)
+
+
+async def check_a_place_outlives_its_record(open_backend: OpenBackend) -> None:
+    """What stood behind a record stands there when it has gone, or is another one."""
+    async with open_backend(COLLECTIONS, RecordClock(), _ignore) as backend:
+        await backend.apply(None, [_create(id, kind="same") for id in "abcde"])
+        keys = parse_sort("check", ["kind"])
+        place = position_of((await backend.find(None, "notes", Query(sort=keys, limit=2)))[1], keys)
+        await backend.apply(None, [_delete("b"), _create("bb", kind="same"), _update("c", kind="other")])
+        found = await backend.find(None, "notes", Query(sort=keys, after=place))
+        assert [record["id"] for record in found] == ["bb", "d", "e"]
+
+
+async def check_a_count_is_of_what_matches(open_backend: OpenBackend) -> None:
+    """With every filter, and of nothing where there is no database."""
+    async with open_backend(COLLECTIONS, RecordClock(), _ignore) as backend:
+        await backend.apply(None, [_create(f"r{number}", **data) for number, data in enumerate(RECORDS)])
+        for given in FILTERS:
+            where = parse_filter("check", given)
+            found = await backend.find(None, "notes", Query(where=where))
+            assert await backend.count(None, "notes", where) == len(found), given
+            for sort in (["-n"], ["tags.0"]):
+                query = Query(where=where, sort=parse_sort("check", sort), limit=4)
+                wanted = [record["id"] for record in await backend.find(None, "notes", query)]
+                assert await backend.find_ids(None, "notes", query) == wanted, (given, sort)
+        assert await backend.count("nobody", "notes", parse_filter("check", {})) == 0
+        assert await backend.find_ids("nobody", "notes", Query()) == []
+
+
+async def check_several_are_read_at_once(open_backend: OpenBackend) -> None:
+    """In the order that is asked for, without those that there are not."""
+    async with open_backend(COLLECTIONS, RecordClock(), _ignore) as backend:
+        await backend.apply(None, [_create(f"r{number}", **data) for number, data in enumerate(RECORDS)])
+        found = await backend.get_many(None, "notes", ["r7", "none", "r2"])
+        assert found == [await backend.get(None, "notes", id) for id in ("r7", "r2")]
+        many = [f"x{number}" for number in range(500)]
+        assert [r["id"] for r in await backend.get_many(None, "notes", [*many, "r1"])] == ["r1"]
+        assert await backend.get_many(None, "notes", []) == []
+        assert await backend.get_many("nobody", "notes", ["r1"]) == []
 
 
 def _telling(told: list[str]) -> OnChange:

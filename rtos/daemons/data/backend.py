@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from rtos.daemons.data.operation import Change, Operation, Record
-    from rtos.daemons.data.query import Query
+    from rtos.daemons.data.query import Node, Query
 
     OnChange = Callable[[str | None, Sequence[Change]], None]
 
@@ -42,4 +42,16 @@ class Backend(Protocol):
 
     async def search(self, user_id: str | None, collection: str, text: str, limit: int) -> list[Record]:
         """The records that fit a text best, each with ``score``; higher is better."""
+        ...
+
+    async def count(self, user_id: str | None, collection: str, where: Node) -> int:
+        """How many records satisfy a condition. Never makes a database."""
+        ...
+
+    async def find_ids(self, user_id: str | None, collection: str, query: Query) -> list[str]:
+        """Of the records that a query asks for only their ids, in its order. Never makes a database."""
+        ...
+
+    async def get_many(self, user_id: str | None, collection: str, ids: Sequence[str]) -> list[Record]:
+        """Those of the records that there are, in the order of the ids. Never makes a database."""
         ...

@@ -9,7 +9,7 @@ import trio
 
 from rtos.daemons.data.operation import apply
 from rtos.daemons.data.plain import copied, text_of, wanted_words, words_of
-from rtos.daemons.data.query import matches, sorted_records
+from rtos.daemons.data.query import is_after, matches, sorted_records
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rtos.daemons.data.clock import RecordClock
     from rtos.daemons.data.collection import Collection
     from rtos.daemons.data.operation import Change, Operation, Record
-    from rtos.daemons.data.query import Query
+    from rtos.daemons.data.query import Node, Query
 
 
 class MemoryBackend:
@@ -57,10 +57,7 @@ class MemoryBackend:
     async def find(self, user_id: str | None, collection: str, query: Query) -> list[Record]:
         """See ``Backend.find``."""
         await trio.lowlevel.checkpoint()
-        found = (
-            record for record in self._table(user_id, collection).values() if matches(query.where, record)
-        )
-        return copied(sorted_records(found, query.sort)[: query.limit])
+        return copied(self._found(user_id, collection, query))
 
     async def search(self, user_id: str | None, collection: str, text: str, limit: int) -> list[Record]:
         """See ``Backend.search``. Ranks by the share of the words that a record holds."""
@@ -73,6 +70,30 @@ class MemoryBackend:
             if wanted & held:
                 scored.append({**copied(record), "score": len(wanted & held) / len(wanted)})
         return sorted(scored, key=lambda record: (-record["score"], record["id"]))[:limit]
+
+    async def count(self, user_id: str | None, collection: str, where: Node) -> int:
+        """See ``Backend.count``."""
+        await trio.lowlevel.checkpoint()
+        return sum(matches(where, record) for record in self._table(user_id, collection).values())
+
+    async def find_ids(self, user_id: str | None, collection: str, query: Query) -> list[str]:
+        """See ``Backend.find_ids``."""
+        await trio.lowlevel.checkpoint()
+        return [record["id"] for record in self._found(user_id, collection, query)]
+
+    async def get_many(self, user_id: str | None, collection: str, ids: Sequence[str]) -> list[Record]:
+        """See ``Backend.get_many``."""
+        await trio.lowlevel.checkpoint()
+        table = self._table(user_id, collection)
+        return [copied(table[id]) for id in ids if id in table]
+
+    def _found(self, user_id: str | None, collection: str, query: Query) -> list[Record]:
+        found = (
+            record
+            for record in self._table(user_id, collection).values()
+            if matches(query.where, record) and is_after(query.after, record, query.sort)
+        )
+        return sorted_records(found, query.sort)[: query.limit]
 
     def _table(self, user_id: str | None, collection: str) -> dict[str, Record]:
         return self._tables.get((user_id, collection), {})

@@ -7,7 +7,8 @@ compare, rather than fail; truth is not a number. Numbers are plain ones: finite
 and whole ones of 64 bits.
 
 Order: missing, ``null``, false, true, numbers, text by code points, lists,
-mappings. Two lists, or two mappings, are equal in order, and so ``id`` decides.
+mappings. Two lists, or two mappings, are equal in order, and so ``id`` decides,
+in the direction of the last key. A position is a place in that order.
 """
 
 from __future__ import annotations
@@ -63,6 +64,7 @@ class Negated:
 
 
 Node = Compare | Every | Either | Negated
+Rank = tuple[int, Any]
 
 
 @attrs.frozen
@@ -74,6 +76,20 @@ class SortKey:
 
 
 @attrs.frozen
+class Position:
+    """A place in an order: where a record stood, whether it is still there or not.
+
+    Attributes:
+      ranks: of each key of the sort, the kind of the record's value, and the
+        value if it is truth, a number or text; otherwise 0.
+      id: of the record.
+    """
+
+    ranks: tuple[Rank, ...]
+    id: str
+
+
+@attrs.frozen
 class Query:
     """What to list.
 
@@ -81,11 +97,13 @@ class Query:
       where: the condition.
       sort: keys, the first one first; ``id`` always decides between equals.
       limit: most records.
+      after: only records that stand strictly behind this place in that order.
     """
 
     where: Node = Every(())
     sort: tuple[SortKey, ...] = ()
     limit: int = 100
+    after: Position | None = None
 
 
 # Parsing.
@@ -115,8 +133,13 @@ def parse_filter(command: str, given: Mapping[str, Any] | None, depth: int = 0) 
                 raise _malformed(command, "filter", "$not needs a filter", 'as in {"$not": {...}}')
             parts.append(Negated(parse_filter(command, value, depth + 1)))
         else:
-            parts.extend(_conditions(command, _field(command, "filter", name), value))
+            parts.extend(_conditions(command, checked_field(command, "filter", name), value))
     return parts[0] if len(parts) == 1 else Every(tuple(parts))
+
+
+def all_of(*nodes: Node) -> Every:
+    """All of the conditions, side by side, so that a backend can do what it can of each."""
+    return Every(tuple(p for node in nodes for p in (node.parts if isinstance(node, Every) else (node,))))
 
 
 def _conditions(command: str, path: str, value: Any) -> Iterable[Compare]:
@@ -186,10 +209,17 @@ def parse_sort(command: str, given: Sequence[str] | None) -> tuple[SortKey, ...]
     keys = given or ("created_at", "id")
     if len(keys) > MAX_SORT:
         raise _malformed(command, "sort", f"there are {len(keys)} keys", f"use at most {MAX_SORT}")
-    return tuple(SortKey(_field(command, "sort", key.removeprefix("-")), key.startswith("-")) for key in keys)
+    return tuple(
+        SortKey(checked_field(command, "sort", key.removeprefix("-")), key.startswith("-")) for key in keys
+    )
 
 
-def _field(command: str, parameter: str, name: str) -> str:
+def checked_field(command: str, parameter: str, name: str) -> str:
+    """A dotted path.
+
+    Raises:
+      CommandRejected: it is none, or too long.
+    """
     if not _FIELD.fullmatch(name):
         remedy = "fields are words, joined by dots; operators begin with '$' and stand behind a field"
         raise _malformed(command, parameter, f"{name!r} is no field", remedy)
@@ -299,6 +329,24 @@ def sorted_records(records: Iterable[dict[str, Any]], sort: Sequence[SortKey]) -
     return result
 
 
-def _rank(value: Any) -> tuple[int, Any]:
+def position_of(record: Mapping[str, Any], sort: Sequence[SortKey]) -> Position:
+    """Where a record stands in an order."""
+    return Position(tuple(_rank(value_at(record, key.path)) for key in sort), record["id"])
+
+
+def is_after(position: Position | None, record: Mapping[str, Any], sort: Sequence[SortKey]) -> bool:
+    """Whether a record stands strictly behind a place in an order; behind no place, all do."""
+    if position is None:
+        return True
+    for key, rank in zip(sort, position.ranks, strict=True):
+        here = _rank(value_at(record, key.path))
+        if here != rank:
+            return (here < rank) is key.descending
+    descending = sort[-1].descending if sort else False
+    id: str = record["id"]
+    return id < position.id if descending else id > position.id
+
+
+def _rank(value: Any) -> Rank:
     rank = kind(value)
     return (rank, value if rank in (2, 3, 4) else 0)

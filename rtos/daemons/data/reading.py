@@ -8,15 +8,18 @@ import trio
 
 from rtos.bus import command
 from rtos.daemons.data.collection import KV
+from rtos.daemons.data.cursor import read_cursor, write_cursor
 from rtos.daemons.data.group import CommandGroup
 from rtos.daemons.data.operation import Record
-from rtos.daemons.data.query import Query, parse_filter, parse_sort
+from rtos.daemons.data.projection import parse_fields, projected
+from rtos.daemons.data.query import Query, all_of, parse_filter, parse_sort, position_of
 from rtos.daemons.data.requests import checked_id, checked_limit
+from rtos.daemons.data.timerange import parse_time_range
 from rtos.errors import CommandRejected
 
 
 class Reading(CommandGroup):
-    """``data/read``, ``list``, ``search`` and ``collections``."""
+    """``data/read``, ``list``, ``count``, ``search`` and ``collections``."""
 
     @command("data/read")
     async def read(
@@ -46,17 +49,36 @@ class Reading(CommandGroup):
         filter: dict[str, Any] | None = None,
         sort: list[str] | None = None,
         limit: int = 100,
+        cursor: str | None = None,
+        fields: list[str] | None = None,
+        time_range: dict[str, Any] | None = None,
         user_id: str | None = None,
     ) -> dict[str, Any]:
-        """List the records that satisfy a filter, in order."""
+        """List the records that satisfy a filter, in order, from where a cursor stands."""
         name = self._requests.known("data/list", collection).name
-        query = Query(
-            where=parse_filter("data/list", filter),
-            sort=parse_sort("data/list", sort),
-            limit=checked_limit("data/list", limit),
-        )
-        items = await self._backend.find(user_id, name, query)
-        return {"items": items, "count": len(items)}
+        keys, limit = parse_sort("data/list", sort), checked_limit("data/list", limit)
+        paths = parse_fields("data/list", fields)
+        where = all_of(parse_filter("data/list", filter), parse_time_range("data/list", time_range))
+        after = None if cursor is None else read_cursor("data/list", cursor, keys)
+        # One more than is wanted tells whether there is another page.
+        query = Query(where=where, sort=keys, limit=limit + 1, after=after)
+        found = await self._backend.find(user_id, name, query)
+        items = found[:limit]
+        following = write_cursor(position_of(items[-1], keys), keys) if len(found) > limit else None
+        return {
+            "items": [projected(record, paths) for record in items],
+            "count": len(items),
+            "next_cursor": following,
+        }
+
+    @command("data/count")
+    async def count(
+        self, *, collection: str, filter: dict[str, Any] | None = None, user_id: str | None = None
+    ) -> dict[str, Any]:
+        """Count the records that satisfy a filter."""
+        name = self._requests.known("data/count", collection).name
+        where = parse_filter("data/count", filter)
+        return {"count": await self._backend.count(user_id, name, where)}
 
     @command("data/search")
     async def search(

@@ -206,7 +206,7 @@ async def test_listing(execute) -> None:
         await execute(
             "data/create", collection="notes", id=f"n{number}", data={"title": "t", "stars": number % 3}
         )
-    assert (await execute("data/list", collection="free")) == {"items": [], "count": 0}
+    assert (await execute("data/list", collection="free")) == {"items": [], "count": 0, "next_cursor": None}
     found = await execute(
         "data/list", collection="notes", filter={"stars": {"$gte": 1}}, sort=["-stars"], limit=4
     )

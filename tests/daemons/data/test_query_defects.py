@@ -66,6 +66,17 @@ async def test_3_a_span_of_time_goes_with_other_conditions(execute) -> None:
     assert await ids(execute, filter={**span, "due": "2"}) == "cd"
 
 
+async def test_3_a_span_of_time_has_a_parameter_of_its_own(execute) -> None:
+    second = (await execute("data/read", collection="tasks", id="b"))["created_at"]
+    fourth = (await execute("data/read", collection="tasks", id="d"))["created_at"]
+    span = {"start": second, "end": fourth}
+    # From the start on, and before the end: spans that touch share no record.
+    assert await ids(execute, time_range=span) == "bc"
+    assert await ids(execute, time_range=span, filter={"due": "2"}) == "c"
+    assert await ids(execute, time_range={"start": fourth}, filter={"title": {"$regex": "[ae]"}}) == "de"
+    assert await ids(execute, time_range={"end": second}) == "a"
+
+
 async def test_4_a_collection_without_a_schema_is_filtered_as_well(execute) -> None:
     for filter in (
         {"due": "2"},
@@ -91,6 +102,37 @@ async def test_5_paging_skips_nothing_that_ties(execute) -> None:
             break
         after = (found["items"][-1]["due"], found["items"][-1]["id"])
     assert seen == "acde"
+
+
+@pytest.mark.parametrize("sort", [None, ["due"], ["-due"], ["-created_at"], ["title"], ["due", "-title"]])
+@pytest.mark.parametrize("limit", [1, 2, 4])
+async def test_5_a_cursor_skips_nothing_that_ties_and_shows_nothing_twice(execute, sort, limit) -> None:
+    whole, seen, cursor = await ids(execute, sort=sort), "", None
+    for _ in range(len(TASKS)):
+        found = await execute("data/list", collection="tasks", sort=sort, limit=limit, cursor=cursor)
+        seen += "".join(record["id"] for record in found["items"])
+        cursor = found["next_cursor"]
+        if cursor is None:
+            break
+    assert cursor is None
+    assert seen == whole
+
+
+async def test_5_a_page_goes_on_behind_a_record_that_has_gone_meanwhile(execute) -> None:
+    first = await execute("data/list", collection="tasks", sort=["due"], limit=3)
+    await execute("data/delete", collection="tasks", id="c")
+    await execute("data/create", collection="tasks", id="cc", data={"title": "new", "due": "2"})
+    assert await ids(execute, sort=["due"], cursor=first["next_cursor"]) == "ccde"
+
+
+async def test_6_how_many_there_are_is_asked_apart_from_how_many_are_shown(execute) -> None:
+    filter = {"due": {"$ne": None}}
+    assert (await execute("data/list", collection="tasks", filter=filter, limit=2))["count"] == 2
+    assert await execute("data/count", collection="tasks", filter=filter) == {"count": 4}
+    assert await execute("data/count", collection="tasks", filter={"title": {"$regex": "[ab]$"}}) == {
+        "count": 2
+    }
+    assert await execute("data/count", collection="tasks", user_id="nobody") == {"count": 0}
 
 
 async def test_6_the_limit_holds_with_every_order_and_the_count_is_of_what_is_there(execute) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
-from rtos.daemons.data.sqlite import records
+from rtos.daemons.data.sqlite import records, several
 from rtos.daemons.data.sqlite.connection import open_connection, reported
 from rtos.daemons.data.sqlite.hot import LIMIT, UNKNOWN, HotRecords
 from rtos.daemons.data.sqlite.worker import Job, Worker, file_at
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from rtos.daemons.data.clock import RecordClock
     from rtos.daemons.data.collection import Collection
     from rtos.daemons.data.operation import Change, Operation, Record
-    from rtos.daemons.data.query import Query
+    from rtos.daemons.data.query import Node, Query
 
 THREADS: Final = 2
 OPEN_DATABASES: Final = 64
@@ -108,6 +108,22 @@ class SqliteBackend:
         """See ``Backend.search``."""
         body = partial(records.search, collection=collection, text=text, limit=limit)
         return await self._read(user_id, body) or []
+
+    async def count(self, user_id: str | None, collection: str, where: Node) -> int:
+        """See ``Backend.count``."""
+        body = partial(several.count, collection=collection, where=where, indexes=self._indexes[collection])
+        return await self._read(user_id, body) or 0
+
+    async def find_ids(self, user_id: str | None, collection: str, query: Query) -> list[str]:
+        """See ``Backend.find_ids``."""
+        body = partial(
+            several.find_ids, collection=collection, query=query, indexes=self._indexes[collection]
+        )
+        return await self._read(user_id, body) or []
+
+    async def get_many(self, user_id: str | None, collection: str, ids: Sequence[str]) -> list[Record]:
+        """See ``Backend.get_many``."""
+        return await self._read(user_id, partial(several.get_many, collection=collection, ids=ids)) or []
 
     def start(self) -> None:
         """Start the threads."""

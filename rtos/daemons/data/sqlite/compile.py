@@ -29,6 +29,14 @@ MOST_TERMS: Final = 200
 
 SQLite refuses an expression that is 1000 deep, or that has 32766 values.
 """
+KIND: Final = (
+    "CASE json_type(body, ?) WHEN 'null' THEN 1 WHEN 'false' THEN 2 WHEN 'true' THEN 3"
+    " WHEN 'integer' THEN 4 WHEN 'real' THEN 4 WHEN 'text' THEN 5 WHEN 'array' THEN 6"
+    " WHEN 'object' THEN 7 ELSE 0 END"
+)
+"""The kind of the value at a path of the body, as ``query`` orders kinds."""
+VALUE: Final = "CASE WHEN json_type(body, ?) IN ('integer', 'real', 'text') THEN json_extract(body, ?) END"
+"""The value at a path of the body, if it has an order."""
 _SIGNS: Final = {"$eq": "=", "$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<="}
 _TYPES: Final = {2: "('true', 'false')", 3: "('integer', 'real')", 4: "('text')"}
 
@@ -98,17 +106,8 @@ def _direction(*, descending: bool) -> str:
 
 def _order_terms(path: str, direction: str) -> Iterable[Sql]:
     """First the kind of the value, as ``query`` orders kinds; then the value, where it has an order."""
-    yield Sql(
-        "CASE json_type(body, ?) WHEN 'null' THEN 1 WHEN 'false' THEN 2 WHEN 'true' THEN 3"
-        " WHEN 'integer' THEN 4 WHEN 'real' THEN 4 WHEN 'text' THEN 5 WHEN 'array' THEN 6"
-        f" WHEN 'object' THEN 7 ELSE 0 END{direction}",
-        (path,),
-    )
-    yield Sql(
-        "CASE WHEN json_type(body, ?) IN ('integer', 'real', 'text')"
-        f" THEN json_extract(body, ?) END{direction}",
-        (path, path),
-    )
+    yield Sql(KIND + direction, (path,))
+    yield Sql(VALUE + direction, (path, path))
 
 
 def _compile(node: Node, indexes: Names[str]) -> Sql | None:

@@ -9,24 +9,23 @@ from __future__ import annotations
 
 from contextlib import closing
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from rtos.daemons.data.operation import Change, Operation, Record, apply
 from rtos.daemons.data.plain import text_of, wanted_words
-from rtos.daemons.data.query import Query, matches, sorted_records
-from rtos.daemons.data.sqlite.compile import COLUMNS, compile_order, compile_where
+from rtos.daemons.data.query import Query, is_after, matches, sorted_records
+from rtos.daemons.data.sqlite.compile import COLUMNS
 from rtos.daemons.data.sqlite.schema import columns_of, rows, table_of, text_table_of
+from rtos.daemons.data.sqlite.select import SELECT, Selection, select
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     import apsw  # noqa: TID251 - the one place that knows the driver
 
     from rtos.daemons.data.clock import RecordClock
-
-_SELECT: Final = "id, version, created_at, updated_at, body"
 
 
 def apply_all(
@@ -82,29 +81,30 @@ def _write(connection: apsw.Connection, change: Change, search: tuple[str, ...])
 
 def get(connection: apsw.Connection, collection: str, id: str) -> Record | None:
     """One record, or ``None``."""
-    found = rows(connection, f"SELECT {_SELECT} FROM {table_of(collection)} WHERE id = ?", (id,))
-    return _record(found[0]) if found else None
+    found = rows(connection, f"SELECT {SELECT} FROM {table_of(collection)} WHERE id = ?", (id,))
+    return record_of(found[0]) if found else None
 
 
 def find(
     connection: apsw.Connection, collection: str, query: Query, indexes: tuple[str, ...] = ()
 ) -> list[Record]:
     """The records that a query asks for."""
-    where, exact = compile_where(query.where, indexes)
-    order = compile_order(query.sort)
-    sql, values = f"SELECT {_SELECT} FROM {table_of(collection)}", ()
-    if where is not None:
-        sql, values = f"{sql} WHERE {where.text}", where.values
-    if order is not None:
-        sql, values = f"{sql} ORDER BY {order.text}", values + order.values
-    if exact and order is not None:
-        return [_record(row) for row in rows(connection, f"{sql} LIMIT ?", (*values, query.limit))]
+    selection = select(SELECT, collection, query, indexes)
+    return list(selected(connection, selection, query))
+
+
+def selected(connection: apsw.Connection, selection: Selection, query: Query) -> Iterable[Record]:
+    """What a selection of whole records gives, after what it leaves to the pure semantics is done."""
     # Closed even when it is left early: an open cursor holds on to its snapshot.
-    with closing(connection.execute(sql, values)) as cursor:
-        found = (record for record in map(_record, cursor) if exact or matches(query.where, record))
-        if order is not None:
-            return list(islice(found, query.limit))
-        return sorted_records(found, query.sort)[: query.limit]
+    with closing(connection.execute(selection.text, selection.values)) as cursor:
+        found: Iterable[Record] = map(record_of, cursor)
+        if not selection.filtered:
+            found = (record for record in found if matches(query.where, record))
+        if not selection.placed:
+            found = (record for record in found if is_after(query.after, record, query.sort))
+        if not selection.ordered:
+            found = sorted_records(found, query.sort)
+        yield from islice(found, query.limit)
 
 
 def search(connection: apsw.Connection, collection: str, text: str, limit: int) -> list[Record]:
@@ -122,7 +122,7 @@ def search(connection: apsw.Connection, collection: str, text: str, limit: int) 
         f" WHERE {text_table} MATCH ? ORDER BY rank, t.id LIMIT ?",
         (expression, limit),
     )
-    return [{**_record(row[:5]), "score": -row[5]} for row in found]
+    return [{**record_of(row[:5]), "score": -row[5]} for row in found]
 
 
 def newest(connection: apsw.Connection) -> str | None:
@@ -135,7 +135,8 @@ def _note_newest(connection: apsw.Connection, timestamp: str) -> None:
     connection.execute("UPDATE newest SET updated_at = ?", (timestamp,))
 
 
-def _record(row: Sequence[Any]) -> Record:
+def record_of(row: Sequence[Any]) -> Record:
+    """A record from a row of the columns ``SELECT``."""
     id, version, created_at, updated_at, body = row
     meta = {"id": id, "version": version, "created_at": created_at, "updated_at": updated_at}
     data: Record = msgspec.json.decode(body)
