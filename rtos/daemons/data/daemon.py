@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from rtos.daemons.data.clock import RecordClock
 from rtos.daemons.data.collection import KV
+from rtos.daemons.data.open_queries import open_queries
+from rtos.daemons.data.paging import Paging
 from rtos.daemons.data.plain import copied
 from rtos.daemons.data.query import Query
 from rtos.daemons.data.reading import Reading
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     ]
 
 
-class DataDaemon(Reading, Writing):
+class DataDaemon(Paging, Reading, Writing):
     """Serves ``data/*``.
 
     Args:
@@ -59,7 +61,8 @@ class DataDaemon(Reading, Writing):
         collections = tuple(self._requests.collections.values())
         async with self._open_backend(collections, RecordClock(), self._tell) as self._backend:
             await self._backend.find(None, KV, Query(limit=1))
-            yield
+            with open_queries(bus.scheduler) as self._queries:
+                yield
 
     def _tell(self, user_id: str | None, changes: Sequence[Change]) -> None:
         for change in changes:

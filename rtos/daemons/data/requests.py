@@ -106,7 +106,7 @@ class Requests:
         return known
 
 
-def checked_limit(asked: str, limit: int, most: int = MAX_LIMIT) -> int:
+def checked_limit(asked: str, limit: int, most: int = MAX_LIMIT, *, parameter: str = "limit") -> int:
     """How many at most.
 
     Raises:
@@ -115,8 +115,8 @@ def checked_limit(asked: str, limit: int, most: int = MAX_LIMIT) -> int:
     if not 1 <= limit <= most:
         raise CommandRejected(
             asked,
-            f"limit is {limit!r}",
-            parameter="limit",
+            f"{parameter} is {limit!r}",
+            parameter=parameter,
             remedy=f"use 1 to {most}, and ask again for more",
         )
     return limit
