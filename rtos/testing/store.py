@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from rtos.daemons.data import Collection, RecordClock
+from rtos.daemons.data.figures import CollectionFigures
 from rtos.daemons.data.operation import Operation
 from rtos.daemons.data.query import Query, matches, parse_filter, parse_sort, position_of, sorted_records
 from rtos.errors import Conflict, NotFound, RtosError
@@ -413,6 +414,8 @@ async def check_every_call_is_a_checkpoint(open_backend: OpenBackend) -> None:
             lambda: backend.count(None, "notes", Query().where),
             lambda: backend.find_ids(None, "notes", Query()),
             lambda: backend.get_many(None, "notes", ["a"]),
+            lambda: backend.explain(None, "notes", Query()),
+            lambda: backend.figures(None),
         ):
             with trio.CancelScope() as scope:
                 scope.cancel()
@@ -478,6 +481,42 @@ async def check_several_are_read_at_once(open_backend: OpenBackend) -> None:
         assert [r["id"] for r in await backend.get_many(None, "notes", [*many, "r1"])] == ["r1"]
         assert await backend.get_many(None, "notes", []) == []
         assert await backend.get_many("nobody", "notes", ["r1"]) == []
+
+
+async def check_it_tells_what_it_holds(open_backend: OpenBackend) -> None:
+    """Of each collection and each database apart; and nothing of one that there is not."""
+    async with open_backend(COLLECTIONS, RecordClock(), _ignore) as backend:
+        await backend.apply("u1", [_create("a", text="ä"), _create("b"), _create("c", "things", n=1)])
+        (last,) = await backend.apply("u1", [_update("a", n=2)])
+        assert last.record is not None
+        told = (await backend.figures("u1")).collections
+        assert {name: found.count for name, found in told.items()} == {
+            "notes": 2,
+            "notes_text": 0,
+            "things": 1,
+        }
+        assert told["notes"].bytes == len('{"text":"ä","n":2}{}'.encode())
+        assert told["notes"].updated_at == last.record["updated_at"]
+        assert told["notes_text"] == CollectionFigures()
+        await backend.apply("u1", [_delete("a")])
+        assert (await backend.figures("u1")).collections["notes"].count == 1
+        nothing = await backend.figures("nobody")
+        assert nothing.collections == dict.fromkeys(told, CollectionFigures())
+        assert (nothing.disk_bytes, nothing.schema) == (0, None)
+
+
+async def check_an_explanation_answers_nothing(open_backend: OpenBackend) -> None:
+    """It is told for every query, also where there is no database, and says what is left."""
+    async with open_backend(COLLECTIONS, RecordClock(), _ignore) as backend:
+        await backend.apply(None, [_create("a", kind="secret")])
+        for user in (None, "nobody"):
+            for given in FILTERS:
+                for sort in SORTS:
+                    query = Query(where=parse_filter("check", given), sort=parse_sort("check", sort))
+                    told = await backend.explain(user, "notes", query)
+                    assert told.exact is (not told.left), (given, sort)
+                    assert told.exact is False or told.sql is not None
+                    assert "secret" not in str(told)
 
 
 def _telling(told: list[str]) -> OnChange:

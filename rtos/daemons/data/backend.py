@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from rtos.daemons.data.figures import Explanation, StoreFigures
     from rtos.daemons.data.operation import Change, Operation, Record
     from rtos.daemons.data.query import Node, Query
 
@@ -54,4 +55,12 @@ class Backend(Protocol):
 
     async def get_many(self, user_id: str | None, collection: str, ids: Sequence[str]) -> list[Record]:
         """Those of the records that there are, in the order of the ids. Never makes a database."""
+        ...
+
+    async def explain(self, user_id: str | None, collection: str, query: Query) -> Explanation:
+        """How a query would be answered; does not answer it. Never makes a database."""
+        ...
+
+    async def figures(self, user_id: str | None) -> StoreFigures:
+        """What a database holds. Never makes one."""
         ...

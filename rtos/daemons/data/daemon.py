@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from rtos.daemons.data.clock import RecordClock
 from rtos.daemons.data.collection import KV
+from rtos.daemons.data.inspecting import Inspecting
 from rtos.daemons.data.open_queries import open_queries
 from rtos.daemons.data.paging import Paging
 from rtos.daemons.data.plain import copied
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     ]
 
 
-class DataDaemon(Paging, Reading, Writing):
+class DataDaemon(Inspecting, Paging, Reading, Writing):
     """Serves ``data/*``.
 
     Args:

@@ -5,8 +5,11 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+import msgspec
 import trio
 
+from rtos.daemons.data.collection import META
+from rtos.daemons.data.figures import CollectionFigures, Explanation, StoreFigures
 from rtos.daemons.data.operation import apply
 from rtos.daemons.data.plain import copied, text_of, wanted_words, words_of
 from rtos.daemons.data.query import is_after, matches, sorted_records
@@ -87,6 +90,20 @@ class MemoryBackend:
         table = self._table(user_id, collection)
         return [copied(table[id]) for id in ids if id in table]
 
+    async def explain(self, user_id: str | None, collection: str, query: Query) -> Explanation:
+        """See ``Backend.explain``."""
+        await trio.lowlevel.checkpoint()
+        number = len(self._table(user_id, collection))
+        keys = ", ".join(key.path + " descending" * key.descending for key in query.sort)
+        plan = (f"look at each of {number} records in memory", f"sort what matches by {keys or 'id'}")
+        return Explanation(sql=None, plan=plan, exact=False, left=("filter", "sort"))
+
+    async def figures(self, user_id: str | None) -> StoreFigures:
+        """See ``Backend.figures``."""
+        await trio.lowlevel.checkpoint()
+        tables = {name: self._table(user_id, name) for name in self._search}
+        return StoreFigures(collections={name: _figures(table) for name, table in tables.items()})
+
     def _found(self, user_id: str | None, collection: str, query: Query) -> list[Record]:
         found = (
             record
@@ -97,6 +114,15 @@ class MemoryBackend:
 
     def _table(self, user_id: str | None, collection: str) -> dict[str, Record]:
         return self._tables.get((user_id, collection), {})
+
+
+def _figures(table: dict[str, Record]) -> CollectionFigures:
+    bodies = ({key: value for key, value in each.items() if key not in META} for each in table.values())
+    return CollectionFigures(
+        count=len(table),
+        bytes=sum(len(msgspec.json.encode(body)) for body in bodies),
+        updated_at=max((record["updated_at"] for record in table.values()), default=None),
+    )
 
 
 @asynccontextmanager

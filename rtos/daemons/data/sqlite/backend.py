@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
-from rtos.daemons.data.sqlite import records, several
+from rtos.daemons.data.figures import CollectionFigures, Explanation, StoreFigures
+from rtos.daemons.data.sqlite import inspect, records, several
 from rtos.daemons.data.sqlite.connection import open_connection, reported
 from rtos.daemons.data.sqlite.hot import LIMIT, UNKNOWN, HotRecords
+from rtos.daemons.data.sqlite.select import SELECT, select
 from rtos.daemons.data.sqlite.worker import Job, Worker, file_at
 from rtos.errors import Conflict, NotFound, StoreCorrupt, StoreError
 from rtos.scheduler import current_deadline, current_level
@@ -124,6 +126,18 @@ class SqliteBackend:
     async def get_many(self, user_id: str | None, collection: str, ids: Sequence[str]) -> list[Record]:
         """See ``Backend.get_many``."""
         return await self._read(user_id, partial(several.get_many, collection=collection, ids=ids)) or []
+
+    async def explain(self, user_id: str | None, collection: str, query: Query) -> Explanation:
+        """See ``Backend.explain``. Where there is no database, there is no plan."""
+        selection = select(SELECT, collection, query, self._indexes[collection])
+        plan = await self._read(user_id, partial(inspect.plan, selection=selection)) or []
+        return Explanation(sql=selection.text, plan=tuple(plan), exact=selection.exact, left=selection.left)
+
+    async def figures(self, user_id: str | None) -> StoreFigures:
+        """See ``Backend.figures``."""
+        names = tuple(self._search)
+        found: StoreFigures | None = await self._read(user_id, partial(inspect.figures, collections=names))
+        return found or StoreFigures(collections=dict.fromkeys(names, CollectionFigures()))
 
     def start(self) -> None:
         """Start the threads."""

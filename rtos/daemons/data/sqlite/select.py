@@ -41,7 +41,13 @@ class Selection:
     @property
     def exact(self) -> bool:
         """Nothing is left to the pure semantics."""
-        return self.filtered and self.placed and self.ordered
+        return not self.left
+
+    @property
+    def left(self) -> tuple[str, ...]:
+        """What is left to them."""
+        said = {"filter": self.filtered, "cursor": self.placed, "sort": self.ordered}
+        return tuple(name for name, done in said.items() if not done)
 
 
 def select(columns: str, collection: str, query: Query, indexes: tuple[str, ...] = ()) -> Selection:
