@@ -6,7 +6,7 @@ before its writer goes on, in the order of the commits to a database.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rtos.daemons.data.query import Node, Query
 
     OnChange = Callable[[str | None, Sequence[Change]], None]
+    OnDegraded = Callable[[str | None, str], None]
 
 
 class Backend(Protocol):
@@ -23,7 +24,13 @@ class Backend(Protocol):
 
     All methods are checkpoints. A read that is cancelled has no effect. A write
     that is cancelled has either been committed as a whole or not at all.
+
+    Attributes:
+      on_degraded: told, once, of each database that was found damaged and set
+        aside, and why; nothing is done with it until it is restored or reset.
     """
+
+    on_degraded: OnDegraded
 
     async def apply(self, user_id: str | None, operations: Sequence[Operation]) -> list[Change]:
         """Do all operations in one transaction, durable when this returns, or none.
@@ -63,4 +70,38 @@ class Backend(Protocol):
 
     async def figures(self, user_id: str | None) -> StoreFigures:
         """What a database holds. Never makes one."""
+        ...
+
+    async def backup(self, user_id: str | None, name: str | None) -> dict[str, Any]:
+        """Copy a database, as it is at one moment, while it is used; its name, path and bytes.
+
+        Durable when this returns. Only the newest few are kept. A cancellation leaves none.
+
+        Raises:
+          NotFound: there is no database.
+        """
+        ...
+
+    async def backups(self, user_id: str | None) -> list[dict[str, Any]]:
+        """The copies that there are, the newest first."""
+        ...
+
+    async def restore(self, user_id: str | None, name: str | None) -> dict[str, Any]:
+        """Put a copy (``None``: the newest) in the place of a database, which is set aside.
+
+        Returns:
+          The copy, and as ``replaced`` the new name of what was there.
+
+        Raises:
+          NotFound: there is no such copy.
+          StoreCorrupt: the copy is damaged; nothing was changed.
+        """
+        ...
+
+    async def reset(self, user_id: str | None) -> dict[str, Any]:
+        """Set a database aside and start an empty one; its new name as ``replaced``."""
+        ...
+
+    async def size(self, user_id: str | None, collection: str) -> int:
+        """How many records a collection has."""
         ...

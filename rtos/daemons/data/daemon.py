@@ -19,6 +19,7 @@ from rtos.daemons.data.plain import copied
 from rtos.daemons.data.query import Query
 from rtos.daemons.data.reading import Reading
 from rtos.daemons.data.requests import Requests
+from rtos.daemons.data.safety import Safety
 from rtos.daemons.data.writing import Writing
 from rtos.scheduler import PastIntensity
 
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     ]
 
 
-class DataDaemon(Inspecting, Paging, Reading, Writing):
+class DataDaemon(Inspecting, Paging, Reading, Safety, Writing):
     """Serves ``data/*``.
 
     Args:
@@ -61,6 +62,7 @@ class DataDaemon(Inspecting, Paging, Reading, Writing):
         self._bus = bus
         collections = tuple(self._requests.collections.values())
         async with self._open_backend(collections, RecordClock(), self._tell) as self._backend:
+            self._backend.on_degraded = self._tell_degraded
             await self._backend.find(None, KV, Query(limit=1))
             with open_queries(bus.scheduler) as self._queries:
                 yield
@@ -71,3 +73,6 @@ class DataDaemon(Inspecting, Paging, Reading, Writing):
                 # A copy: whoever asked for the write may do with its reply what it likes.
                 payload = {"record": copied(change.record), "user_id": user_id}
                 self._bus.events.emit(f"data:{change.collection}:{change.verb}", payload)
+
+    def _tell_degraded(self, user_id: str | None, reason: str) -> None:
+        self._bus.events.emit("data:degraded", {"user_id": user_id, "reason": reason})

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import trio
 
 from rtos.daemons.data.collection import META
 from rtos.daemons.data.figures import CollectionFigures, Explanation, StoreFigures
+from rtos.daemons.data.files import KEPT
 from rtos.daemons.data.operation import apply
 from rtos.daemons.data.plain import copied, text_of, wanted_words, words_of
 from rtos.daemons.data.query import is_after, matches, sorted_records
+from rtos.errors import NotFound
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from rtos.daemons.data.backend import OnChange
+    from rtos.daemons.data.backend import OnChange, OnDegraded
     from rtos.daemons.data.clock import RecordClock
     from rtos.daemons.data.collection import Collection
     from rtos.daemons.data.operation import Change, Operation, Record
@@ -31,6 +33,8 @@ class MemoryBackend:
         self._search = {collection.name: collection.search for collection in collections}
         self._clock = clock
         self._on_change = on_change
+        self.on_degraded: OnDegraded = lambda _user_id, _reason: None
+        self._copies: dict[str | None, dict[str, dict[str, dict[str, Record]]]] = {}
         self._tables: dict[tuple[str | None, str], dict[str, Record]] = {}
 
     async def apply(self, user_id: str | None, operations: Sequence[Operation]) -> list[Change]:
@@ -112,6 +116,52 @@ class MemoryBackend:
         )
         return sorted_records(found, query.sort)[: query.limit]
 
+    async def backup(self, user_id: str | None, name: str | None) -> dict[str, Any]:
+        """See ``Backend.backup``."""
+        await trio.lowlevel.checkpoint()
+        mine = {key[1]: copied(table) for key, table in self._tables.items() if key[0] == user_id}
+        if not mine:
+            raise NotFound("data/backup", "there is no database yet", "store something first")
+        copies = self._copies.setdefault(user_id, {})
+        name = name or self._clock.next()
+        copies.pop(name, None)
+        copies[name] = mine
+        for old in list(copies)[:-KEPT]:
+            del copies[old]
+        return _described(name)
+
+    async def backups(self, user_id: str | None) -> list[dict[str, Any]]:
+        """See ``Backend.backups``."""
+        await trio.lowlevel.checkpoint()
+        return [_described(name) for name in reversed(self._copies.get(user_id, {}))]
+
+    async def restore(self, user_id: str | None, name: str | None) -> dict[str, Any]:
+        """See ``Backend.restore``."""
+        await trio.lowlevel.checkpoint()
+        copies = self._copies.get(user_id, {})
+        name = next(reversed(copies), None) if name is None else name
+        if name is None or name not in copies:
+            raise NotFound("data/restore", f"there is no backup {name!r}", "make one with data/backup")
+        self._put_in_place(user_id, copies[name])
+        return {**_described(name), "replaced": None}
+
+    async def reset(self, user_id: str | None) -> dict[str, Any]:
+        """See ``Backend.reset``."""
+        await trio.lowlevel.checkpoint()
+        self._put_in_place(user_id, {})
+        return {"replaced": None}
+
+    async def size(self, user_id: str | None, collection: str) -> int:
+        """See ``Backend.size``."""
+        await trio.lowlevel.checkpoint()
+        return len(self._table(user_id, collection))
+
+    def _put_in_place(self, user_id: str | None, tables: dict[str, dict[str, Record]]) -> None:
+        for key in [key for key in self._tables if key[0] == user_id]:
+            del self._tables[key]
+        for collection, table in tables.items():
+            self._tables[user_id, collection] = copied(table)
+
     def _table(self, user_id: str | None, collection: str) -> dict[str, Record]:
         return self._tables.get((user_id, collection), {})
 
@@ -123,6 +173,10 @@ def _figures(table: dict[str, Record]) -> CollectionFigures:
         bytes=sum(len(msgspec.json.encode(body)) for body in bodies),
         updated_at=max((record["updated_at"] for record in table.values()), default=None),
     )
+
+
+def _described(name: str) -> dict[str, Any]:
+    return {"name": name, "path": f"memory:{name}", "bytes": 0}
 
 
 @asynccontextmanager

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from rtos.daemons.data.figures import CollectionFigures, Explanation, StoreFigures
-from rtos.daemons.data.sqlite import inspect, records, several
+from rtos.daemons.data.files import draft_of
+from rtos.daemons.data.sqlite import backups, inspect, quarantine, records, several
 from rtos.daemons.data.sqlite.connection import open_connection, reported
 from rtos.daemons.data.sqlite.hot import LIMIT, UNKNOWN, HotRecords
 from rtos.daemons.data.sqlite.select import SELECT, select
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     import apsw  # noqa: TID251 - the one place that knows the driver
 
-    from rtos.daemons.data.backend import OnChange
+    from rtos.daemons.data.backend import OnChange, OnDegraded
     from rtos.daemons.data.clock import RecordClock
     from rtos.daemons.data.collection import Collection
     from rtos.daemons.data.operation import Change, Operation, Record
@@ -53,7 +54,13 @@ class SqliteBackend:
         open_databases: int,
         hot_bytes: int,
     ) -> None:
-        self._database_path = database_path
+        self.on_degraded: OnDegraded = _ignore
+        self._given_path = database_path
+        # Whose each path is, and which of them were found set aside, or told of.
+        self._owners: dict[Path, str | None] = {}
+        self._aside: set[Path] = set()
+        self._told: set[Path] = set()
+        self._making: dict[Path, trio.Lock] = {}
         self._collections = tuple(collections)
         self._search = {collection.name: collection.search for collection in collections}
         self._indexes = {collection.name: collection.indexes for collection in collections}
@@ -64,7 +71,10 @@ class SqliteBackend:
         self._files: dict[str | None, tuple[Path, tuple[int, int]]] = {}
         now = trio.lowlevel.current_clock().current_time
         each = max(open_databases // threads, 1)
-        self._workers = [Worker(number, self._open, capacity=each, now=now) for number in range(threads)]
+        self._workers = [
+            Worker(number, self._open, capacity=each, now=now, on_corrupt=self._set_aside)
+            for number in range(threads)
+        ]
 
     async def apply(self, user_id: str | None, operations: Sequence[Operation]) -> list[Change]:
         """See ``Backend.apply``."""
@@ -139,6 +149,38 @@ class SqliteBackend:
         found: StoreFigures | None = await self._read(user_id, partial(inspect.figures, collections=names))
         return found or StoreFigures(collections=dict.fromkeys(names, CollectionFigures()))
 
+    async def backup(self, user_id: str | None, name: str | None) -> dict[str, Any]:
+        """See ``Backend.backup``."""
+        path = self._database_path(user_id)
+        async with self._alone(path):
+            target = await trio.to_thread.run_sync(backups.backup_path, path, name)
+            with draft_of(target) as draft:
+                await self._copy(path, draft)
+                return await trio.to_thread.run_sync(backups.keep, draft, target)
+
+    async def backups(self, user_id: str | None) -> list[dict[str, Any]]:
+        """See ``Backend.backups``."""
+        return await trio.to_thread.run_sync(backups.present, self._database_path(user_id))
+
+    async def restore(self, user_id: str | None, name: str | None) -> dict[str, Any]:
+        """See ``Backend.restore``."""
+        path = self._database_path(user_id)
+        async with self._alone(path):
+            backup = await trio.to_thread.run_sync(backups.chosen, path, name)
+            replaced = await self._put_in_place(path, partial(backups.prepare, backup))
+        return {**backups.described(backup), "replaced": replaced}
+
+    async def reset(self, user_id: str | None) -> dict[str, Any]:
+        """See ``Backend.reset``."""
+        path = self._database_path(user_id)
+        async with self._alone(path):
+            return {"replaced": await self._put_in_place(path, partial(backups.prepare_empty, path))}
+
+    async def size(self, user_id: str | None, collection: str) -> int:
+        """See ``Backend.size``."""
+        size: int | None = await self._read(user_id, partial(backups.size, collection=collection))
+        return size or 0
+
     def start(self) -> None:
         """Start the threads."""
         for worker in self._workers:
@@ -187,14 +229,80 @@ class SqliteBackend:
         body: Callable[[apsw.Connection], Any],
         done: Callable[[Any], None] | None = None,
     ) -> Job:
-        path = self._database_path(user_id)
+        return self._job_at(self._database_path(user_id), body, done)
+
+    def _job_at(
+        self,
+        path: Path,
+        body: Callable[[apsw.Connection], Any],
+        done: Callable[[Any], None] | None = None,
+    ) -> Job:
         return Job(path, body, level=current_level(), deadline=current_deadline(), done=done)
 
     async def _run(self, job: Job) -> Any:
-        return await self._workers[zlib.crc32(str(job.path).encode()) % len(self._workers)].run(job)
+        path = job.path
+        try:
+            return await self._worker(path).run(job)
+        except StoreCorrupt as error:
+            self._forget(self._owners.get(path))
+            if path in self._aside and path not in self._told:
+                self._told.add(path)
+                self.on_degraded(self._owners.get(path), f"{error.reason}; {error.remedy}")
+            raise
+
+    async def _copy(self, path: Path, draft: Path) -> None:
+        copy = backups.Copy(draft)
+        try:
+            while not (done := await self._run(self._job_at(path, copy.step))):
+                if done is None:
+                    raise _nothing_there(path)
+        except trio.Cancelled:
+            # A step may still be at work; on its thread, what comes later comes after it.
+            with trio.CancelScope(shield=True):
+                await self._run_closed(path, copy.close)
+            raise
+
+    def _worker(self, path: Path) -> Worker:
+        return self._workers[zlib.crc32(str(path).encode()) % len(self._workers)]
+
+    async def _run_closed(self, path: Path, body: Callable[[], Any]) -> Any:
+        """Do something with the files of a database, which is closed before."""
+        job = Job(path, body, level=current_level(), deadline=current_deadline(), closed=True)
+        return await self._worker(path).run(job)
+
+    async def _put_in_place(self, path: Path, prepare: Callable[[Path], None]) -> str | None:
+        with draft_of(path) as draft:
+            await trio.to_thread.run_sync(prepare, draft)
+            replaced: str | None = await self._run_closed(path, partial(self._replace, path, draft))
+        self._told.discard(path)
+        return replaced
+
+    def _replace(self, path: Path, draft: Path) -> str | None:
+        replaced = backups.replace(path, draft)
+        self._aside.discard(path)
+        return replaced
+
+    @asynccontextmanager
+    async def _alone(self, path: Path) -> AsyncIterator[None]:
+        """One at a time makes copies of a database, or puts one in its place."""
+        async with self._making.setdefault(path, trio.Lock()):
+            yield
+
+    def _database_path(self, user_id: str | None) -> Path:
+        path = self._given_path(user_id)
+        self._owners[path] = user_id
+        return path
+
+    def _set_aside(self, path: Path, error: StoreCorrupt) -> StoreCorrupt:
+        self._aside.add(path)
+        return quarantine.quarantine(path, self._owners.get(path), error)
+
+    def _refuse_if_set_aside(self, path: Path) -> None:
+        quarantine.refuse_if_set_aside(path, self._owners.get(path))
 
     def _open(self, path: Path, create: bool) -> apsw.Connection | None:
-        connection = open_connection(path, self._collections, create=create)
+        self._refuse_if_set_aside(path)
+        connection = open_connection(path, self._collections, create=create, busy_ms=0)
         if connection is None:
             return None
         try:
@@ -210,6 +318,14 @@ class SqliteBackend:
             connection.close()
             raise
         return connection
+
+
+def _ignore(_user_id: str | None, _reason: str) -> None:
+    return None
+
+
+def _nothing_there(path: Path) -> NotFound:
+    return NotFound("data/backup", f"there is no database {str(path)!r} yet", "store something first")
 
 
 def _apply(

@@ -5,12 +5,15 @@ Synchronous, and used by one worker thread only.
 
 from __future__ import annotations
 
+import errno
 import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 import apsw  # noqa: TID251 - the one place that knows the driver
 
+from rtos.daemons.data.files import make_file, make_folder, sync_folder
+from rtos.daemons.data.sqlite import quarantine
 from rtos.daemons.data.sqlite.schema import SCHEMA, migrate
 from rtos.errors import SchemaTooNew, StoreBusy, StoreCorrupt, StoreError, StoreFull
 
@@ -23,13 +26,22 @@ if TYPE_CHECKING:
 BUSY_MS: Final = 2000
 
 
-def open_connection(path: Path, collections: Sequence[Collection], *, create: bool) -> apsw.Connection | None:
+def open_connection(
+    path: Path,
+    collections: Sequence[Collection],
+    *,
+    create: bool,
+    busy_ms: int | None = None,
+) -> apsw.Connection | None:
     """Open a database, and give it the tables that it lacks.
+
+    After an unclean end it is looked through for damage first.
 
     Args:
       path: its file.
       collections: what it has to hold.
       create: make the file and its folders if need be; otherwise answer ``None``.
+      busy_ms: how long to wait for another program that holds it; ``BUSY_MS`` if left out.
 
     Raises:
       StoreError: the file is no database, is damaged, locked, newer, or cannot be made.
@@ -39,13 +51,16 @@ def open_connection(path: Path, collections: Sequence[Collection], *, create: bo
             _create(path)
         elif not path.exists() or path.stat().st_size == 0:
             return None
+        unclean = quarantine.ended_uncleanly(path)
         connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
     try:
         with reported("open", path):
-            connection.set_busy_timeout(BUSY_MS)
+            connection.set_busy_timeout(BUSY_MS if busy_ms is None else busy_ms)
             # First of all, since even a pragma below may write to the file.
             _refuse_newer(connection, path)
             _configure(connection)
+            if unclean:
+                quarantine.check(connection, path)
             migrate(connection, collections)
     except BaseException:
         connection.close()
@@ -55,24 +70,13 @@ def open_connection(path: Path, collections: Sequence[Collection], *, create: bo
 
 def _create(path: Path) -> None:
     """Make an empty file that only its owner can read, and its folders; durably."""
-    made = [folder for folder in path.parents if not folder.exists()]
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_folder(path.parent)
     try:
         # SQLite would make it readable for all.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        os.close(make_file(path))
     except FileExistsError:
         return
-    for folder in (path.parent, *(each.parent for each in made)):
-        _sync_folder(folder)
-
-
-def _sync_folder(folder: Path) -> None:
-    # A commit that is durable is of no use in a folder that is not.
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_folder(path.parent)
 
 
 def _refuse_newer(connection: apsw.Connection, path: Path) -> None:
@@ -122,8 +126,21 @@ def reported(operation: str, path: Path) -> Iterator[None]:
     except apsw.IOError as error:
         raise StoreError(what, str(error), "look at the disk and its log") from error
     except (apsw.CantOpenError, apsw.ReadOnlyError, apsw.PermissionsError) as error:
-        raise StoreError(what, str(error), "mend the permissions of the file and its folder") from error
+        raise StoreError(what, *_reason(str(error))) from error
     except OSError as error:
-        raise StoreError(
-            what, str(error.strerror), "mend the permissions of the file and its folder"
-        ) from error
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise StoreFull(what, str(error.strerror), "make room on the disk") from error
+        raise StoreError(what, *_reason(str(error.strerror))) from error
+
+
+def _reason(said: str) -> tuple[str, str]:
+    """Why a file cannot be opened, and what to do. The driver does not tell one cause from the other."""
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            return (
+                f"{said} ({error.strerror})",
+                "allow more open files (ulimit -n), or close some, and try again",
+            )
+    return said, "mend the permissions of the file and its folder"

@@ -2,11 +2,12 @@
 
 Law: a job that was cancelled before it began never runs. Each job's effect is
 its own: jobs share a transaction, each in its own savepoint, and a job is
-answered only when that transaction is durable.
+answered only when that transaction is durable. While another program holds a
+database, nobody waits but those who want that one.
 
-The thread waits on a lock, without a timeout: where there is no work there is no
-wake-up. It is a daemon thread, so that a backend that was never closed cannot
-hold up the end of the interpreter.
+The thread waits on a lock, without a timeout unless another program holds a
+database: where there is no work there is no wake-up. It is a daemon thread, so
+that a backend that was never closed cannot hold up the end of the interpreter.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import heapq
 import math
 import os
 import threading
+import time
 from collections import OrderedDict, deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
@@ -23,8 +25,9 @@ import apsw  # noqa: TID251 - the one place that knows the driver
 import outcome
 import trio
 
+from rtos.daemons.data.sqlite import connection as opening
 from rtos.daemons.data.sqlite.connection import reported
-from rtos.errors import DaemonDown, StoreCorrupt, StoreError
+from rtos.errors import DaemonDown, StoreBusy, StoreCorrupt, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,18 +41,23 @@ REPLIES: Final = 16
 """The most outcomes that are handed to their tasks in one step."""
 PROGRESS_STEPS: Final = 2000
 """Instructions of SQLite's machine between two looks at the deadline."""
+RETRY: Final = 0.005
+"""Seconds until a job is tried again whose database another program holds."""
 
 
 class Job:
     """One piece of work on one database, and the task that waits for it.
 
     A job with ``done`` writes; ``done`` is told of its result, in Trio and in the
-    order of the commits, before the task goes on.
+    order of the commits, before the task goes on. One that is ``closed`` works on
+    the files: the database has been closed when it runs, and its body is given
+    nothing.
     """
 
     __slots__ = (
         "body",
         "cancelled",
+        "closed",
         "deadline",
         "done",
         "file",
@@ -58,22 +66,27 @@ class Job:
         "running",
         "task",
         "token",
+        "tried",
         "writes",
     )
 
     def __init__(
         self,
         path: Path,
-        body: Callable[[apsw.Connection], Any],
+        body: Callable[..., Any],
         *,
         level: int,
         deadline: float,
         done: Callable[[Any], None] | None = None,
+        closed: bool = False,
     ) -> None:
         self.path = path
         self.body = body
         self.done = done
-        self.writes = done is not None
+        self.closed = closed
+        self.writes = done is not None or closed
+        # When it first found its database held by another program.
+        self.tried: float | None = None
         self.level = level
         self.deadline = deadline
         self.cancelled = False
@@ -92,6 +105,7 @@ class Worker:
         runs on the thread.
       capacity: how many databases it keeps open.
       now: reads the clock of the deadlines; from any thread.
+      on_corrupt: told of a damaged database, closed, on the thread; gives the error to raise.
     """
 
     def __init__(
@@ -101,10 +115,12 @@ class Worker:
         *,
         capacity: int,
         now: Callable[[], float],
+        on_corrupt: Callable[[Path, StoreCorrupt], StoreCorrupt] = lambda _, error: error,
     ) -> None:
         self._open_database = open_database
         self._capacity = capacity
         self._now = now
+        self._on_corrupt = on_corrupt
         self._connections: OrderedDict[Path, apsw.Connection] = OrderedDict()
         # Which file each of them was opened on.
         self._files: dict[Path, tuple[int, int] | None] = {}
@@ -114,6 +130,9 @@ class Worker:
         self._closing = False
         self._current: Job | None = None
         self._replies = _Replies()
+        # What another program keeps from being done, and when that is tried again.
+        self._put_back: list[Job] = []
+        self._again_at = 0.0
         self._thread = threading.Thread(target=self._main, name=f"rtos-store-{number}", daemon=True)
 
     def start(self) -> None:
@@ -130,8 +149,7 @@ class Worker:
         with self._changed:
             if self._closing:
                 raise DaemonDown("data", "it is closed")
-            self._arrivals += 1
-            heapq.heappush(self._jobs, (job.level, job.deadline, self._arrivals, job))
+            self._push(job)
             self._changed.notify()
 
         def abort(_: RaiseCancelT) -> Abort:
@@ -158,18 +176,33 @@ class Worker:
         """Wait for the thread. Blocks."""
         self._thread.join()
 
+    def _push(self, job: Job) -> None:
+        self._arrivals += 1
+        heapq.heappush(self._jobs, (job.level, job.deadline, self._arrivals, job))
+
     # On the thread.
 
     def _main(self) -> None:
         while True:
             with self._changed:
-                while not (jobs := self._take()) and not self._closing:
-                    self._changed.wait()
+                jobs = self._next()
             if not jobs:
                 break
             self._do(jobs)
         for connection in self._connections.values():
             _close(connection)
+
+    def _next(self) -> list[Job]:
+        """What is to be done now; nothing at the end."""
+        while True:
+            if self._put_back and time.monotonic() >= self._again_at:
+                for job in self._put_back:
+                    self._push(job)
+                self._put_back = []
+            jobs = self._take()
+            if jobs or (self._closing and not self._put_back):
+                return jobs
+            self._changed.wait(max(self._again_at - time.monotonic(), 0) if self._put_back else None)
 
     def _take(self) -> list[Job]:
         """The most urgent job; if it writes, with all other writes to the same database."""
@@ -177,7 +210,7 @@ class Worker:
         if first is None:
             return []
         first.running = True
-        if not first.writes:
+        if first.closed or not first.writes:
             return [first]
         batch, rest = [first], []
         while self._jobs and len(batch) < BATCH:
@@ -185,7 +218,7 @@ class Worker:
             job = entry[3]
             if job.cancelled:
                 continue
-            if job.writes and job.path == first.path:
+            if job.writes and not job.closed and job.path == first.path:
                 job.running = True
                 batch.append(job)
             else:
@@ -206,19 +239,53 @@ class Worker:
         # that waits for an answer that never comes could not be told from a slow disk.
         first = jobs[0]
         try:
-            connection = self._connection(first)
-            for job in jobs:
-                job.file = self._files.get(first.path)
-            if connection is None:
-                replies: list[outcome.Outcome[Any]] = [outcome.Value(None)]
-            else:
-                replies = self._write(connection, jobs) if first.writes else [self._read(connection, first)]
+            replies = self._outcomes(first, jobs)
         except Exception as error:  # noqa: BLE001 - it is the callers' to see
             replies = [outcome.Error(_own(error)) for _ in jobs]
         if any(_is_broken(reply) for reply in replies):
             self._forget(first.path)
+        replies = self._quarantined(first.path, replies)
         for job, reply in zip(jobs, replies, strict=True):
-            self._replies.add(job, reply)
+            if not self._comes_again(job, reply):
+                self._replies.add(job, reply)
+
+    def _outcomes(self, first: Job, jobs: list[Job]) -> list[outcome.Outcome[Any]]:
+        if first.closed:
+            self._forget(first.path)
+            return [outcome.Value(first.body())]
+        connection = self._connection(first)
+        for job in jobs:
+            job.file = self._files.get(first.path)
+        if connection is None:
+            return [outcome.Value(None)]
+        return self._write(connection, jobs) if first.writes else [self._read(connection, first)]
+
+    def _quarantined(self, path: Path, replies: list[outcome.Outcome[Any]]) -> list[outcome.Outcome[Any]]:
+        """The replies, with what became of the database if it is damaged."""
+        told = {index: reply.error for index, reply in enumerate(replies) if isinstance(reply, outcome.Error)}
+        corrupt = next((error for error in told.values() if isinstance(error, StoreCorrupt)), None)
+        if corrupt is None or _is_index_only(corrupt):
+            return replies
+        error = self._on_corrupt(path, corrupt)
+        error.__cause__ = corrupt.__cause__
+        return [
+            outcome.Error(_own(error)) if isinstance(told.get(index), StoreCorrupt) else reply
+            for index, reply in enumerate(replies)
+        ]
+
+    def _comes_again(self, job: Job, reply: outcome.Outcome[Any]) -> bool:
+        """Whether a job is put back because another program holds its database."""
+        if not (isinstance(reply, outcome.Error) and isinstance(reply.error, StoreBusy)) or job.closed:
+            return False
+        now = time.monotonic()
+        job.tried = now if job.tried is None else job.tried
+        with self._changed:
+            if job.cancelled or (now - job.tried) * 1000 >= opening.BUSY_MS or job.deadline <= self._now():
+                return False
+            job.running = False
+            self._put_back.append(job)
+            self._again_at = now + RETRY
+        return True
 
     def _read(self, connection: apsw.Connection, job: Job) -> outcome.Outcome[Any]:
         self._current = job
@@ -268,6 +335,8 @@ class Worker:
             connection = self._open_database(job.path, job.writes)
             if connection is None:
                 return None
+            # Who waits inside SQLite holds up everybody: a job is put back instead.
+            connection.set_busy_timeout(0)
             connection.set_progress_handler(self._must_stop, PROGRESS_STEPS)
             connection.row_trace = self._look_up
             while len(self._connections) >= self._capacity:
@@ -318,8 +387,19 @@ def _in_savepoint(connection: apsw.Connection, job: Job) -> outcome.Outcome[Any]
 
 
 def _is_broken(reply: outcome.Outcome[Any]) -> bool:
-    # Opened anew for the next job, so that a backup that is put back is found.
-    return isinstance(reply, outcome.Error) and isinstance(reply.error, StoreCorrupt)
+    # Opened anew for the next job, so that what was mended is found. Not where the
+    # disk is full: a new connection needs room for its index of the log, to read even.
+    if not isinstance(reply, outcome.Error):
+        return False
+    return isinstance(reply.error, StoreCorrupt) or isinstance(reply.error.__cause__, _BAD_STATE)
+
+
+_BAD_STATE: Final = (apsw.IOError, apsw.CantOpenError, apsw.ReadOnlyError, apsw.PermissionsError)
+
+
+def _is_index_only(error: StoreCorrupt) -> bool:
+    # The index of a text search is damaged, and the records are not.
+    return getattr(error.__cause__, "extendedresult", None) == apsw.SQLITE_CORRUPT_VTAB
 
 
 def file_at(path: Path) -> tuple[int, int] | None:
