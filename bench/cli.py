@@ -40,6 +40,7 @@ NAMES: Final = (
     "rhealstone",
     "probe",
     "reference_graph",
+    "storage",
     "boot",
     "idle",
 )
