@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
-from bench import stores
+from bench import scans, stores
 from bench.harness import Benchmark, Sample, Size, Stopwatch
 from bench.peers.environments import Skipped, command
 
@@ -83,7 +83,16 @@ def variants(size: Size) -> dict[str, Callable[[], Sample]]:
                 found[f"sqlite-anyio, {callers} {what}"] = partial(_theirs, words, (what, callers, number))
     each = partial(stores.apsw_async, readers_at_most=100)
     found["apsw async, a connection each, 100 read"] = partial(trio.run, _measure, each, "read", 100, calls)
-    return found
+    return found | _beside_scans(size)
+
+
+def _beside_scans(size: Size) -> dict[str, Callable[[], Sample]]:
+    count, samples, limit = size.of(200, 30_000, 30_000), size.of(5, 200, 400), size.of(1, 2, 4)
+    return {
+        f"{name}{beside}": partial(scans.measure, what, number, count, samples, limit)
+        for name, what in (("page of 10", scans.page), ("urgent task", scans.wakeups))
+        for beside, number in ((", alone", 0), (f", beside {scans.SCANS} scans", scans.SCANS))
+    }
 
 
 def _theirs(words: list[str], scenario: tuple[str, int, int]) -> Sample:
