@@ -16,16 +16,17 @@ import trio
 
 from rtos.daemons.data.figures import CollectionFigures, Explanation, StoreFigures
 from rtos.daemons.data.files import draft_of
+from rtos.daemons.data.query import Query
 from rtos.daemons.data.sqlite import backups, inspect, quarantine, records, several
 from rtos.daemons.data.sqlite.connection import open_connection, reported
 from rtos.daemons.data.sqlite.hot import LIMIT, UNKNOWN, HotRecords
-from rtos.daemons.data.sqlite.select import SELECT, select
+from rtos.daemons.data.sqlite.select import SELECT, outline_of, select
 from rtos.daemons.data.sqlite.worker import Job, Worker, file_at
 from rtos.errors import Conflict, NotFound, StoreCorrupt, StoreError
 from rtos.scheduler import current_deadline, current_level
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Hashable, Sequence
     from pathlib import Path
 
     import apsw  # noqa: TID251 - the one place that knows the driver
@@ -34,10 +35,12 @@ if TYPE_CHECKING:
     from rtos.daemons.data.clock import RecordClock
     from rtos.daemons.data.collection import Collection
     from rtos.daemons.data.operation import Change, Operation, Record
-    from rtos.daemons.data.query import Node, Query
+    from rtos.daemons.data.query import Node
 
 THREADS: Final = 2
 OPEN_DATABASES: Final = 64
+SLOW_DATABASES: Final = 8
+"""How many of them the thread of the long reads keeps open."""
 
 
 class SqliteBackend:
@@ -70,9 +73,10 @@ class SqliteBackend:
         # Which file the remembered records of each database are of.
         self._files: dict[str | None, tuple[Path, tuple[int, int]]] = {}
         now = trio.lowlevel.current_clock().current_time
-        each = max(open_databases // threads, 1)
+        each = max((open_databases - SLOW_DATABASES) // threads, 1)
+        self._slow = Worker(threads, self._open, capacity=SLOW_DATABASES, now=now, on_corrupt=self._set_aside)
         self._workers = [
-            Worker(number, self._open, capacity=each, now=now, on_corrupt=self._set_aside)
+            Worker(number, self._open, capacity=each, now=now, on_corrupt=self._set_aside, slow=self._slow)
             for number in range(threads)
         ]
 
@@ -103,7 +107,14 @@ class SqliteBackend:
             await trio.lowlevel.checkpoint_if_cancelled()
             return known  # type: ignore[no-any-return]
         at = self._hot.generation(user_id)
-        job = self._job(user_id, partial(records.get, collection=collection, id=id))
+        job = Job(
+            self._database_path(user_id),
+            partial(records.get, collection=collection, id=id),
+            level=current_level(),
+            deadline=current_deadline(),
+            together=records.get_each,
+            argument=(collection, id),
+        )
         record: Record | None = await self._run(job)
         if self._remember_file(user_id, job):
             self._hot.found(user_id, collection, id, record, at=at)
@@ -113,25 +124,25 @@ class SqliteBackend:
         """See ``Backend.find``."""
         indexes = self._indexes[collection]
         body = partial(records.find, collection=collection, query=query, indexes=indexes)
-        found = await self._read(user_id, body)
+        found = await self._read(user_id, body, outline_of("find", collection, query))
         return found or []
 
     async def search(self, user_id: str | None, collection: str, text: str, limit: int) -> list[Record]:
         """See ``Backend.search``."""
         body = partial(records.search, collection=collection, text=text, limit=limit)
-        return await self._read(user_id, body) or []
+        return await self._read(user_id, body, ("search", collection, len(text) // 100)) or []
 
     async def count(self, user_id: str | None, collection: str, where: Node) -> int:
         """See ``Backend.count``."""
         body = partial(several.count, collection=collection, where=where, indexes=self._indexes[collection])
-        return await self._read(user_id, body) or 0
+        return await self._read(user_id, body, outline_of("count", collection, Query(where=where))) or 0
 
     async def find_ids(self, user_id: str | None, collection: str, query: Query) -> list[str]:
         """See ``Backend.find_ids``."""
         body = partial(
             several.find_ids, collection=collection, query=query, indexes=self._indexes[collection]
         )
-        return await self._read(user_id, body) or []
+        return await self._read(user_id, body, outline_of("ids", collection, query)) or []
 
     async def get_many(self, user_id: str | None, collection: str, ids: Sequence[str]) -> list[Record]:
         """See ``Backend.get_many``."""
@@ -146,7 +157,8 @@ class SqliteBackend:
     async def figures(self, user_id: str | None) -> StoreFigures:
         """See ``Backend.figures``."""
         names = tuple(self._search)
-        found: StoreFigures | None = await self._read(user_id, partial(inspect.figures, collections=names))
+        body = partial(inspect.figures, collections=names)
+        found: StoreFigures | None = await self._read(user_id, body, "figures")
         return found or StoreFigures(collections=dict.fromkeys(names, CollectionFigures()))
 
     async def backup(self, user_id: str | None, name: str | None) -> dict[str, Any]:
@@ -183,16 +195,18 @@ class SqliteBackend:
 
     def start(self) -> None:
         """Start the threads."""
-        for worker in self._workers:
+        for worker in (*self._workers, self._slow):
             worker.start()
 
     async def aclose(self) -> None:
         """Finish what was accepted, close the files and end the threads. Shielded from cancellation."""
-        for worker in self._workers:
-            worker.close()
         with trio.CancelScope(shield=True):
-            for worker in self._workers:
-                await trio.to_thread.run_sync(worker.join)
+            # The slow one last: what is long moves there.
+            for workers in (self._workers, [self._slow]):
+                for worker in workers:
+                    worker.close()
+                for worker in workers:
+                    await trio.to_thread.run_sync(worker.join)
 
     def _remember_file(self, user_id: str | None, job: Job) -> bool:
         """Note which file a job has seen; whether there is one.
@@ -219,9 +233,13 @@ class SqliteBackend:
         self._files.pop(user_id, None)
         self._hot.forget(user_id)
 
-    async def _read(self, user_id: str | None, body: Callable[[apsw.Connection], Any]) -> Any:
+    async def _read(
+        self, user_id: str | None, body: Callable[[apsw.Connection], Any], shape: Hashable = None
+    ) -> Any:
         """``None`` where there is no database: reading never makes one."""
-        return await self._run(self._job(user_id, body))
+        job = self._job(user_id, body)
+        job.shape = None if shape is None else (user_id, shape)
+        return await self._run(job)
 
     def _job(
         self,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from rtos.daemons.data.operation import Change, Operation, Record, apply
-from rtos.daemons.data.plain import text_of, wanted_words
+from rtos.daemons.data.plain import copied, text_of, wanted_words
 from rtos.daemons.data.query import Query, is_after, matches, sorted_records
 from rtos.daemons.data.sqlite.compile import COLUMNS
 from rtos.daemons.data.sqlite.schema import columns_of, rows, table_of, text_table_of
@@ -83,6 +83,27 @@ def get(connection: apsw.Connection, collection: str, id: str) -> Record | None:
     """One record, or ``None``."""
     found = rows(connection, f"SELECT {SELECT} FROM {table_of(collection)} WHERE id = ?", (id,))
     return record_of(found[0]) if found else None
+
+
+def get_each(connection: apsw.Connection, wanted: Sequence[tuple[str, str]]) -> list[Record | None]:
+    """Records of collections by id, all in one go; ``None`` for what there is not.
+
+    One row for all, since the interpreter's lock is let go of and fought for at each.
+    """
+    if len(wanted) == 1:
+        return [get(connection, *wanted[0])]
+    found: dict[tuple[str, str], Record] = {}
+    for collection in dict.fromkeys(collection for collection, _ in wanted):
+        ids = [id for name, id in wanted if name == collection]
+        ((text,),) = rows(
+            connection,
+            f"SELECT json_group_array(json_array({SELECT})) FROM {table_of(collection)}"
+            " WHERE id IN (SELECT value FROM json_each(?))",
+            (msgspec.json.encode(ids).decode(),),
+        )
+        found.update(((collection, row[0]), record_of(row)) for row in msgspec.json.decode(text))
+    # Each its own, though two may have asked for the same.
+    return [copied(found.get(one)) for one in wanted]
 
 
 def find(

@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
+from rtos.daemons.data.query import Compare, Negated
 from rtos.daemons.data.sqlite.compile import compile_order, compile_where
 from rtos.daemons.data.sqlite.place import compile_after
 from rtos.daemons.data.sqlite.schema import table_of
 
 if TYPE_CHECKING:
-    from rtos.daemons.data.query import Query
+    from collections.abc import Hashable
+
+    from rtos.daemons.data.query import Node, Query
 
 SELECT: Final = "id, version, created_at, updated_at, body"
 """The columns of a whole record."""
@@ -75,3 +78,16 @@ def select(columns: str, collection: str, query: Query, indexes: tuple[str, ...]
     if exact:
         text, values = f"{text} LIMIT ?", (*values, query.limit)
     return Selection(text=text, values=values, filtered=filtered, placed=placed, ordered=order is not None)
+
+
+def outline_of(what: str, collection: str, query: Query) -> Hashable:
+    """What queries have in common that take about as long: everything but their values."""
+    return what, collection, _outline(query.where), query.sort, query.after is None
+
+
+def _outline(node: Node) -> Hashable:
+    if isinstance(node, Compare):
+        return node.path, node.operator
+    if isinstance(node, Negated):
+        return "$not", _outline(node.part)
+    return type(node).__name__, *map(_outline, node.parts)

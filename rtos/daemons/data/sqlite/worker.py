@@ -3,9 +3,11 @@
 Law: a job that was cancelled before it began never runs. Each job's effect is
 its own: jobs share a transaction, each in its own savepoint, and a job is
 answered only when that transaction is durable. While another program holds a
-database, nobody waits but those who want that one.
+database, nobody waits but those who want that one. A read that is long moves to
+the slow thread when others wait, and begins there anew; what is shaped like it
+goes there at once, until one of them is short.
 
-The thread waits on a lock, without a timeout unless another program holds a
+The thread waits for a bell, without a timeout unless another program holds a
 database: where there is no work there is no wake-up. It is a daemon thread, so
 that a backend that was never closed cannot hold up the end of the interpreter.
 """
@@ -19,6 +21,7 @@ import threading
 import time
 from collections import OrderedDict, deque
 from contextlib import suppress
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
 
 import apsw  # noqa: TID251 - the one place that knows the driver
@@ -30,7 +33,7 @@ from rtos.daemons.data.sqlite.connection import reported
 from rtos.errors import DaemonDown, StoreBusy, StoreCorrupt, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable
     from pathlib import Path
 
     from trio.lowlevel import Abort, RaiseCancelT, Task, TrioToken
@@ -41,6 +44,10 @@ REPLIES: Final = 16
 """The most outcomes that are handed to their tasks in one step."""
 PROGRESS_STEPS: Final = 2000
 """Instructions of SQLite's machine between two looks at the deadline."""
+SLICE: Final = 0.005
+"""Seconds that a read may keep others waiting."""
+SHAPES: Final = 256
+"""How many shapes of long reads are remembered."""
 RETRY: Final = 0.005
 """Seconds until a job is tried again whose database another program holds."""
 
@@ -51,10 +58,13 @@ class Job:
     A job with ``done`` writes; ``done`` is told of its result, in Trio and in the
     order of the commits, before the task goes on. One that is ``closed`` works on
     the files: the database has been closed when it runs, and its body is given
-    nothing.
+    nothing. Several that are ``together`` are done in one go, by that function, which
+    is given their arguments and gives as many results. Reads of one ``shape`` are
+    expected to take about as long; what has none is short.
     """
 
     __slots__ = (
+        "argument",
         "body",
         "cancelled",
         "closed",
@@ -62,9 +72,12 @@ class Job:
         "done",
         "file",
         "level",
+        "moved",
         "path",
         "running",
+        "shape",
         "task",
+        "together",
         "token",
         "tried",
         "writes",
@@ -79,7 +92,15 @@ class Job:
         deadline: float,
         done: Callable[[Any], None] | None = None,
         closed: bool = False,
+        shape: Hashable = None,
+        together: Callable[[apsw.Connection, list[Any]], list[Any]] | None = None,
+        argument: Any = None,
     ) -> None:
+        self.shape = shape
+        self.together = together
+        self.argument = argument
+        # Whether it was stopped to begin anew on the slow thread.
+        self.moved = False
         self.path = path
         self.body = body
         self.done = done
@@ -106,6 +127,7 @@ class Worker:
       capacity: how many databases it keeps open.
       now: reads the clock of the deadlines; from any thread.
       on_corrupt: told of a damaged database, closed, on the thread; gives the error to raise.
+      slow: the worker to which long reads move; ``None`` for this one to keep them.
     """
 
     def __init__(
@@ -116,7 +138,12 @@ class Worker:
         capacity: int,
         now: Callable[[], float],
         on_corrupt: Callable[[Path, StoreCorrupt], StoreCorrupt] = lambda _, error: error,
+        slow: Worker | None = None,
     ) -> None:
+        self._slow = slow
+        # Of the reads that have moved here lately.
+        self.shapes: OrderedDict[Hashable, None] = OrderedDict()
+        self._began = 0.0
         self._open_database = open_database
         self._capacity = capacity
         self._now = now
@@ -125,8 +152,13 @@ class Worker:
         # Which file each of them was opened on.
         self._files: dict[Path, tuple[int, int] | None] = {}
         self._jobs: list[tuple[int, float, int, Job]] = []
+        # What waits and may be done together: writes, and reads of single records, by database.
+        self._groups: dict[tuple[Path, bool], dict[Job, None]] = {}
         self._arrivals = 0
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        # Rung when there is work and the thread waits for some; a condition takes three times as long.
+        self._bell: SimpleQueue[None] = SimpleQueue()
+        self._idle = False
         self._closing = False
         self._current: Job | None = None
         self._replies = _Replies()
@@ -146,16 +178,16 @@ class Worker:
         interrupts it if it reads, and waits for its end if it writes.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
-        with self._changed:
-            if self._closing:
-                raise DaemonDown("data", "it is closed")
-            self._push(job)
-            self._changed.notify()
+        if self._slow is not None and job.shape is not None and job.shape in self._slow.shapes:
+            self._slow.take(job)
+        else:
+            self.take(job)
 
         def abort(_: RaiseCancelT) -> Abort:
-            with self._changed:
+            with self._lock:
                 job.cancelled = True
                 begun = job.running
+                self._groups.get((job.path, job.writes), {}).pop(job, None)
             if not begun:
                 return trio.lowlevel.Abort.SUCCEEDED
             if job.writes:
@@ -166,11 +198,37 @@ class Worker:
 
         return await trio.lowlevel.wait_task_rescheduled(abort)
 
+    def take(self, job: Job) -> None:
+        """Put a job in its place. From any thread.
+
+        Raises:
+          DaemonDown: it is closed.
+        """
+        with self._lock:
+            if self._closing:
+                raise DaemonDown("data", "it is closed")
+            self._push(job)
+            self._ring()
+
+    def take_long(self, job: Job) -> None:
+        """``take`` one that has moved here; those of its shape come here at once from now on."""
+        with self._lock:
+            self.shapes[job.shape] = None
+            self.shapes.move_to_end(job.shape)
+            if len(self.shapes) > SHAPES:
+                self.shapes.popitem(last=False)
+        self.take(job)
+
+    def _ring(self) -> None:
+        if self._idle:
+            self._idle = False
+            self._bell.put(None)
+
     def close(self) -> None:
         """Let the thread finish what it has, close its databases, and end. Does not wait."""
-        with self._changed:
+        with self._lock:
             self._closing = True
-            self._changed.notify()
+            self._ring()
 
     def join(self) -> None:
         """Wait for the thread. Blocks."""
@@ -179,15 +237,13 @@ class Worker:
     def _push(self, job: Job) -> None:
         self._arrivals += 1
         heapq.heappush(self._jobs, (job.level, job.deadline, self._arrivals, job))
+        if job.together is not None or (job.writes and not job.closed):
+            self._groups.setdefault((job.path, job.writes), {})[job] = None
 
     # On the thread.
 
     def _main(self) -> None:
-        while True:
-            with self._changed:
-                jobs = self._next()
-            if not jobs:
-                break
+        while jobs := self._next():
             self._do(jobs)
         for connection in self._connections.values():
             _close(connection)
@@ -195,42 +251,49 @@ class Worker:
     def _next(self) -> list[Job]:
         """What is to be done now; nothing at the end."""
         while True:
-            if self._put_back and time.monotonic() >= self._again_at:
-                for job in self._put_back:
-                    self._push(job)
-                self._put_back = []
-            jobs = self._take()
-            if jobs or (self._closing and not self._put_back):
-                return jobs
-            self._changed.wait(max(self._again_at - time.monotonic(), 0) if self._put_back else None)
+            with self._lock:
+                if self._put_back and time.monotonic() >= self._again_at:
+                    for job in self._put_back:
+                        self._push(job)
+                    self._put_back = []
+                jobs = self._take()
+                if jobs or (self._closing and not self._put_back):
+                    return jobs
+                self._idle = True
+            try:
+                self._bell.get(timeout=max(self._again_at - time.monotonic(), 0) if self._put_back else None)
+            except Empty:
+                with self._lock:
+                    self._idle = False
 
     def _take(self) -> list[Job]:
-        """The most urgent job; if it writes, with all other writes to the same database."""
+        """The most urgent job; with all that wait and can be done together with it."""
         first = self._pop()
         if first is None:
             return []
         first.running = True
-        if first.closed or not first.writes:
+        group = self._groups.pop((first.path, first.writes), {})
+        if first not in group:
+            if group:
+                self._groups[first.path, first.writes] = group
             return [first]
-        batch, rest = [first], []
-        while self._jobs and len(batch) < BATCH:
-            entry = heapq.heappop(self._jobs)
-            job = entry[3]
-            if job.cancelled:
-                continue
-            if job.writes and not job.closed and job.path == first.path:
+        del group[first]
+        batch = [first]
+        for job in list(group):
+            if len(batch) == BATCH:
+                self._groups[first.path, first.writes] = group
+                break
+            del group[job]
+            if not job.cancelled:
+                # It stays in the heap, and is passed over there.
                 job.running = True
                 batch.append(job)
-            else:
-                rest.append(entry)
-        self._jobs = rest + self._jobs
-        heapq.heapify(self._jobs)
         return batch
 
     def _pop(self) -> Job | None:
         while self._jobs:
             job = heapq.heappop(self._jobs)[3]
-            if not job.cancelled:
+            if not job.cancelled and not job.running:
                 return job
         return None
 
@@ -246,7 +309,9 @@ class Worker:
             self._forget(first.path)
         replies = self._quarantined(first.path, replies)
         for job, reply in zip(jobs, replies, strict=True):
-            if not self._comes_again(job, reply):
+            if job.moved:
+                self._move(job)
+            elif not self._comes_again(job, reply):
                 self._replies.add(job, reply)
 
     def _outcomes(self, first: Job, jobs: list[Job]) -> list[outcome.Outcome[Any]]:
@@ -257,8 +322,12 @@ class Worker:
         for job in jobs:
             job.file = self._files.get(first.path)
         if connection is None:
-            return [outcome.Value(None)]
-        return self._write(connection, jobs) if first.writes else [self._read(connection, first)]
+            return [outcome.Value(None) for _ in jobs]
+        if first.writes:
+            return self._write(connection, jobs)
+        if first.together is not None:
+            return self._read_together(connection, jobs)
+        return [self._read(connection, first)]
 
     def _quarantined(self, path: Path, replies: list[outcome.Outcome[Any]]) -> list[outcome.Outcome[Any]]:
         """The replies, with what became of the database if it is damaged."""
@@ -279,7 +348,7 @@ class Worker:
             return False
         now = time.monotonic()
         job.tried = now if job.tried is None else job.tried
-        with self._changed:
+        with self._lock:
             if job.cancelled or (now - job.tried) * 1000 >= opening.BUSY_MS or job.deadline <= self._now():
                 return False
             job.running = False
@@ -287,8 +356,26 @@ class Worker:
             self._again_at = now + RETRY
         return True
 
+    def _read_together(self, connection: apsw.Connection, jobs: list[Job]) -> list[outcome.Outcome[Any]]:
+        together = jobs[0].together
+        assert together is not None
+        with reported("read", jobs[0].path):
+            return [outcome.Value(found) for found in together(connection, [job.argument for job in jobs])]
+
+    def _move(self, job: Job) -> None:
+        assert self._slow is not None
+        job.moved = job.running = False
+        try:
+            self._slow.take_long(job)
+        except DaemonDown as error:
+            self._replies.add(job, outcome.Error(error))
+
     def _read(self, connection: apsw.Connection, job: Job) -> outcome.Outcome[Any]:
         self._current = job
+        self._began = time.monotonic()
+        # The progress handler counts SQLite's steps, and is blind to what is done with a row
+        # out here: hundreds of long ones could pass between two looks.
+        connection.row_trace = self._look_up
         try:
             with reported("read", job.path):
                 return outcome.Value(job.body(connection))
@@ -300,6 +387,9 @@ class Worker:
             return outcome.Error(error)
         finally:
             self._current = None
+            connection.row_trace = None
+            if time.monotonic() - self._began < SLICE:
+                self.shapes.pop(job.shape, None)
 
     def _write(self, connection: apsw.Connection, jobs: list[Job]) -> list[outcome.Outcome[Any]]:
         replies: list[outcome.Outcome[Any]] = []
@@ -338,7 +428,6 @@ class Worker:
             # Who waits inside SQLite holds up everybody: a job is put back instead.
             connection.set_busy_timeout(0)
             connection.set_progress_handler(self._must_stop, PROGRESS_STEPS)
-            connection.row_trace = self._look_up
             while len(self._connections) >= self._capacity:
                 self._forget(next(iter(self._connections)))
             self._connections[job.path] = connection
@@ -353,17 +442,20 @@ class Worker:
             _close(connection)
 
     def _look_up(self, _cursor: apsw.Cursor, row: tuple[Any, ...]) -> tuple[Any, ...]:
-        # The progress handler counts SQLite's steps, and is blind to what is done
-        # with a row out here: hundreds of long ones could pass between two looks.
         if self._must_stop():
             raise apsw.InterruptError("interrupted between two rows")
         return row
 
     def _must_stop(self) -> bool:
         job = self._current
-        return job is not None and (
-            job.cancelled or (job.deadline != math.inf and self._now() > job.deadline)
-        )
+        if job is None:
+            return False
+        if job.cancelled or (job.deadline != math.inf and self._now() > job.deadline):
+            return True
+        # Read without the lock: at worst it moves a look too late, or for nobody.
+        if self._slow is not None and self._jobs and time.monotonic() - self._began > SLICE:
+            job.moved = job.shape is not None
+        return job.moved
 
 
 def _in_savepoint(connection: apsw.Connection, job: Job) -> outcome.Outcome[Any]:
