@@ -50,7 +50,8 @@ async def _measure(way: Callable[..., Any], what: str, callers: int, calls: int)
             if what == "write":
                 await store.create(f"{caller}-{number}")
             else:
-                id = choose(ids)
+                # Each one once, or any.
+                id = ids[number * callers + caller] if what == "first read" else choose(ids)
                 assert (await store.read(caller, id))["id"] == id
             latencies.append(perf_counter_ns() - sent)
 
@@ -59,6 +60,10 @@ async def _measure(way: Callable[..., Any], what: str, callers: int, calls: int)
             await store.create("first")
             for caller in range(callers):
                 await store.read(caller, ids[0])
+            if what == "read":
+                # What a store is after a while: everything has been read once.
+                for id in ids:
+                    await store.read(0, id)
             with Stopwatch() as watch:
                 async with trio.open_nursery() as nursery:
                     for caller in range(callers):
@@ -81,6 +86,10 @@ def variants(size: Size) -> dict[str, Callable[[], Sample]]:
                 found[variant] = partial(trio.run, _measure, way, what, callers, number)
             if words:
                 found[f"sqlite-anyio, {callers} {what}"] = partial(_theirs, words, (what, callers, number))
+    for name in ("bus", "apsw async"):
+        found[f"{name}, 100 first read"] = partial(
+            trio.run, _measure, WAYS[name], "first read", 100, READABLE
+        )
     each = partial(stores.apsw_async, readers_at_most=100)
     found["apsw async, a connection each, 100 read"] = partial(trio.run, _measure, each, "read", 100, calls)
     return found | _beside_scans(size)
