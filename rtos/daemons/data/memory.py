@@ -112,7 +112,7 @@ class MemoryBackend:
         found = (
             record
             for record in self._table(user_id, collection).values()
-            if matches(query.where, record) and is_after(query.after, record, query.sort)
+            if is_after(query.after, record, query.sort) and matches(query.where, record)
         )
         return sorted_records(found, query.sort)[: query.limit]
 

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
+from rtos.daemons.data.pattern_cost import MOST_STEPS, cost_of
 from rtos.daemons.data.plain import MAX_NESTING
 from rtos.daemons.data.regex import may_explode
-from rtos.errors import CommandRejected
+from rtos.errors import CommandRejected, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -134,12 +135,23 @@ def parse_filter(command: str, given: Mapping[str, Any] | None, depth: int = 0) 
             parts.append(Negated(parse_filter(command, value, depth + 1)))
         else:
             parts.extend(_conditions(command, checked_field(command, "filter", name), value))
-    return parts[0] if len(parts) == 1 else Every(tuple(parts))
+    return parts[0] if len(parts) == 1 else all_of(*parts)
 
 
 def all_of(*nodes: Node) -> Every:
-    """All of the conditions, side by side, so that a backend can do what it can of each."""
-    return Every(tuple(p for node in nodes for p in (node.parts if isinstance(node, Every) else (node,))))
+    """All of the conditions, side by side, so that a backend can do what it can of each.
+
+    Patterns come last: they take the longest, and a text that they may not look at
+    is of no matter where another condition does not hold.
+    """
+    parts = [part for node in nodes for part in (node.parts if isinstance(node, Every) else (node,))]
+    return Every(tuple(sorted(parts, key=_has_pattern)))
+
+
+def _has_pattern(node: Node) -> bool:
+    if isinstance(node, Compare):
+        return node.operator == "$regex"
+    return any(map(_has_pattern, (node.part,) if isinstance(node, Negated) else node.parts))
 
 
 def _conditions(command: str, path: str, value: Any) -> Iterable[Compare]:
@@ -238,7 +250,11 @@ def _malformed(command: str, parameter: str, reason: str, remedy: str) -> Comman
 
 
 def matches(node: Node, record: Mapping[str, Any]) -> bool:
-    """Whether a record satisfies a condition."""
+    """Whether a record satisfies a condition.
+
+    Raises:
+      StoreError: to look through one of its texts for a pattern could take too long.
+    """
     if isinstance(node, Compare):
         return OPERATORS[node.operator](value_at(record, node.path), node.value)
     if isinstance(node, Every):
@@ -301,7 +317,15 @@ def _contains(value: Any, operand: Any) -> bool:
 
 
 def _regex(value: Any, operand: Any) -> bool:
-    return isinstance(value, str) and re.search(operand, value) is not None
+    if not isinstance(value, str):
+        return False
+    if cost_of(operand).steps(value) > MOST_STEPS:
+        raise StoreError(
+            f"match {operand!r}",
+            f"a text of {len(value)} characters could take it too long",
+            "begin the pattern with '^' or with what every match begins with, repeat less, or use $contains",
+        )
+    return re.search(operand, value) is not None
 
 
 OPERATORS: Final[dict[str, Callable[[Any, Any], bool]]] = {

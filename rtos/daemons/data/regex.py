@@ -22,7 +22,7 @@ _HIDING: Final = re.compile(r"\?(#|[a-zA-Z]*x)")
 
 def may_explode(pattern: str) -> bool:
     """Whether a repeated group is loose in itself, anything refers back, or too much is loose."""
-    pieces = _PIECE.findall(pattern)
+    pieces = pieces_of(pattern)
     # One entry per open group: whether it can match one text in several ways.
     loose = [False]
     ways, place = 0, 0
@@ -34,10 +34,10 @@ def may_explode(pattern: str) -> bool:
             loose.append(False)
         elif piece == ")" and len(loose) > 1:
             inner = loose.pop()
-            if inner and _repeats(after):
+            if inner and is_repeat(after):
                 return True
             loose[-1] = loose[-1] or inner
-        elif piece == "|" or _repeats(piece) or _is_option(before, piece):
+        elif piece == "|" or is_repeat(piece) or is_option(before, piece):
             loose[-1] = True
             ways += not _is_free(piece, depth=len(loose))
     return ways > MOST_LOOSE
@@ -47,13 +47,20 @@ def _refers_back(piece: str) -> bool:
     return piece == "(?P=" or (piece[0] == "\\" and piece[1:].isdigit() and piece != "\\0")
 
 
-def _repeats(piece: str) -> bool:
+def pieces_of(pattern: str) -> list[str]:
+    """A pattern, cut into characters, classes, brackets and what stands behind them."""
+    return _PIECE.findall(pattern)
+
+
+def is_repeat(piece: str) -> bool:
+    """Whether a piece says how often what is before it comes."""
     return piece in ("*", "+") or (len(piece) > 2 and piece[0] == "{" and piece != "{1}")
 
 
-def _is_option(before: str, piece: str) -> bool:
+def is_option(before: str, piece: str) -> bool:
+    """Whether a piece says that what is before it may be left out."""
     # Behind a repeat it only says which end to try first.
-    return piece == "?" and before != "(" and not _repeats(before)
+    return piece == "?" and before != "(" and not is_repeat(before)
 
 
 def _is_free(piece: str, *, depth: int) -> bool:
