@@ -84,10 +84,10 @@ class ChatDaemon:
             return updated
 
     @command("room/list")
-    async def list_rooms(self, *, limit: int = 100) -> dict[str, Any]:
+    async def list_rooms(self, *, limit: int = 100, cursor: str | None = None) -> dict[str, Any]:
         """List the rooms."""
         found: dict[str, Any] = await self._bus.commands.execute(
-            "data/list", collection=RoomEntity.collection, limit=limit
+            "data/list", collection=RoomEntity.collection, limit=limit, cursor=cursor
         )
         return found
 

@@ -157,13 +157,16 @@ class UserDaemon:
         return shown
 
     @command("user/list")
-    async def list_users(self, *, type: UserKind | None = None, limit: int = 100) -> dict[str, Any]:
+    async def list_users(
+        self, *, type: UserKind | None = None, limit: int = 100, cursor: str | None = None
+    ) -> dict[str, Any]:
         """List the users, of one type if it is given."""
         found: dict[str, Any] = await self._bus.commands.execute(
             "data/list",
             collection=UserEntity.collection,
             filter={} if type is None else {"type": type},
             limit=limit,
+            cursor=cursor,
         )
         return found
 
@@ -379,25 +382,16 @@ class UserDaemon:
         self, collection: str, wanted: dict[str, Any] | None = None
     ) -> AsyncIterator[dict[str, Any]]:
         """All records, page by page, by creation; each page begins where the last one ended."""
-        last: tuple[str, str] | None = None
+        cursor: str | None = None
         while True:
-            conditions: list[dict[str, Any]] = [wanted] if wanted else []
-            if last is not None:
-                at, id = last
-                later = [{"created_at": {"$gt": at}}, {"created_at": at, "id": {"$gt": id}}]
-                conditions.append({"$or": later})
             page = await self._bus.commands.execute(
-                "data/list",
-                collection=collection,
-                filter={"$and": conditions} if conditions else {},
-                sort=["created_at", "id"],
-                limit=PAGE,
+                "data/list", collection=collection, filter=wanted, limit=PAGE, cursor=cursor
             )
             for record in page["items"]:
                 yield record
-            if page["count"] < PAGE:
+            cursor = page["next_cursor"]
+            if cursor is None:
                 return
-            last = (page["items"][-1]["created_at"], page["items"][-1]["id"])
 
     def _known(self, asked: str, parameter: str, user_id: str) -> BaseUser:
         user = self._users.get(user_id)
