@@ -60,6 +60,8 @@ class Output:
             print(_as_json(result), flush=True)
         elif isinstance(result, dict) and isinstance(result.get("items"), list):
             self._table(command, result["items"])
+            if cursor := result.get("next_cursor"):
+                _console().print(f"there are more: add --cursor={_shown(str(cursor))}", markup=False)
         elif isinstance(result, dict):
             self._fields(result)
         else:

@@ -91,3 +91,12 @@ def test_json_can_be_read_back_whatever_the_terminal_knows(
 def test_a_closed_output_is_nobody_who_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", None)
     Output(json=False).result("x/y", {"a": 1})
+
+
+def test_that_there_are_more_is_said_with_where_to_go_on(open_terminal: Callable[[], Terminal]) -> None:
+    terminal = open_terminal()
+    Output(json=False).result("data/list", {"items": [{"id": "a"}], "count": 1, "next_cursor": "W[1]_-"})
+    assert terminal.getvalue().endswith("1 found\nthere are more: add --cursor=W[1]_-\n")
+    terminal = open_terminal()
+    Output(json=False).result("data/list", {"items": [{"id": "a"}], "count": 1, "next_cursor": None})
+    assert "more" not in terminal.getvalue()

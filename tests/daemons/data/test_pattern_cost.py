@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import sys
+import threading
 from functools import partial
 from pathlib import Path
 
 import pytest
+import trio
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -15,6 +17,7 @@ from rtos.daemons.data import Collection, open_memory_backend, open_sqlite_backe
 from rtos.daemons.data.pattern_cost import MOST_STEPS, cost_of
 from rtos.daemons.data.query import matches, parse_filter
 from rtos.daemons.data.regex import may_explode
+from rtos.daemons.data.sqlite import records, several
 from rtos.errors import StoreError
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -196,3 +199,39 @@ async def test_the_query_fails_for_its_caller_and_the_next_one_is_served(name, t
                 await execute(command, collection="notes", filter=filter)
         found = await execute("data/list", collection="notes", filter={**filter, "id": "short"})
         assert [record["id"] for record in found["items"]] == ["short"]
+
+
+@pytest.mark.parametrize("command", ["data/list", "data/count", "data/query-open"])
+async def test_what_is_left_to_the_semantics_ends_with_its_caller_between_two_rows(
+    command, tmp_path, monkeypatch
+) -> None:
+    """The rows are looked at on a thread that nobody can interrupt but the rows themselves."""
+    seen, go_on = [], threading.Event()
+    token, looking = trio.lowlevel.current_trio_token(), trio.Event()
+
+    def slow(_node, record) -> bool:
+        seen.append(record["id"])
+        token.run_sync_soon(looking.set)
+        assert go_on.wait(10)
+        return True
+
+    opens = partial(open_sqlite_backend, lambda user_id: tmp_path / f"{user_id}.db", threads=1)
+    async with running((Collection("notes"),), opens) as bus:
+        execute = bus.commands.execute
+        for id in "abc":
+            await execute("data/create", collection="notes", id=id, data={"text": "x"})
+        filter = {"text": {"$regex": "x"}}
+        with monkeypatch.context() as patched:
+            patched.setattr(records, "matches", slow)
+            patched.setattr(several, "matches", slow)
+            with trio.CancelScope() as scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(partial(execute, command, collection="notes", filter=filter))
+                    await looking.wait()
+                    scope.cancel()
+            assert scope.cancelled_caught
+            go_on.set()
+            # There is one thread: when this has been answered, the other is over.
+            await execute("data/read", collection="notes", id="a")
+        assert seen == ["a"]
+        assert await execute("data/count", collection="notes", filter=filter) == {"count": 3}
