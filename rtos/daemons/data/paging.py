@@ -16,8 +16,9 @@ from rtos.bus import command
 from rtos.daemons.data.group import CommandGroup
 from rtos.daemons.data.open_queries import MOST_IDS, OpenQueries, OpenQuery
 from rtos.daemons.data.projection import parse_fields, projected
-from rtos.daemons.data.query import Query, parse_filter, parse_sort
+from rtos.daemons.data.query import Query, all_of, parse_filter, parse_sort
 from rtos.daemons.data.requests import checked_limit
+from rtos.daemons.data.timerange import parse_time_range
 from rtos.errors import CommandRejected
 
 
@@ -35,13 +36,15 @@ class Paging(CommandGroup):
         sort: list[str] | None = None,
         page: int = 100,
         fields: list[str] | None = None,
+        time_range: dict[str, Any] | None = None,
         user_id: str | None = None,
     ) -> dict[str, Any]:
         """Settle which records satisfy a filter, to read them page by page."""
         asked = "data/query-open"
         name = self._requests.known(asked, collection).name
         paths, page = parse_fields(asked, fields), checked_limit(asked, page, parameter="page")
-        query = Query(where=parse_filter(asked, filter), sort=parse_sort(asked, sort), limit=MOST_IDS + 1)
+        where = all_of(parse_filter(asked, filter), parse_time_range(asked, time_range))
+        query = Query(where=where, sort=parse_sort(asked, sort), limit=MOST_IDS + 1)
         ids = await self._backend.find_ids(user_id, name, query)
         if len(ids) > MOST_IDS:
             raise CommandRejected(

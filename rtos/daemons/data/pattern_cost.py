@@ -146,7 +146,7 @@ def _is_exact(piece: str) -> bool:
 
 def _beginning(pieces: list[str]) -> str:
     found = []
-    for piece, after in zip(pieces, [*pieces[1:], ""], strict=True):
+    for piece, after in zip(pieces, [*pieces[1:], ""], strict=False):
         if piece in _SPECIAL or len(piece) > 1 or is_repeat(after) or _is_exact(after) or after == "?":
             break
         found.append(piece)

@@ -73,11 +73,16 @@ class Reading(CommandGroup):
 
     @command("data/count")
     async def count(
-        self, *, collection: str, filter: dict[str, Any] | None = None, user_id: str | None = None
+        self,
+        *,
+        collection: str,
+        filter: dict[str, Any] | None = None,
+        time_range: dict[str, Any] | None = None,
+        user_id: str | None = None,
     ) -> dict[str, Any]:
         """Count the records that satisfy a filter."""
         name = self._requests.known("data/count", collection).name
-        where = parse_filter("data/count", filter)
+        where = all_of(parse_filter("data/count", filter), parse_time_range("data/count", time_range))
         return {"count": await self._backend.count(user_id, name, where)}
 
     @command("data/search")

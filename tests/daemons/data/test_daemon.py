@@ -221,6 +221,27 @@ async def test_listing(execute) -> None:
     assert members["count"] == 10
 
 
+async def test_listing_page_by_page_with_only_some_fields(execute) -> None:
+    for number in range(5):
+        data = {"title": f"t{number}", "stars": number // 2, "tags": ["x", "y"]}
+        await execute("data/create", collection="notes", id=f"n{number}", data=data)
+    asked = {"collection": "notes", "sort": ["-stars"], "limit": 2, "fields": ["tags.0", "title"]}
+    first = await execute("data/list", **asked)
+    # What is sorted by need not be among them.
+    assert first["items"] == [
+        {"id": id, "version": 1, "title": f"t{id[1]}", "tags": {"0": "x"}} for id in ("n4", "n3")
+    ]
+    second = await execute("data/list", **asked, cursor=first["next_cursor"])
+    third = await execute("data/list", **asked, cursor=second["next_cursor"])
+    assert [record["id"] for record in second["items"] + third["items"]] == ["n2", "n1", "n0"]
+    assert third["next_cursor"] is None
+    await refused(
+        execute("data/list", collection="notes", cursor=first["next_cursor"]),
+        match="belongs to the sort \\['-stars'\\]",
+        parameter="cursor",
+    )
+
+
 async def test_searching(execute) -> None:
     await execute("data/create", collection="notes", id="a", data={"title": "the harbour", "tags": ["sea"]})
     await execute("data/create", collection="notes", id="b", data={"title": "the hills"})

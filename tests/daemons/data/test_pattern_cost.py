@@ -78,6 +78,7 @@ def test_which_repeats_are_open(pattern, wanted) -> None:
         ("foo.*bar", "foo", False),
         ("foo*bar", "fo", False),
         ("fo?", "f", False),
+        ("", "", False),
         ("f{3}", "", False),
         ("^foo", "", True),
         (r"\Afoo", "", True),
@@ -235,3 +236,14 @@ async def test_what_is_left_to_the_semantics_ends_with_its_caller_between_two_ro
             await execute("data/read", collection="notes", id="a")
         assert seen == ["a"]
         assert await execute("data/count", collection="notes", filter=filter) == {"count": 3}
+
+
+@pytest.mark.filterwarnings("ignore:Possible nested set:FutureWarning")
+@given(pattern=st.text("ab.*+?()[]{}|\\\\^$,1", max_size=12), text=st.text("ab", max_size=6))
+def test_whatever_is_let_in_can_be_told_the_cost_of(pattern, text) -> None:
+    try:
+        re.compile(pattern)
+    except (re.error, OverflowError):
+        assume(False)
+    assume(not may_explode(pattern))
+    assert cost_of(pattern).steps(text) >= 0

@@ -75,6 +75,9 @@ async def test_3_a_span_of_time_has_a_parameter_of_its_own(execute) -> None:
     assert await ids(execute, time_range=span, filter={"due": "2"}) == "c"
     assert await ids(execute, time_range={"start": fourth}, filter={"title": {"$regex": "[ae]"}}) == "de"
     assert await ids(execute, time_range={"end": second}) == "a"
+    assert await execute("data/count", collection="tasks", time_range=span) == {"count": 2}
+    opened = await execute("data/query-open", collection="tasks", time_range=span, filter={"due": "2"})
+    assert opened["total"] == 1
 
 
 async def test_4_a_collection_without_a_schema_is_filtered_as_well(execute) -> None:

@@ -7,6 +7,7 @@ to the pure semantics, row by row, so that a deadline is seen between two rows.
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from rtos.daemons.data.query import matches
@@ -33,8 +34,9 @@ def count(connection: apsw.Connection, *, collection: str, where: Node, indexes:
     if exact:
         number: int = rows(connection, f"SELECT count(*) {text}", values)[0][0]
         return number
-    found = map(record_of, connection.execute(f"SELECT {SELECT} {text}", values))
-    return sum(matches(where, record) for record in found)
+    # Closed even when it fails half way: an open cursor holds on to its snapshot.
+    with closing(connection.execute(f"SELECT {SELECT} {text}", values)) as cursor:
+        return sum(matches(where, record) for record in map(record_of, cursor))
 
 
 def find_ids(
