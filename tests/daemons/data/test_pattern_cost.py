@@ -238,7 +238,7 @@ async def test_what_is_left_to_the_semantics_ends_with_its_caller_between_two_ro
         assert await execute("data/count", collection="notes", filter=filter) == {"count": 3}
 
 
-@pytest.mark.filterwarnings("ignore:Possible nested set:FutureWarning")
+@pytest.mark.filterwarnings("ignore:Possible:FutureWarning")
 @given(pattern=st.text("ab.*+?()[]{}|\\\\^$,1", max_size=12), text=st.text("ab", max_size=6))
 def test_whatever_is_let_in_can_be_told_the_cost_of(pattern, text) -> None:
     try:
