@@ -24,7 +24,7 @@ from rtos.scheduler import PastIntensity, inspect
 from rtos.scheduler.perfetto import chrome_trace
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from rtos.scheduler import ChildState, Supervisor
 
@@ -47,6 +47,7 @@ class HealthDaemon:
     Args:
       bus: whose ports are told of.
       children: whose states are told of.
+      degraded: the users who cannot be served, and why.
     """
 
     name: ClassVar[str] = "health"
@@ -55,8 +56,11 @@ class HealthDaemon:
     capacity: ClassVar[int] = 256
     past_intensity: ClassVar[PastIntensity] = PastIntensity.PARK
 
-    def __init__(self, bus: Bus, children: HasSupervisor) -> None:
+    def __init__(
+        self, bus: Bus, children: HasSupervisor, *, degraded: Callable[[], dict[str, str]] = dict
+    ) -> None:
         self._bus = bus
+        self._degraded = degraded
         self._children = children
         self._began = 0.0
 
@@ -85,6 +89,7 @@ class HealthDaemon:
             "commands": sum(1 for _ in self._bus.commands),
             "ready": bool(daemons) and all(daemon.ready for daemon in daemons),
             "parked": [daemon.name for daemon in daemons if daemon.parked],
+            "degraded": sorted(self._degraded()),
         }
 
     @command("system/state", control=True)
@@ -94,6 +99,7 @@ class HealthDaemon:
         statistics = self._bus.scheduler.statistics()
         return {
             "daemons": [self._daemon(child) for child in self._daemons()],
+            "degraded": self._degraded(),
             "passes": statistics.passes,
             "sleeps": statistics.sleeps,
             "timers": statistics.timers,

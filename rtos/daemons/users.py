@@ -6,7 +6,8 @@ rooms and messages is learned from events, in the order of their commits; when
 events were lost, from the records themselves.
 
 Law: at most one task serves a persona at a time, and none while it has nothing
-to do.
+to do. A user whose database cannot be used is degraded: it is known and shown,
+nobody serves it, and everybody else is served.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
+import attrs
 import msgspec
 import trio
 
 from rtos.bus import Bus, Event, command, on
-from rtos.errors import CommandRejected, Conflict
+from rtos.errors import CommandRejected, Conflict, StoreError
 from rtos.scheduler import PastIntensity
 from rtos.user.base import BaseUser, HumanUser
 from rtos.user.entities import ChatMessageEntity, MemoryEntity, RoomEntity, UserEntity
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 
     from rtos.scheduler import SchedulingContext
     from rtos.user.directory import UserDirectoryManager
+    from rtos.user.marks import Mark
     from rtos.user.responder import Responder
 
 log = logging.getLogger("rtos.users")
@@ -50,6 +53,14 @@ class _Life:
     def __init__(self) -> None:
         self.scope = trio.CancelScope()
         self.ended = trio.Event()
+
+
+@attrs.frozen
+class _Degraded:
+    """A user that cannot be served, and why."""
+
+    user: BaseUser
+    reason: str
 
 
 class UserDaemon:
@@ -80,21 +91,26 @@ class UserDaemon:
         self._bus: Bus
         self._nursery: trio.Nursery
         self._users: dict[str, BaseUser] = {}
+        self._degraded: dict[str, _Degraded] = {}
         self._rooms: dict[str, RoomEntity] = {}
         self._lives: dict[str, _Life] = {}
         self._starting: dict[str, trio.Event] = {}
 
     @asynccontextmanager
     async def open(self, bus: Bus) -> AsyncIterator[None]:
-        """Ready when every user has folders and state, and every persona knows what it has missed."""
+        """Ready when every user has folders and state, and every persona knows what it has missed.
+
+        Whoever's database cannot be used is degraded, and does not keep the others waiting.
+        """
         self._bus = bus
         self._users.clear()
+        self._degraded.clear()
         self._rooms.clear()
         self._lives.clear()
         async with trio.open_nursery() as self._nursery:
             await self._seed()
             async for record in self._records(UserEntity.collection):
-                await self._start(record)
+                await self._try_to_start(record)
             async for record in self._records(RoomEntity.collection):
                 self._rooms[record["id"]] = _room(record)
                 await self._catch_up(record)
@@ -103,6 +119,10 @@ class UserDaemon:
         for user in self._users.values():
             if isinstance(user, PersonaUser):
                 user.stop()
+
+    def degraded(self) -> dict[str, str]:
+        """Who cannot be served, and why; from memory."""
+        return {user_id: degraded.reason for user_id, degraded in self._degraded.items()}
 
     # Commands.
 
@@ -139,6 +159,8 @@ class UserDaemon:
     @command("user/get")
     async def get(self, *, id: str) -> dict[str, Any]:
         """A user: its record, its state and, for a persona, how it feels."""
+        if id in self._degraded:
+            await self._revive(id)
         user = self._known("user/get", "id", id)
         shown: dict[str, Any] = {
             "id": user.id,
@@ -146,6 +168,8 @@ class UserDaemon:
             "database": str(user.database_path),
             "state": msgspec.to_builtins(user.state),
         }
+        if id in self._degraded:
+            return shown | {"state": "degraded", "reason": self._degraded[id].reason}
         if isinstance(user, PersonaUser):
             feeling = user.feeling.advance(self._wall_clock())
             shown |= {
@@ -168,6 +192,9 @@ class UserDaemon:
             limit=limit,
             cursor=cursor,
         )
+        for item in found["items"]:
+            if item["id"] in self._degraded:
+                item["state"] = "degraded"
         return found
 
     @command("user/delete")
@@ -250,11 +277,22 @@ class UserDaemon:
         elif collection == RoomEntity.collection:
             await self._follow_room(record, verb)
         elif verb == "created":
-            await self._start(record)
+            await self._try_to_start(record)
         elif verb == "deleted":
             await self._stop(record["id"])
         elif record["id"] in self._users:
             self._users[record["id"]].entity = msgspec.convert(record, type=UserEntity)
+
+    @on("data:degraded", "data:restored")
+    async def follow_databases(self, event: Event) -> None:
+        """Let go of a user whose database was set aside, and take it up from the one that was put there."""
+        user_id = event.payload["user_id"]
+        if user_id is None:
+            await self._reread()
+        elif event.name == "data:restored":
+            await self._revive(user_id)
+        elif user_id in self._users:
+            await self._degrade(self._users[user_id], event.payload["reason"])
 
     async def _follow_room(self, record: dict[str, Any], verb: str) -> None:
         if verb == "deleted":
@@ -265,7 +303,7 @@ class UserDaemon:
 
     async def _reread(self) -> None:
         async for record in self._records(UserEntity.collection):
-            await self._start(record)
+            await self._try_to_start(record)
         async for record in self._records(RoomEntity.collection):
             await self._follow_room(record, "updated")
 
@@ -283,16 +321,45 @@ class UserDaemon:
         personas = [self._users.get(member) for member in room["member_ids"]]
         # Who has no mark in this room takes part from the room's last change on,
         # which is when it joined.
-        marks = [
-            await p.enter(room["id"], room["updated_at"]) for p in personas if isinstance(p, PersonaUser)
-        ]
+        entered = [await self._enter(p, room) for p in personas if isinstance(p, PersonaUser)]
+        marks = [mark for mark in entered if mark is not None]
         if not marks:
             return
         since = {"room_id": room["id"], "created_at": {"$gt": min(marks).at}}
         async for message in self._records(ChatMessageEntity.collection, since):
             self._tell(message)
 
+    async def _enter(self, persona: PersonaUser, room: dict[str, Any]) -> Mark | None:
+        try:
+            return await persona.enter(room["id"], room["updated_at"])
+        except StoreError as error:
+            await self._degrade(persona, str(error))
+            return None
+
     # Lives.
+
+    async def _try_to_start(self, record: dict[str, Any]) -> None:
+        """Bring a user to life; one whose database cannot be used is degraded."""
+        try:
+            await self._start(record)
+        except StoreError as error:
+            await self._degrade(self._make(record), str(error))
+
+    async def _degrade(self, user: BaseUser, reason: str) -> None:
+        log.warning("user %s is degraded: %s", user.id, reason)
+        await self._stop(user.id)
+        self._degraded[user.id] = _Degraded(user, reason)
+
+    async def _revive(self, user_id: str) -> None:
+        """Start a user anew, from what its database has now."""
+        record = await self._bus.commands.execute("data/read", collection=UserEntity.collection, id=user_id)
+        await self._stop(user_id)
+        if record is None:
+            return
+        await self._try_to_start(record)
+        async for room in self._records(RoomEntity.collection):
+            if user_id in room["member_ids"]:
+                await self._catch_up(room)
 
     async def _start(self, record: dict[str, Any]) -> None:
         """Bring a user to life, once, however many ask for it at the same time."""
@@ -306,6 +373,7 @@ class UserDaemon:
             user = self._make(record)
             await user.initialize()
             self._users[user_id] = user
+            self._degraded.pop(user_id, None)
         finally:
             del self._starting[user_id]
             done.set()
@@ -325,6 +393,7 @@ class UserDaemon:
     async def _stop(self, user_id: str) -> None:
         if user_id in self._starting:
             await self._starting[user_id].wait()
+        self._degraded.pop(user_id, None)
         user = self._users.pop(user_id, None)
         if isinstance(user, PersonaUser):
             user.stop()
@@ -395,6 +464,8 @@ class UserDaemon:
 
     def _known(self, asked: str, parameter: str, user_id: str) -> BaseUser:
         user = self._users.get(user_id)
+        if user is None and user_id in self._degraded:
+            user = self._degraded[user_id].user
         if user is None:
             raise CommandRejected(
                 asked,

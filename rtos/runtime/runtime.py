@@ -157,11 +157,12 @@ def _daemons(configuration: Configuration, root: Path, bus: Bus, children: _Chil
         if configuration.storage == "memory"
         else partial(open_sqlite_backend, database_path)
     )
+    users = UserDaemon(directories, RecallResponder())
     daemons: list[Daemon] = [
         DataDaemon(collections, open_backend),
         ChatDaemon(),
-        UserDaemon(directories, RecallResponder()),
-        HealthDaemon(bus, children),
+        users,
+        HealthDaemon(bus, children, degraded=users.degraded),
     ]
     if configuration.socket:
         daemons.append(ControlDaemon(root / SOCKET, children))

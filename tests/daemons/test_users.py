@@ -12,9 +12,9 @@ import trio
 
 from rtos.bus import Bus
 from rtos.daemons.chat import ChatDaemon
-from rtos.daemons.data import Collection, DataDaemon, MemoryBackend
+from rtos.daemons.data import Collection, DataDaemon, MemoryBackend, open_sqlite_backend
 from rtos.daemons.users import UserDaemon
-from rtos.errors import CommandRejected
+from rtos.errors import CommandRejected, DaemonDown, StoreCorrupt
 from rtos.scheduler import open_scheduler, open_supervisor
 from rtos.user.directory import UserDirectoryManager
 from rtos.user.entities import ENTITIES
@@ -370,3 +370,90 @@ async def test_who_is_not_in_a_room_cannot_speak_there(
         await bus.commands.execute("user/create", type="human", name="Eve")
         with pytest.raises(CommandRejected, match=r"'eve' is not in room 'general'; `rtos room/join"):
             await bus.commands.execute("chat/send", room="general", text="psst", sender="eve")
+
+
+class OnDisk(World):
+    """A world whose records are in files."""
+
+    def path(self, user_id: str | None) -> Path:
+        folders = UserDirectoryManager(self.root)
+        return self.root / "shared.db" if user_id is None else folders.get_database_path(user_id)
+
+    @asynccontextmanager
+    async def _store(self, collections: Any, clock: Any, on_change: Any) -> AsyncIterator[Any]:
+        async with open_sqlite_backend(self.path, collections, clock, on_change) as backend:
+            yield backend
+
+
+async def _until(bus: Bus, id: str, state: str | None) -> dict[str, Any]:
+    """A user, as soon as it is in this state; ``None``: as soon as it is served."""
+    while True:
+        shown: dict[str, Any] = await bus.commands.execute("user/get", id=id)
+        if (shown["state"] if isinstance(shown["state"], str) else None) == state:
+            return shown
+
+
+async def test_a_user_whose_database_is_damaged_is_degraded_and_the_others_are_served(
+    tmp_path: Path,
+) -> None:
+    world = OnDisk(tmp_path)
+    async with world.running() as bus:
+        await bus.commands.execute("data/store", key="k", value="kept", user_id="helper-ai")
+        await bus.commands.execute("data/backup", user_id="helper-ai", to="good")
+    world.path("helper-ai").write_bytes(b"no database " * 100)
+    for _ in range(2):  # the second boot finds it set aside already
+        async with world.running() as bus:
+            execute = bus.commands.execute
+            shown = await execute("user/get", id="helper-ai")
+            assert shown["state"] == "degraded"
+            assert "rtos data/restore --user_id=helper-ai" in shown["reason"]
+            listed = {item["id"]: item.get("state") for item in (await execute("user/list"))["items"]}
+            assert listed == {"helper-ai": "degraded", "operator": None}
+            assert list(world.users.degraded()) == ["helper-ai"]
+            for call in (
+                execute("data/read", key="k", user_id="helper-ai"),
+                execute("data/store", key="k", value=1, user_id="helper-ai"),
+                execute("memory/recall", user="helper-ai", query="x"),
+            ):
+                with pytest.raises(StoreCorrupt, match="good.db.*data/reset --user_id=helper-ai"):
+                    await call
+            await execute("data/store", key="k", value=1, user_id="operator")
+            await execute("chat/send", room="general", text="hello")
+    async with world.running() as bus:
+        await bus.commands.execute("data/restore", user_id="helper-ai")
+        await _until(bus, "helper-ai", None)
+        assert world.users.degraded() == {}
+        record = await bus.commands.execute("data/read", key="k", user_id="helper-ai")
+        assert record["value"] == "kept"
+
+
+async def test_damage_while_it_runs_is_told_and_the_user_let_go_of(tmp_path: Path) -> None:
+    world = OnDisk(tmp_path)
+    async with world.running() as bus:
+        execute = bus.commands.execute
+        with bus.events.subscribe("data:degraded") as events:
+            path = world.path("helper-ai")
+            for suffix in ("-wal", "-shm", ""):
+                Path(f"{path}{suffix}").unlink()
+            path.write_bytes(b"no database " * 100)
+            for _ in range(2):
+                with pytest.raises(StoreCorrupt, match="set aside as 'longterm.db.corrupt-"):
+                    await execute("data/read", key="k", user_id="helper-ai")
+            told = (await events.receive()).payload
+            assert told["user_id"] == "helper-ai"
+            assert "there is no backup; `rtos data/reset --user_id=helper-ai`" in told["reason"]
+        await _until(bus, "helper-ai", "degraded")
+        assert "helper-ai" not in world.users._users
+        await execute("data/reset", user_id="helper-ai")
+        await _until(bus, "helper-ai", None)
+        assert world.persona().id == "helper-ai"
+
+
+async def test_the_shared_database_alone_refuses_the_boot(tmp_path: Path) -> None:
+    world = OnDisk(tmp_path)
+    async with world.running() as bus:
+        backup = await bus.commands.execute("data/backup")
+    world.path(None).write_bytes(b"no database " * 100)
+    with pytest.raises(DaemonDown, match=f"cp '{backup['path']}' '{world.path(None)}'"):
+        async with world.running():
+            pytest.fail("it is not open")

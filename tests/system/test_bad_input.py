@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -97,19 +98,25 @@ def test_binary_files_are_not_learned_and_neither_are_those_beside_them(tmp_path
         assert ask(root, "memory/recall", "--user=helper-ai", "cellar key")["count"] == 0
 
 
-@pytest.mark.parametrize("which", ["data/shared.db", "users/helper-ai/data/longterm.db"])
-def test_a_database_that_is_none_is_reported_and_left_as_it_is(which: str, tmp_path: Path) -> None:
+def test_a_shared_database_that_is_none_is_reported_with_the_newest_backup(tmp_path: Path) -> None:
     with booted(tmp_path) as system:
+        backup = ask(tmp_path, "data/backup")["path"]
         assert system.stop() == 0
-    database = tmp_path / which
+    database = tmp_path / "data" / "shared.db"
     garbage = b"this is not a database " * 100
     database.write_bytes(garbage)
-    done = rtos(tmp_path, "boot")
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith("error: ")
-    assert which in done.stderr
-    assert "not a database" in done.stderr
-    assert database.read_bytes() == garbage
+    for _ in range(2):
+        done = rtos(tmp_path, "boot")
+        assert done.returncode == 1
+        last = done.stderr.splitlines()[-1]
+        assert last.startswith("error: ")
+        assert f"cp '{backup}' '{database}'" in last
+    (aside,) = database.parent.glob("shared.db.corrupt-*")
+    assert aside.read_bytes() == garbage
+    # What the error says to do is enough.
+    shutil.copy(backup, database)
+    with booted(tmp_path):
+        assert ask(tmp_path, "user/list")["count"] == 2
 
 
 def test_a_root_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
