@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from rtos.scheduler import Scheduler, Supervisor
 
 SHARED_DATABASE = "shared.db"
+EXPORTS = "exports"
 SOCKET = "control.sock"
 SWITCH_INTERVAL = 0.0005
 """Seconds after which a busy thread has to let the loop go on."""
@@ -159,7 +160,7 @@ def _daemons(configuration: Configuration, root: Path, bus: Bus, children: _Chil
     )
     users = UserDaemon(directories, RecallResponder())
     daemons: list[Daemon] = [
-        DataDaemon(collections, open_backend),
+        DataDaemon(collections, open_backend, exports=root / EXPORTS),
         ChatDaemon(),
         users,
         HealthDaemon(bus, children, degraded=users.degraded),

@@ -20,12 +20,14 @@ from rtos.daemons.data.query import Query
 from rtos.daemons.data.reading import Reading
 from rtos.daemons.data.requests import Requests
 from rtos.daemons.data.safety import Safety
+from rtos.daemons.data.transfer import Transfer
 from rtos.daemons.data.writing import Writing
 from rtos.scheduler import PastIntensity
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
     from contextlib import AbstractAsyncContextManager
+    from pathlib import Path
 
     from rtos.bus import Bus
     from rtos.daemons.data.backend import Backend, OnChange
@@ -37,12 +39,13 @@ if TYPE_CHECKING:
     ]
 
 
-class DataDaemon(Inspecting, Paging, Reading, Safety, Writing):
+class DataDaemon(Inspecting, Paging, Reading, Safety, Transfer, Writing):
     """Serves ``data/*``.
 
     Args:
       collections: what may be stored, beside keys and values.
       open_backend: opens the store for these collections.
+      exports: the folder for what is exported and imported; without it neither is done.
     """
 
     name: ClassVar[str] = "data"
@@ -52,7 +55,10 @@ class DataDaemon(Inspecting, Paging, Reading, Safety, Writing):
     # Nobody else is of any use without storage.
     past_intensity: ClassVar[PastIntensity] = PastIntensity.ESCALATE
 
-    def __init__(self, collections: Sequence[Collection], open_backend: OpenBackend) -> None:
+    def __init__(
+        self, collections: Sequence[Collection], open_backend: OpenBackend, *, exports: Path | None = None
+    ) -> None:
+        self._exports = exports
         self._requests = Requests(collections)
         self._open_backend = open_backend
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, BinaryIO, Final
 from uuid import uuid4
 
 if TYPE_CHECKING:
@@ -58,6 +59,11 @@ def make_file(path: Path) -> int:
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
 
 
+def open_new(path: Path) -> BinaryIO:
+    """As ``make_file``, to be written to."""
+    return os.fdopen(make_file(path), "wb")
+
+
 @contextmanager
 def draft_of(path: Path) -> Iterator[Path]:
     """A name beside a file's, to write it under; whatever is there at the end is deleted."""
@@ -80,6 +86,27 @@ def put_in_place(draft: Path, path: Path) -> None:
 def copy_file(source: Path, target: Path) -> None:
     """Copy a file that nobody writes to into a new one."""
     descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    with os.fdopen(descriptor, "rb") as old, os.fdopen(make_file(target), "wb") as new:
+    with os.fdopen(descriptor, "rb") as old, open_new(target) as new:
         while part := old.read(_COPY):
             new.write(part)
+
+
+def is_full(error: OSError) -> bool:
+    """Whether a file system has said that there is no room."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def is_out_of_files(error: OSError) -> bool:
+    """Whether the process, or the machine, has too many files open."""
+    return error.errno in (errno.EMFILE, errno.ENFILE)
+
+
+def remedy(error: OSError) -> str:
+    """What to do about what a file system has said."""
+    if is_full(error):
+        return "make room on the disk"
+    if is_out_of_files(error):
+        return "allow more open files (ulimit -n), or close some, and try again"
+    if error.errno == errno.ENOENT:
+        return "look at the name"
+    return "mend the permissions of the file and its folder"

@@ -10,9 +10,9 @@ from rtos.scheduler import open_scheduler, open_supervisor
 
 
 @asynccontextmanager
-async def running(collections, open_backend):
+async def running(collections, open_backend, **options):
     async with open_scheduler() as scheduler:
         bus = Bus(scheduler)
-        with bus.attach(DataDaemon(collections, open_backend)) as specification:
+        with bus.attach(DataDaemon(collections, open_backend, **options)) as specification:
             async with open_supervisor(scheduler, [specification]):
                 yield bus

@@ -5,14 +5,13 @@ Synchronous, and used by one worker thread only.
 
 from __future__ import annotations
 
-import errno
 import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 import apsw  # noqa: TID251 - the one place that knows the driver
 
-from rtos.daemons.data.files import make_file, make_folder, sync_folder
+from rtos.daemons.data.files import is_full, make_file, make_folder, remedy, sync_folder
 from rtos.daemons.data.sqlite import quarantine
 from rtos.daemons.data.sqlite.schema import SCHEMA, migrate
 from rtos.errors import SchemaTooNew, StoreBusy, StoreCorrupt, StoreError, StoreFull
@@ -128,9 +127,9 @@ def reported(operation: str, path: Path) -> Iterator[None]:
     except (apsw.CantOpenError, apsw.ReadOnlyError, apsw.PermissionsError) as error:
         raise StoreError(what, *_reason(str(error))) from error
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if is_full(error):
             raise StoreFull(what, str(error.strerror), "make room on the disk") from error
-        raise StoreError(what, *_reason(str(error.strerror))) from error
+        raise StoreError(what, str(error.strerror), remedy(error)) from error
 
 
 def _reason(said: str) -> tuple[str, str]:
@@ -138,9 +137,5 @@ def _reason(said: str) -> tuple[str, str]:
     try:
         os.close(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
     except OSError as error:
-        if error.errno in (errno.EMFILE, errno.ENFILE):
-            return (
-                f"{said} ({error.strerror})",
-                "allow more open files (ulimit -n), or close some, and try again",
-            )
+        return f"{said} ({error.strerror})", remedy(error)
     return said, "mend the permissions of the file and its folder"
