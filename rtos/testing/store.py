@@ -526,6 +526,60 @@ def _telling(told: list[str]) -> OnChange:
     return tell
 
 
+async def check_a_backup_brings_back_what_was_there(open_backend: OpenBackend) -> None:
+    """The records, the text index and the count; of one user and of nobody else."""
+    async with open_backend(COLLECTIONS, RecordClock(), _ignore) as backend:
+        await backend.apply(None, [_create("mine", text="ships")])
+        for id in ("a", "b"):
+            await backend.apply("joel", [_create(id, text="ships")])
+            assert (await backend.backup("joel", f"with {id}"))["name"] == f"with {id}"
+        await backend.apply("joel", [_create("c")])
+        assert await backend.size("joel", "notes") == 3
+        names = [each["name"] for each in await backend.backups("joel")]
+        assert names == ["with b", "with a"]
+        assert await backend.backups(None) == []
+        for name, ids in ((None, ["a", "b"]), ("with a", ["a"]), ("with b", ["a", "b"])):
+            assert (await backend.restore("joel", name))["name"] == (name or "with b")
+            found = await backend.find("joel", "notes", Query(sort=parse_sort("x", ["id"])))
+            assert [record["id"] for record in found] == ids
+            assert len(await backend.search("joel", "notes", "ships", 5)) == len(ids)
+            assert await backend.size("joel", "notes") == len(ids)
+        await backend.apply("joel", [_create("c"), _delete("a")])
+        await backend.restore("joel", None)
+        assert await backend.size("joel", "notes") == 2
+        assert await backend.size(None, "notes") == 1
+
+
+async def check_a_reset_database_is_empty_and_can_be_written_to(open_backend: OpenBackend) -> None:
+    """Also one that was not there; what others have stays."""
+    async with open_backend(COLLECTIONS, RecordClock(), _ignore) as backend:
+        await backend.apply(None, [_create("mine")])
+        for _ in range(2):
+            await backend.reset("joel")
+            assert await backend.size("joel", "notes") == 0
+            await backend.apply("joel", [_create("a")])
+        assert await backend.size("joel", "notes") == 1
+        assert await backend.size(None, "notes") == 1
+
+
+async def check_a_backup_that_is_not_there_is_told(open_backend: OpenBackend) -> None:
+    """And nothing to make one of as well."""
+    async with open_backend(COLLECTIONS, RecordClock(), _ignore) as backend:
+        await backend.apply(None, [_create("mine")])
+        await backend.backup(None, "one")
+        calls: tuple[Callable[[], Awaitable[Any]], ...] = (
+            lambda: backend.backup("joel", None),
+            lambda: backend.restore("joel", None),
+            lambda: backend.restore(None, "two"),
+        )
+        for call in calls:
+            try:
+                await call()
+            except NotFound:
+                continue
+            raise AssertionError("it was not told")
+
+
 CHECKS: Final[tuple[Check, ...]] = tuple(
     value for name, value in list(globals().items()) if name.startswith("check_")
 )

@@ -315,11 +315,9 @@ class SqliteBackend:
         self._aside.add(path)
         return quarantine.quarantine(path, self._owners.get(path), error)
 
-    def _refuse_if_set_aside(self, path: Path) -> None:
-        quarantine.refuse_if_set_aside(path, self._owners.get(path))
-
     def _open(self, path: Path, create: bool) -> apsw.Connection | None:
-        self._refuse_if_set_aside(path)
+        with reported("open", path):
+            quarantine.refuse_if_set_aside(path, self._owners.get(path))
         connection = open_connection(path, self._collections, create=create, busy_ms=0)
         if connection is None:
             return None

@@ -133,7 +133,8 @@ def chosen(path: Path, name: str | None) -> Path:
     Raises:
       NotFound: there is none.
     """
-    backups = backups_of(path)
+    with reported("restore", path):
+        backups = backups_of(path)
     if name is None and backups:
         return backups[-1]
     for each in backups:

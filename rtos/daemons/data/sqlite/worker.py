@@ -335,7 +335,10 @@ class Worker:
         corrupt = next((error for error in told.values() if isinstance(error, StoreCorrupt)), None)
         if corrupt is None or _is_index_only(corrupt):
             return replies
-        error = self._on_corrupt(path, corrupt)
+        try:
+            error = self._on_corrupt(path, corrupt)
+        except Exception:  # noqa: BLE001 - it stays where it is, and what is wrong with it is told all the same
+            error = corrupt
         error.__cause__ = corrupt.__cause__
         return [
             outcome.Error(_own(error)) if isinstance(told.get(index), StoreCorrupt) else reply
