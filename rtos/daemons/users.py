@@ -288,7 +288,9 @@ class UserDaemon:
         """Let go of a user whose database was set aside, and take it up from the one that was put there."""
         user_id = event.payload["user_id"]
         if user_id is None:
-            await self._reread()
+            # While the shared one is away nothing can be read, and everybody stays as it is.
+            if event.name == "data:restored":
+                await self._start_over()
         elif event.name == "data:restored":
             await self._revive(user_id)
         elif user_id in self._users:
@@ -306,6 +308,14 @@ class UserDaemon:
             await self._try_to_start(record)
         async for record in self._records(RoomEntity.collection):
             await self._follow_room(record, "updated")
+
+    async def _start_over(self) -> None:
+        """Take up who there is, and is no more, from a shared database that was put back."""
+        there = {record["id"] async for record in self._records(UserEntity.collection)}
+        for user_id in {*self._users, *self._degraded} - there:
+            await self._stop(user_id)
+        self._rooms.clear()
+        await self._reread()
 
     def _tell(self, message: dict[str, Any]) -> None:
         room = self._rooms.get(message["room_id"])
@@ -347,15 +357,24 @@ class UserDaemon:
 
     async def _degrade(self, user: BaseUser, reason: str) -> None:
         log.warning("user %s is degraded: %s", user.id, reason)
-        await self._stop(user.id)
+        await self._let_go(user, reason)
+
+    async def _let_go(self, user: BaseUser, reason: str) -> None:
+        # Twice: it must be known all the time, and be known as this at the end, whoever
+        # has brought it to life meanwhile.
+        self._degraded[user.id] = _Degraded(user, reason)
+        await self._halt(user.id)
         self._degraded[user.id] = _Degraded(user, reason)
 
     async def _revive(self, user_id: str) -> None:
         """Start a user anew, from what its database has now."""
         record = await self._bus.commands.execute("data/read", collection=UserEntity.collection, id=user_id)
-        await self._stop(user_id)
         if record is None:
+            await self._stop(user_id)
             return
+        user = self._users.get(user_id)
+        if user is not None:
+            await self._let_go(user, "its database was replaced, and it starts anew")
         await self._try_to_start(record)
         async for room in self._records(RoomEntity.collection):
             if user_id in room["member_ids"]:
@@ -391,9 +410,12 @@ class UserDaemon:
         )
 
     async def _stop(self, user_id: str) -> None:
+        await self._halt(user_id)
+        self._degraded.pop(user_id, None)
+
+    async def _halt(self, user_id: str) -> None:
         if user_id in self._starting:
             await self._starting[user_id].wait()
-        self._degraded.pop(user_id, None)
         user = self._users.pop(user_id, None)
         if isinstance(user, PersonaUser):
             user.stop()

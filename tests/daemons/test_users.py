@@ -457,3 +457,23 @@ async def test_the_shared_database_alone_refuses_the_boot(tmp_path: Path) -> Non
     with pytest.raises(DaemonDown, match=f"cp '{backup['path']}' '{world.path(None)}'"):
         async with world.running():
             pytest.fail("it is not open")
+
+
+async def test_the_shared_database_comes_back_while_it_runs(tmp_path: Path) -> None:
+    world = OnDisk(tmp_path)
+    async with world.running() as bus:
+        execute = bus.commands.execute
+        await execute("data/backup")
+        await execute("user/create", type="persona", name="Later")
+        path = world.path(None)
+        for suffix in ("-wal", "-shm", ""):
+            Path(f"{path}{suffix}").unlink()
+        path.write_bytes(b"no database " * 100)
+        with pytest.raises(StoreCorrupt, match="copy the newest backup to that name"):
+            await execute("user/list")
+        await execute("data/restore")
+        assert {item["id"] for item in (await execute("user/list"))["items"]} == {"operator", "helper-ai"}
+        while "later" in world.users._users:
+            await trio.lowlevel.checkpoint()
+        await execute("chat/send", room="general", text="hello")
+        assert world.persona().id == "helper-ai"

@@ -75,7 +75,8 @@ class Backend(Protocol):
     async def backup(self, user_id: str | None, name: str | None) -> dict[str, Any]:
         """Copy a database, as it is at one moment, while it is used; its name, path and bytes.
 
-        Durable when this returns. Only the newest few are kept. A cancellation leaves none.
+        Durable when this returns. Only the newest few are kept, and one of a name. A
+        cancellation leaves none.
 
         Raises:
           NotFound: there is no database.

@@ -10,8 +10,11 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, ClassVar
 
+import trio
+
 from rtos.daemons.data.clock import RecordClock
 from rtos.daemons.data.collection import KV
+from rtos.daemons.data.files import sweep
 from rtos.daemons.data.inspecting import Inspecting
 from rtos.daemons.data.open_queries import open_queries
 from rtos.daemons.data.paging import Paging
@@ -66,6 +69,8 @@ class DataDaemon(Inspecting, Paging, Reading, Safety, Transfer, Writing):
     async def open(self, bus: Bus) -> AsyncIterator[None]:
         """Ready when the store is open and its shared database can be read."""
         self._bus = bus
+        if self._exports is not None:
+            await trio.to_thread.run_sync(sweep, self._exports)
         collections = tuple(self._requests.collections.values())
         async with self._open_backend(collections, RecordClock(), self._tell) as self._backend:
             self._backend.on_degraded = self._tell_degraded

@@ -76,6 +76,13 @@ def draft_of(path: Path) -> Iterator[Path]:
                 Path(f"{draft}{suffix}").unlink()
 
 
+def sweep(folder: Path, name: str = "") -> None:
+    """Delete the drafts that a process which was killed has left behind; nobody must be making one."""
+    for draft in folder.glob(f".{name}*.partial*"):
+        with suppress(OSError):
+            draft.unlink()
+
+
 def put_in_place(draft: Path, path: Path) -> None:
     """Give a complete file its name, over what has it; durably."""
     sync_file(draft)

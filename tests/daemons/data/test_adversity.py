@@ -193,6 +193,28 @@ async def test_nobody_waits_for_another_programs_lock_but_who_wants_that_databas
         assert (await execute("data/read", key="k", user_id="held"))["value"] == 1
 
 
+async def test_a_database_that_is_held_when_it_is_opened_keeps_nobody_else_waiting(tmp_path) -> None:
+    async with opened(tmp_path) as execute:
+        await execute("data/store", key="k", value=0, user_id="held")
+    async with opened(tmp_path, threads=1) as execute:
+        with closing(apsw.Connection(str(tmp_path / "held" / "x.db"))) as other:
+            # Out of the log's mode, so that not even a reader gets in.
+            list(other.execute("PRAGMA journal_mode = DELETE"))
+            other.execute("BEGIN EXCLUSIVE")
+            read = []
+
+            async def wait() -> None:
+                read.append((await execute("data/read", key="k", user_id="held"))["value"])
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(wait)
+                for number in range(20):
+                    await execute("data/store", key="k", value=number, user_id="free")
+                assert read == []
+                other.execute("ROLLBACK")
+        assert read == [0]
+
+
 async def test_two_databases_that_are_held_wait_side_by_side_and_end(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr("rtos.daemons.data.sqlite.connection.BUSY_MS", 50)
     async with opened(tmp_path, threads=1) as execute:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from rtos.daemons.data.figures import CollectionFigures, Explanation, StoreFigures
-from rtos.daemons.data.files import draft_of
+from rtos.daemons.data.files import draft_of, sweep
 from rtos.daemons.data.query import Query
 from rtos.daemons.data.sqlite import backups, inspect, quarantine, records, several
 from rtos.daemons.data.sqlite.connection import open_connection, reported
@@ -289,6 +289,7 @@ class SqliteBackend:
         return await self._worker(path).run(job)
 
     async def _put_in_place(self, path: Path, prepare: Callable[[Path], None]) -> str | None:
+        await trio.to_thread.run_sync(sweep, path.parent, path.name)
         with draft_of(path) as draft:
             await trio.to_thread.run_sync(prepare, draft)
             replaced: str | None = await self._run_closed(path, partial(self._replace, path, draft))
@@ -369,7 +370,8 @@ async def open_sqlite_backend(
 
     Args:
       database_path: the file of a user's database, or the shared one's (``None``);
-        refuses a user id that leads elsewhere.
+        refuses a user id that leads elsewhere. Each in a folder of its own, where
+        its backups are as well.
       collections: what there is.
       clock: gives timestamps.
       on_change: told of the changes of every transaction that is durable.

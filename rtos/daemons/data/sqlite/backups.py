@@ -25,6 +25,7 @@ from rtos.daemons.data.files import (
     make_file,
     make_folder,
     put_in_place,
+    sweep,
     sync_file,
     sync_folder,
 )
@@ -38,7 +39,7 @@ from rtos.daemons.data.sqlite.quarantine import (
     stamp,
 )
 from rtos.daemons.data.sqlite.schema import rows, table_of
-from rtos.errors import NotFound, StoreCorrupt
+from rtos.errors import NotFound, StoreCorrupt, StoreError
 
 PAGES: Final = 256
 """Pages in one step of a copy; at 4 KiB each it takes a millisecond or two."""
@@ -96,7 +97,11 @@ def backup_path(path: Path, name: str | None) -> Path:
     """Where a new backup of a database goes; makes the folder."""
     folder = path.parent / FOLDER
     with reported("back up to", folder):
+        if folder.is_symlink():
+            remedy = "replace the link by a real folder"
+            raise StoreError(f"back up to {str(folder)!r}", "it is a symbolic link", remedy)
         make_folder(folder)
+        sweep(folder)
     return folder / f"{name or stamp()}{SUFFIX}"
 
 

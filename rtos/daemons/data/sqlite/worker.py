@@ -305,13 +305,13 @@ class Worker:
             replies = self._outcomes(first, jobs)
         except Exception as error:  # noqa: BLE001 - it is the callers' to see
             replies = [outcome.Error(_own(error)) for _ in jobs]
-        if any(_is_broken(reply) for reply in replies):
-            self._forget(first.path)
-        replies = self._quarantined(first.path, replies)
+        failed = any(isinstance(reply, outcome.Error) for reply in replies)
+        if failed:
+            replies = self._after_failure(first.path, replies)
         for job, reply in zip(jobs, replies, strict=True):
             if job.moved:
                 self._move(job)
-            elif not self._comes_again(job, reply):
+            elif not (failed and self._comes_again(job, reply)):
                 self._replies.add(job, reply)
 
     def _outcomes(self, first: Job, jobs: list[Job]) -> list[outcome.Outcome[Any]]:
@@ -329,8 +329,10 @@ class Worker:
             return self._read_together(connection, jobs)
         return [self._read(connection, first)]
 
-    def _quarantined(self, path: Path, replies: list[outcome.Outcome[Any]]) -> list[outcome.Outcome[Any]]:
+    def _after_failure(self, path: Path, replies: list[outcome.Outcome[Any]]) -> list[outcome.Outcome[Any]]:
         """The replies, with what became of the database if it is damaged."""
+        if any(_is_broken(reply) for reply in replies):
+            self._forget(path)
         told = {index: reply.error for index, reply in enumerate(replies) if isinstance(reply, outcome.Error)}
         corrupt = next((error for error in told.values() if isinstance(error, StoreCorrupt)), None)
         if corrupt is None or _is_index_only(corrupt):
