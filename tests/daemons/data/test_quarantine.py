@@ -137,12 +137,34 @@ async def test_damage_that_is_met_later_sets_it_aside_and_a_backup_brings_it_bac
         assert (await execute("data/list", collection="notes", user_id="joel", limit=500))["count"] == 200
 
 
-async def test_an_index_of_words_that_is_damaged_does_not_take_the_records_away(tmp_path) -> None:
+@pytest.mark.parametrize("end", ["clean", "unclean"])
+async def test_an_index_of_words_that_is_damaged_is_made_anew(tmp_path, end) -> None:
     path = await filled(tmp_path)
     with closing(apsw.Connection(str(path))) as connection:
         connection.execute("UPDATE c_notes$text_data SET block = x'ffffffffffff' WHERE id > 10")
+    if end == "unclean":
+        unclean(path)
     async with opened(tmp_path) as (_, execute):
-        with pytest.raises(StoreCorrupt, match="search|read"):
-            await execute("data/search", collection="notes", query="x" * 500, user_id="joel")
+        search = partial(execute, "data/search", collection="notes", query="x" * 500, user_id="joel")
+        if end == "clean":
+            with pytest.raises(StoreCorrupt, match="try again; the index of words is made anew"):
+                await search()
+        assert (await search())["count"] == 10
         assert (await execute("data/list", collection="notes", user_id="joel", limit=500))["count"] == 200
-    assert path.exists()
+    assert [each.name for each in path.parent.iterdir()] == ["x.db"]
+
+
+async def test_a_log_that_was_left_alone_is_not_played_into_what_is_put_there(tmp_path) -> None:
+    path = await filled(tmp_path)
+    async with opened(tmp_path) as (_, execute):
+        await execute("data/backup", user_id="joel", to="good")
+    unclean(path)
+    # As it is when a process ends between two renames.
+    path.rename(path.with_name("x.db.corrupt-20260101T000000.000000Z"))
+    assert Path(f"{path}-wal").stat().st_size > 0
+    async with opened(tmp_path) as (_, execute):
+        assert (await execute("data/restore", user_id="joel"))["replaced"] is None
+        assert (await execute("data/list", collection="notes", user_id="joel", limit=500))["count"] == 200
+    with closing(apsw.Connection(str(path))) as connection:
+        names = list(connection.execute("SELECT name FROM sqlite_schema WHERE name = 'made_before_the_end'"))
+    assert names == []

@@ -62,6 +62,7 @@ class SqliteBackend:
         # Whose each path is, and which of them were found set aside, or told of.
         self._owners: dict[Path, str | None] = {}
         self._aside: set[Path] = set()
+        self._suspect: set[Path] = set()
         self._told: set[Path] = set()
         self._making: dict[Path, trio.Lock] = {}
         self._collections = tuple(collections)
@@ -313,13 +314,19 @@ class SqliteBackend:
         return path
 
     def _set_aside(self, path: Path, error: StoreCorrupt) -> StoreCorrupt:
+        if quarantine.is_index_only(error):
+            self._suspect.add(path)
+            return StoreCorrupt(error.operation, error.reason, "try again; the index of words is made anew")
         self._aside.add(path)
         return quarantine.quarantine(path, self._owners.get(path), error)
 
     def _open(self, path: Path, create: bool) -> apsw.Connection | None:
         with reported("open", path):
             quarantine.refuse_if_set_aside(path, self._owners.get(path))
-        connection = open_connection(path, self._collections, create=create, busy_ms=0)
+        connection = open_connection(
+            path, self._collections, create=create, busy_ms=0, suspect=path in self._suspect
+        )
+        self._suspect.discard(path)
         if connection is None:
             return None
         try:

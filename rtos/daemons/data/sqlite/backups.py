@@ -191,16 +191,16 @@ def replace(path: Path, draft: Path) -> str | None:
     or the new one, and the old one has been given its second name before.
     """
     with reported("restore", path):
-        name = None
-        if path.exists():
-            name = f"{path.name}.{REPLACED}-{stamp()}"
+        name = f"{path.name}.{REPLACED}-{stamp()}"
+        there = path.exists()
+        if there:
             _link(path, path.with_name(name))
-            for suffix in COMPANIONS:
-                with suppress(FileNotFoundError):
-                    Path(f"{path}{suffix}").rename(path.with_name(f"{name}{suffix}"))
-            sync_folder(path.parent)
+        for suffix in COMPANIONS:
+            with suppress(FileNotFoundError):
+                Path(f"{path}{suffix}").rename(path.with_name(f"{name}{suffix}"))
+        sync_folder(path.parent)
         put_in_place(draft, path)
-        return name
+        return name if there else None
 
 
 def _link(path: Path, other: Path) -> None:

@@ -31,6 +31,7 @@ def open_connection(
     *,
     create: bool,
     busy_ms: int | None = None,
+    suspect: bool = False,
 ) -> apsw.Connection | None:
     """Open a database, and give it the tables that it lacks.
 
@@ -40,6 +41,7 @@ def open_connection(
       path: its file.
       collections: what it has to hold.
       create: make the file and its folders if need be; otherwise answer ``None``.
+      suspect: look through it for damage after a clean end, too.
       busy_ms: how long to wait for another program that holds it; ``BUSY_MS`` if left out.
 
     Raises:
@@ -50,7 +52,7 @@ def open_connection(
             _create(path)
         elif not path.exists() or path.stat().st_size == 0:
             return None
-        unclean = quarantine.ended_uncleanly(path)
+        doubtful = suspect or quarantine.ended_uncleanly(path)
         connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
     try:
         with reported("open", path):
@@ -58,7 +60,7 @@ def open_connection(
             # First of all, since even a pragma below may write to the file.
             _refuse_newer(connection, path)
             _configure(connection)
-            if unclean:
+            if doubtful:
                 quarantine.check(connection, path)
             migrate(connection, collections)
     except BaseException:

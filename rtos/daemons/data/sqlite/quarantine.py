@@ -9,6 +9,7 @@ decides to start empty.
 from __future__ import annotations
 
 import os
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -21,7 +22,8 @@ from rtos.errors import StoreCorrupt
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-COMPANIONS: Final = ("-wal", "-shm")
+COMPANIONS: Final = ("-wal", "-shm", "-journal")
+"""What belongs to a database and would be played into another one of its name."""
 FOLDER: Final = "backups"
 SUFFIX: Final = ".db"
 CORRUPT: Final = "corrupt"
@@ -53,7 +55,8 @@ def ended_uncleanly(path: Path) -> bool:
 def check(connection: apsw.Connection, path: Path) -> None:
     """Look through a database for damage, within bounds.
 
-    Damage beyond the bound is found when it is read, as it would be without this.
+    Damage beyond the bound is found when it is read, as it would be without this. An
+    index of words that is damaged is dropped, to be made anew from the records.
 
     Raises:
       StoreCorrupt: there is some.
@@ -61,13 +64,26 @@ def check(connection: apsw.Connection, path: Path) -> None:
     looks = iter(range(MOST_CHECKS))
     connection.set_progress_handler(lambda: next(looks, None) is None, CHECK_STEPS)
     try:
-        found = [row[0] for row in connection.execute("PRAGMA quick_check(1)")]
+        found = [row[0] for row in connection.execute("PRAGMA quick_check(20)")]
     except apsw.InterruptError:
         return
     finally:
         connection.set_progress_handler(None)
-    if found != ["ok"]:
-        raise StoreCorrupt(f"check {str(path)!r}", str(found[0]), "restore a backup")
+    indexes = [_INDEX.search(said) for said in found]
+    for said, index in zip(found, indexes, strict=True):
+        if said != "ok" and index is None:
+            raise StoreCorrupt(f"check {str(path)!r}", str(said), "restore a backup")
+    for name in {index[1] for index in indexes if index is not None}:
+        connection.execute(f"DROP TABLE {name}")
+
+
+_INDEX: Final = re.compile(r"(?i:fts5).*\b(c_\w+\$text)\b")
+"""What is said of a damaged index of words, with its name."""
+
+
+def is_index_only(error: StoreCorrupt) -> bool:
+    """Whether an index of words is damaged, and the records are not."""
+    return getattr(error.__cause__, "extendedresult", None) == apsw.SQLITE_CORRUPT_VTAB
 
 
 def refuse_if_set_aside(path: Path, user_id: str | None) -> None:

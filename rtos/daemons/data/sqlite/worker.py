@@ -335,7 +335,7 @@ class Worker:
             self._forget(path)
         told = {index: reply.error for index, reply in enumerate(replies) if isinstance(reply, outcome.Error)}
         corrupt = next((error for error in told.values() if isinstance(error, StoreCorrupt)), None)
-        if corrupt is None or _is_index_only(corrupt):
+        if corrupt is None:
             return replies
         try:
             error = self._on_corrupt(path, corrupt)
@@ -492,11 +492,6 @@ def _is_broken(reply: outcome.Outcome[Any]) -> bool:
 
 
 _BAD_STATE: Final = (apsw.IOError, apsw.CantOpenError, apsw.ReadOnlyError, apsw.PermissionsError)
-
-
-def _is_index_only(error: StoreCorrupt) -> bool:
-    # The index of a text search is damaged, and the records are not.
-    return getattr(error.__cause__, "extendedresult", None) == apsw.SQLITE_CORRUPT_VTAB
 
 
 def file_at(path: Path) -> tuple[int, int] | None:
