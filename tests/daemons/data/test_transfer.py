@@ -29,11 +29,13 @@ COLLECTIONS = (Collection("notes", search=("text",)), Collection("tasks", entity
 
 
 @asynccontextmanager
-async def opened(folder, backend="sqlite"):
+async def opened(folder, backend="sqlite", **settings):
     def path(user_id):
         return folder / (user_id or "shared") / "x.db"
 
-    open_backend = open_memory_backend if backend == "memory" else partial(open_sqlite_backend, path)
+    open_backend = (
+        open_memory_backend if backend == "memory" else partial(open_sqlite_backend, path, **settings)
+    )
     async with running(COLLECTIONS, open_backend, exports=folder / "exports") as bus:
         yield bus, bus.commands.execute
 
@@ -198,7 +200,8 @@ async def test_records_that_come_and_go_meanwhile_do_not_disturb_the_others(tmp_
 
 async def test_memory_does_not_grow_with_the_size(tmp_path) -> None:
     peaks = []
-    async with opened(tmp_path) as (_, execute):
+    # What is kept of records for reading has a bound of its own.
+    async with opened(tmp_path, hot_bytes=0) as (_, execute):
         for count in (1000, 8000):
             await fill(execute, count, user_id=f"u{count}", text="x" * 1000)
             tracemalloc.start()
