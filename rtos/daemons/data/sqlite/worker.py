@@ -556,9 +556,10 @@ class _Replies:
 
 def _answer(job: Job, reply: outcome.Outcome[Any]) -> None:
     """In the loop."""
-    if job.done is not None and isinstance(reply, outcome.Value):
+    done, job.done = job.done, None  # which may know the job
+    if done is not None and isinstance(reply, outcome.Value):
         try:
-            job.done(reply.value)
+            done(reply.value)
         except Exception as error:  # noqa: BLE001 - here it would end Trio's loop, and all tasks with it
             reply = outcome.Error(error)
     # A read that was cancelled has been answered by its cancellation.
