@@ -28,13 +28,13 @@ def test_a_hundred_idle_personas_cause_no_wake_up(tmp_path: Path) -> None:
 
         look()
         before = look()
-        cpu = system.cpu_befores()
+        cpu = system.cpu_seconds()
         with pytest.raises(subprocess.TimeoutExpired):
             system.process.wait(timeout=SECONDS)
-        spent = system.cpu_befores() - cpu
+        spent = system.cpu_seconds() - cpu
         after = look()
         # Being looked at ends one sleep, and any wake-up in the ten seconds would have
         # ended another. The loop slept once, all the time.
         assert after["sleeps"] - before["sleeps"] == 1
-        # The clock of a process ticks in hundredths of a before.
+        # The clock of a process ticks in hundredths of a second.
         assert spent <= 0.01
