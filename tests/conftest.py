@@ -4,4 +4,5 @@ import sys
 from pathlib import Path
 
 # Helpers of the tests stand beside them and are imported by their plain names.
-sys.path.insert(0, str(Path(__file__).parent / "system"))
+for folder in ("system", "torture"):
+    sys.path.insert(0, str(Path(__file__).parent / folder))

@@ -1,0 +1,132 @@
+"""A part of the torture: what `make torture` does at length, and that its oracles can see."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+import apsw  # noqa: TID251 - damage is done by the driver
+import oracle
+import points
+import pytest
+from crash import Lives, faithful, hasty, piecemeal
+
+from rtos.daemons.data.sqlite import connection
+
+KILLS = 20
+SEED = 20261123
+
+
+@pytest.fixture(autouse=True)
+def no_connection_is_left():
+    yield
+    assert apsw.connections() == []
+    assert "faulty" not in apsw.vfs_names()
+
+
+@pytest.mark.process
+def test_what_was_acknowledged_outlives_a_kill(tmp_path) -> None:
+    lives = Lives(tmp_path / "x.db", seed=SEED)
+    lives.all(KILLS)
+    assert lives.acknowledged > KILLS
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("at", [1, 8, 30, 77, 150])
+def test_what_was_acknowledged_outlives_an_end_amid_a_write(tmp_path, at) -> None:
+    lives = Lives(tmp_path / "x.db", seed=SEED)
+    lives.live(at=at)
+    lives.live(at=at)
+
+
+@pytest.mark.process
+def test_the_oracle_sees_a_word_before_its_deed(tmp_path) -> None:
+    lives = Lives(tmp_path / "x.db", seed=SEED, way="hasty")
+    with pytest.raises(AssertionError, match="missing or other"):
+        lives.all(KILLS)
+
+
+@pytest.mark.process
+def test_the_oracle_sees_half_a_transaction(tmp_path) -> None:
+    lives = Lives(tmp_path / "x.db", seed=SEED, way="piecemeal")
+    with pytest.raises(AssertionError, match="there or other"):
+        lives.all(KILLS)
+
+
+@pytest.mark.parametrize("lasting", [False, True], ids=["once", "lasting"])
+@pytest.mark.parametrize("act", ["refuse", "fill_up"])
+def test_whatever_step_fails_what_was_said_is_so(tmp_path, act, lasting) -> None:
+    steps, refused = points.fail_at_each(tmp_path, act, faithful, lasting=lasting)
+    assert refused > steps / 4
+
+
+@pytest.mark.xfail(
+    reason="where opening fails, closing may fail as well, and its error takes the place of the reason",
+    strict=True,
+)
+@pytest.mark.parametrize("act", ["refuse", "fill_up"])
+def test_no_error_of_the_driver_comes_through(tmp_path, act) -> None:
+    foreign = []
+    for at in range(1, 20):
+        told = points.fail(tmp_path / f"{at}" / "x.db", at, act, faithful, lasting=True)
+        foreign += told.foreign
+    assert foreign == []
+
+
+def test_the_oracle_sees_half_a_transaction_after_a_fault(tmp_path) -> None:
+    with pytest.raises(AssertionError, match="missing or other"):
+        points.fail_at_each(tmp_path, "refuse", piecemeal)
+
+
+def test_whenever_the_power_goes_what_was_acknowledged_is_there(tmp_path) -> None:
+    cuts = points.cuts(tmp_path / "x.db", faithful, seed=SEED)
+    assert len(cuts) > 50
+    points.check_cuts(cuts, tmp_path / "cuts")
+
+
+def test_the_oracle_sees_what_was_never_synced(tmp_path, monkeypatch) -> None:
+    def careless(opened: apsw.Connection) -> None:
+        opened.execute("PRAGMA synchronous = OFF")
+
+    monkeypatch.setattr(connection, "_pragma_durable", careless)
+    cuts = points.cuts(tmp_path / "x.db", faithful, seed=SEED)
+    monkeypatch.undo()
+    with pytest.raises(AssertionError, match="missing or other|damaged"):
+        points.check_cuts(cuts, tmp_path / "cuts")
+
+
+def test_the_oracle_sees_a_word_before_its_sync(tmp_path) -> None:
+    cuts = points.cuts(tmp_path / "x.db", hasty, seed=SEED)
+    with pytest.raises(AssertionError, match="missing or other"):
+        points.check_cuts(cuts, tmp_path / "cuts")
+
+
+DAMAGE = {
+    "a text less": ("DELETE FROM c_notes$text WHERE rowid = (SELECT max(row) FROM c_notes)", "other texts"),
+    "a text more": ("INSERT INTO c_notes$text (rowid, text) VALUES (77, 'x')", "other texts"),
+    "a hole": (
+        "DROP TABLE IF EXISTS changes; CREATE TABLE changes (sequence); INSERT INTO changes VALUES (1), (3)",
+        "hole",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", DAMAGE)
+def test_the_oracle_sees_damage(tmp_path, what) -> None:
+    points.count(tmp_path / "x.db", faithful)
+    oracle.examined(tmp_path / "x.db")
+    sql, word = DAMAGE[what]
+    with closing(apsw.Connection(str(tmp_path / "x.db"))) as damaging:
+        for statement in sql.split(";"):
+            damaging.execute(statement)
+    with pytest.raises(AssertionError, match=word):
+        oracle.examined(tmp_path / "x.db")
+
+
+def test_the_oracle_sees_an_index_without_its_rows(tmp_path) -> None:
+    points.count(tmp_path / "x.db", faithful)
+    content = (tmp_path / "x.db").read_bytes()
+    assert content.count(b"t-6-0") >= 3
+    # In the table or in one of its indexes, which have it as well.
+    (tmp_path / "x.db").write_bytes(content.replace(b"t-6-0", b"t-6-7", 1))
+    with pytest.raises(AssertionError, match="the file is damaged"):
+        oracle.examined(tmp_path / "x.db")
