@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 ROOT   ?= .continuum
 
-.PHONY: boot test check bench bench-check trio-suite lock clean
+.PHONY: boot test check bench bench-check torture trio-suite lock clean
 
 boot: $(VENV)/.run
 	$(BIN)/python -m rtos boot --root $(ROOT)
@@ -27,6 +27,10 @@ bench-check: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(BIN)/python -m bench --all
 	$(BIN)/python -m bench --docs
+
+# Kills, faults, power cuts, hostile requests, many databases: half an hour. TORTURE="--kills 50 --minutes 1" shortens it.
+torture: $(VENV)/.dev
+	$(BIN)/python tests/torture $(TORTURE)
 
 # Trio's own tests, with its queue and with ours: the results must be the same.
 trio-suite: $(VENV)/.dev

@@ -80,7 +80,7 @@ def fail(path: Path, at: int, act: str, way: Any, *, lasting: bool) -> Told:
 
 
 def fail_at_each(folder: Path, act: str, way: Any, *, lasting: bool = False) -> tuple[int, int]:
-    """Let each step fail in its turn; how many there are, and how often a writer was refused. See ``fail``."""
+    """Let each step fail in its turn, as ``fail`` does; how many there are, and how often one was refused."""
     steps = count(folder / "whole" / "x.db", way)
     told = [fail(folder / f"{at}" / "x.db", at, act, way, lasting=lasting) for at in range(1, steps + 1)]
     return steps, sum(len(each.refused) for each in told)

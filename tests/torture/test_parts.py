@@ -9,6 +9,9 @@ import oracle
 import points
 import pytest
 from crash import Lives, faithful, hasty, piecemeal
+from fuzz import ROUND, fuzz
+from grammar import Grammar
+from many import touch_all
 
 from rtos.daemons.data.sqlite import connection
 
@@ -130,3 +133,28 @@ def test_the_oracle_sees_an_index_without_its_rows(tmp_path) -> None:
     (tmp_path / "x.db").write_bytes(content.replace(b"t-6-0", b"t-6-7", 1))
     with pytest.raises(AssertionError, match="the file is damaged"):
         oracle.examined(tmp_path / "x.db")
+
+
+async def test_three_hundred_databases_need_what_sixty_four_do(tmp_path) -> None:
+    before, most = await touch_all(tmp_path, 300)
+    assert most.files <= before.files + 9
+    assert most.memory <= before.memory + 32 * 2**20
+
+
+async def test_the_count_sees_databases_that_are_never_closed(tmp_path) -> None:
+    before, most = await touch_all(tmp_path, 300, open_databases=1000)
+    assert most.files > before.files + 400
+
+
+@pytest.mark.process
+def test_a_system_under_hostile_requests_is_well(tmp_path) -> None:
+    assert fuzz(tmp_path / "root", seed=SEED, seconds=4) > ROUND
+
+
+def test_a_grammar_repeats_itself_with_its_seed() -> None:
+    commands = [{"name": "x", "parameters": [{"name": "filter", "type": "dict", "required": True}]}]
+    first, second, other = (
+        [grammar.line() for _ in range(100)]
+        for grammar in (Grammar(commands, 1), Grammar(commands, 1), Grammar(commands, 2))
+    )
+    assert first == second != other
