@@ -34,9 +34,10 @@ def kills(folder: Path, number: int, seed: int) -> None:
     chance = Random(seed)
     for first in range(0, number, LIVES):
         lives = Lives(folder / f"{first}.db", seed=seed + first)
-        for each in range(min(LIVES, number - first)):
+        some = min(LIVES, number - first)
+        for each in range(some):
             lives.live(at=chance.randrange(1, DEEPEST) if each % 2 else 0)
-        say(f"{first + LIVES} kills, {lives.acknowledged} acknowledged by the last {LIVES}")
+        say(f"{first + some} kills, {lives.acknowledged} acknowledged by the last {some}")
 
 
 def faults(folder: Path, seed: int) -> None:

@@ -91,8 +91,9 @@ NOISE = (
     bytes(range(256)).replace(b"\n", b""),
     b"\xff\xfe" * 50,
 )
-# What would stop the system as it is asked to, and leave nothing to look at.
-LEFT_OUT = ("daemon/park",)
+# Parking stops what is to be looked at, as it is asked to. And the analysis behind ``system/admit``
+# does not end for some numbers: a test of its own says so.
+LEFT_OUT = ("daemon/park", "system/admit")
 
 
 class Grammar:

@@ -15,7 +15,7 @@ from faults import ACTS, Faulty, PowerCut, installed, survivors
 from rtos.daemons.data.query import Query
 from rtos.errors import StoreError
 
-STEPS = 9
+STEPS = 7
 TASK = "t"
 
 
