@@ -50,6 +50,9 @@ class _Watched(apsw.VFS):
         super().__init__(name, BASE, makedefault=True)
 
     def xOpen(self, name: Any, flags: list[int]) -> Any:  # noqa: N802
+        if name is None:
+            # A temporary file, which nobody looks for afterwards.
+            return apsw.VFSFile(BASE, name, flags)
         file = _File(self, name, flags)
         self.opened(file._path)
         return file

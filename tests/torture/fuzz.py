@@ -71,19 +71,9 @@ class Target:
         assert self.process.poll() is None, f"it ended with {self.process.returncode}: {self.said()}"
         with Client(self.root) as client:
             client.execute("ping", {}, timeout=PATIENCE)
-        self.check_said()
+        check_said(self.said())
         assert self.memory() < MEMORY, f"it holds {self.memory() / 2**20:.0f} MiB"
         assert self.files() < FILES, f"it holds {self.files()} files"
-
-    def check_said(self) -> None:
-        """See that it logged no failure of its own.
-
-        Raises:
-          AssertionError: it did.
-        """
-        ends = re.findall(r"^Traceback .*\n(?:[ +|].*\n|\n)*(.*)", self.said(), flags=re.MULTILINE)
-        unknown = [end for end in ends if not KNOWN.search(end)]
-        assert not unknown, f"{unknown} in {self.said()}"
 
     def where(self) -> str:
         """What its threads are at, by its own word; for a report of one that does not answer."""
@@ -127,12 +117,26 @@ class Target:
             self.process.wait()
 
 
-def fuzz(root: Path, *, seed: int, seconds: float) -> int:
-    """Ask for so long; how many requests there were.
+def check_said(said: str) -> None:
+    """See that it logged no failure of its own.
+
+    Raises:
+      AssertionError: it did.
+    """
+    ends = re.findall(r"^Traceback .*\n(?:[ +|].*\n|\n)*(.*)", said, flags=re.MULTILINE)
+    unknown = [end for end in ends if not KNOWN.search(end)]
+    assert not unknown, f"{unknown} in {said}"
+
+
+def fuzz(folder: Path, *, seed: int, seconds: float) -> int:
+    """Ask for so long, of a system somewhere in a folder that is to be made; how many requests there were.
 
     Raises:
       AssertionError: the system is not well; the text has the seed.
     """
+    # Two below, so that a name which leads out of the system's root is seen.
+    root = folder / "a" / "b"
+    root.parent.mkdir(parents=True)
     target = Target(root)
     try:
         asked = _ask(target, seed, seconds)
@@ -140,7 +144,7 @@ def fuzz(root: Path, *, seed: int, seconds: float) -> int:
         target.look()
         _use(root)
         assert target.stop() == 0
-        target.check_said()
+        check_said(target.said())
         # What it was left with, it can begin with.
         again = Target(root)
         try:
@@ -153,6 +157,8 @@ def fuzz(root: Path, *, seed: int, seconds: float) -> int:
         raise
     finally:
         target.end()
+    out = {each.name for each in (*folder.iterdir(), *root.parent.iterdir())} - {"a", "b", "b-errors"}
+    assert not out, f"seed {seed}: it made {out} outside of its root"
     return asked
 
 

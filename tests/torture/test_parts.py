@@ -10,7 +10,7 @@ import oracle
 import points
 import pytest
 from crash import Lives, faithful, hasty, piecemeal
-from fuzz import ROUND, fuzz
+from fuzz import ROUND, check_said, fuzz
 from grammar import Grammar
 from many import touch_all
 from process import booted
@@ -150,7 +150,7 @@ async def test_the_count_sees_databases_that_are_never_closed(tmp_path) -> None:
 
 @pytest.mark.process
 def test_a_system_under_hostile_requests_is_well(tmp_path) -> None:
-    assert fuzz(tmp_path / "root", seed=SEED, seconds=4) > ROUND
+    assert fuzz(tmp_path / "r", seed=SEED, seconds=4) > ROUND
 
 
 @pytest.mark.process
@@ -167,6 +167,13 @@ def test_a_judgement_of_hostile_numbers_ends(tmp_path) -> None:
                 client.execute("system/admit", hostile, timeout=0.5)
         system.process.terminate()
         system.process.communicate(timeout=5)
+
+
+def test_a_failure_in_the_log_is_seen() -> None:
+    check_said("WARNING rtos.misses: data/list missed its deadline\n")
+    said = 'ERROR x\nTraceback (most recent call last):\n  File "x", line 1, in f\n    y\nKeyError: 1\n'
+    with pytest.raises(AssertionError, match="KeyError: 1"):
+        check_said(said)
 
 
 def test_a_grammar_repeats_itself_with_its_seed() -> None:
