@@ -13,16 +13,16 @@ where ``waiting`` counts what is queued and what is being served.
 from __future__ import annotations
 
 import enum
-import math
-from heapq import heapify, heappop, heappush
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import attrs
+
+from rtos.scheduler.line import HANDLED, SERVED, WAITING, Line, Message, State
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_SWEEP: Final = 32
+__all__ = ["MailboxQueue", "MailboxStatistics", "Message", "OverloadPolicy", "State"]
 
 
 class OverloadPolicy(enum.Enum):
@@ -40,34 +40,6 @@ class OverloadPolicy(enum.Enum):
     """Of waiting messages with one key only the newest is kept, full or not; else as REJECT."""
     KEEP_LATEST = "keep latest"
     """Only the newest messages are kept: as DROP_OLDEST, for states rather than requests."""
-
-
-class State(enum.IntEnum):
-    """Where a message is; every state but the first two is final."""
-
-    WAITING = 0
-    SERVED = 1
-    HANDLED = 2
-    FAILED = 3
-    EXPIRED = 4
-    SHED = 5
-    CANCELLED = 6
-
-
-class Message:
-    """An envelope: what is sent, how urgent it is, and where it stands."""
-
-    __slots__ = ("arrival", "deadline", "entry", "key", "level", "state", "value")
-
-    def __init__(self, value: Any, *, level: int, deadline: float = math.inf, key: object = None) -> None:
-        self.value = value
-        self.level = level
-        self.deadline = deadline
-        self.key = key
-        self.arrival = 0
-        self.state = State.WAITING
-        # Its one valid place in the queue's heap; the queue's own.
-        self.entry: tuple[int, float, int, Message] | None = None
 
 
 @attrs.define
@@ -101,7 +73,6 @@ class MailboxStatistics:
         return self.accepted == settled + self.waiting
 
 
-_HANDLED: Final = State.HANDLED
 _COUNTERS: Final = {
     State.HANDLED: "handled",
     State.FAILED: "failed",
@@ -119,19 +90,21 @@ class MailboxQueue:
       policy: what happens beyond that.
     """
 
-    __slots__ = ("_arrivals", "_heap", "_keys", "_order", "_superseded", "capacity", "policy", "statistics")
+    __slots__ = ("_arrivals", "_indexed", "_keys", "_line", "_order", "_superseded", "capacity", "policy",
+                 "statistics")  # fmt: skip
 
     def __init__(self, capacity: float, policy: OverloadPolicy = OverloadPolicy.REJECT) -> None:
         self.capacity = capacity
         self.policy = policy
         self.statistics = MailboxStatistics()
         self._arrivals = 0
-        self._heap: list[tuple[int, float, int, Message]] = []
+        self._line = Line(knows_last=policy is OverloadPolicy.DROP_LEAST_URGENT)
         # Living messages in order of arrival; only kept where a policy asks for it.
         self._order: dict[int, Message] | None = (
             {} if policy in (OverloadPolicy.DROP_OLDEST, OverloadPolicy.KEEP_LATEST) else None
         )
         self._keys: dict[object, Message] | None = {} if policy is OverloadPolicy.COALESCE else None
+        self._indexed = self._order is not None or self._keys is not None
         # Messages with a key that are being served, and whether a newer one of the key has been accepted.
         self._superseded: dict[Message, bool] = {}
 
@@ -140,7 +113,7 @@ class MailboxQueue:
 
     def __iter__(self) -> Iterator[Message]:
         """The waiting messages, in no particular order."""
-        return (entry[3] for entry in self._heap if _is_living(entry))
+        return iter(self._line)
 
     def offer(self, message: Message) -> tuple[bool, Message | None]:
         """Try to accept a message.
@@ -154,13 +127,18 @@ class MailboxQueue:
             shed = self._keys.get(message.key)
             if shed is not None:
                 self.withdraw(shed, State.SHED)
+        statistics = self.statistics
         # What replaces another takes its place, also where more wait than there is room for.
-        if shed is None and self.statistics.queued >= self.capacity:
+        if shed is None and statistics.queued >= self.capacity:
             shed = self._make_room(message)
             if shed is None:
-                self.statistics.refused += 1
+                statistics.refused += 1
                 return False, None
-        self._insert(message)
+        self._arrivals = message.arrival = self._arrivals + 1
+        if self._superseded:
+            self._supersede(message)
+        statistics.accepted += 1
+        self._queue(message)
         return True, shed
 
     def accept_served(self, message: Message) -> None:
@@ -181,20 +159,28 @@ class MailboxQueue:
 
     def head(self) -> Message | None:
         """The message that goes next, or ``None``."""
-        heap = self._heap
-        while heap:
-            if _is_living(heap[0]):
-                return heap[0][3]
-            heappop(heap)
-        return None
+        return self._line.head()
 
     def take(self) -> Message | None:
         """The message that goes next, now being served; ``None`` when nothing waits."""
-        message = self.head()
+        message = self._line.pop()
         if message is not None:
-            heappop(self._heap)
-            self._forget(message)
+            self.statistics.queued -= 1
+            if self._indexed:
+                self._drop_index(message)
             self._serve(message)
+        return message
+
+    def hand_over(self) -> Message | None:
+        """``take``, and count it as handled at once: nobody holds it. Half the price of the two."""
+        message = self._line.pop()
+        if message is not None:
+            message.state = HANDLED
+            statistics = self.statistics
+            statistics.queued -= 1
+            statistics.handled += 1
+            if self._indexed:
+                self._drop_index(message)
         return message
 
     def put_back(self, message: Message) -> bool:
@@ -205,12 +191,12 @@ class MailboxQueue:
         Returns:
           Whether it waits; else it was shed, for a newer one of its key was accepted.
         """
-        assert message.state is State.SERVED
+        assert message.state is SERVED
         if self._superseded.get(message, False):
             self.settle(message, State.SHED)
             return False
         self._superseded.pop(message, None)
-        message.state = State.WAITING
+        message.state = WAITING
         self.statistics.served -= 1
         self._queue(message)
         if self._order is not None:
@@ -220,21 +206,24 @@ class MailboxQueue:
 
     def withdraw(self, message: Message, state: State) -> None:
         """Take a waiting message out, for the reason given by its new state."""
-        assert message.state is State.WAITING
-        self._forget(message)
+        assert message.state is WAITING
+        message.entry = None
+        self.statistics.queued -= 1
+        if self._indexed:
+            self._drop_index(message)
         message.state = state
         self._count(state)
-        self._sweep()
+        self._line.sweep(self.statistics.queued)
 
     def settle(self, message: Message, state: State) -> None:
         """Give a message that is being served its final state."""
-        assert message.state is State.SERVED
+        assert message.state is SERVED
         message.state = state
         if self._superseded:
             self._superseded.pop(message, None)
         statistics = self.statistics
         statistics.served -= 1
-        if state is _HANDLED:
+        if state is HANDLED:
             statistics.handled += 1
         else:
             self._count(state)
@@ -242,31 +231,23 @@ class MailboxQueue:
     def promote(self, message: Message, level: int, deadline: float) -> None:
         """Order a waiting message anew; its place among equals stays that of its arrival."""
         message.level, message.deadline = level, deadline
-        if message.state is State.WAITING:
-            self._enter(message)
-            self._sweep()
-
-    def _insert(self, message: Message) -> None:
-        self._arrivals = message.arrival = self._arrivals + 1
-        if self._superseded:
-            self._supersede(message)
-        self.statistics.accepted += 1
-        self._queue(message)
+        if message.state is WAITING:
+            self._line.push(message)
+            self._line.sweep(self.statistics.queued)
 
     def _queue(self, message: Message) -> None:
-        message.entry = entry = (message.level, message.deadline, message.arrival, message)
-        heappush(self._heap, entry)
+        self._line.push(message)
         statistics = self.statistics
-        statistics.queued += 1
-        if statistics.queued > statistics.high_water:
-            statistics.high_water = statistics.queued
+        statistics.queued = queued = statistics.queued + 1
+        if queued > statistics.high_water:
+            statistics.high_water = queued
         if self._order is not None:
             self._order[message.arrival] = message
-        if self._keys is not None and message.key is not None:
+        elif self._keys is not None and message.key is not None:
             self._keys[message.key] = message
 
     def _serve(self, message: Message) -> None:
-        message.state = State.SERVED
+        message.state = SERVED
         self.statistics.served += 1
         if self._keys is not None and message.key is not None:
             self._superseded[message] = False
@@ -276,45 +257,25 @@ class MailboxQueue:
             if served.key == newcomer.key:
                 self._superseded[served] = True
 
-    def _enter(self, message: Message) -> None:
-        message.entry = entry = (message.level, message.deadline, message.arrival, message)
-        heappush(self._heap, entry)
-
-    def _sweep(self) -> None:
-        if len(self._heap) > _SWEEP and len(self._heap) > 2 * self.statistics.queued:
-            self._heap = [entry for entry in self._heap if _is_living(entry)]
-            heapify(self._heap)
-
     def _make_room(self, newcomer: Message) -> Message | None:
         victim = None
         if self._order:
             victim = next(iter(self._order.values()))
-        elif self.policy is OverloadPolicy.DROP_LEAST_URGENT and self.statistics.queued:
-            victim = max(self, key=_urgency)
+        elif self.policy is OverloadPolicy.DROP_LEAST_URGENT:
+            victim = self._line.last()
             # An equal newcomer came later, and would be served later still.
-            if (newcomer.level, newcomer.deadline) >= (victim.level, victim.deadline):
+            if victim is None or (newcomer.level, newcomer.deadline) >= (victim.level, victim.deadline):
                 return None
         if victim is not None:
             self.withdraw(victim, State.SHED)
         return victim
 
-    def _forget(self, message: Message) -> None:
-        message.entry = None
-        self.statistics.queued -= 1
+    def _drop_index(self, message: Message) -> None:
         if self._order is not None:
             del self._order[message.arrival]
-        if self._keys is not None and message.key is not None:
+        elif self._keys is not None and message.key is not None:
             del self._keys[message.key]
 
     def _count(self, state: State) -> None:
         name = _COUNTERS[state]
         setattr(self.statistics, name, getattr(self.statistics, name) + 1)
-
-
-def _is_living(entry: tuple[int, float, int, Message]) -> bool:
-    # An entry is stale when its message has left, or has been promoted since.
-    return entry[3].entry is entry
-
-
-def _urgency(message: Message) -> tuple[int, float, int]:
-    return message.level, message.deadline, message.arrival

@@ -200,8 +200,19 @@ def test_promoting_and_withdrawing_leave_no_trail():
         passing = message("passing")
         queue.offer(passing)
         queue.withdraw(passing, State.CANCELLED)
-    assert len(queue._heap) < 100
+    assert queue._line.entries() < 100
     assert take_all(queue) == ["waiting"]
+
+
+@pytest.mark.parametrize("policy", OverloadPolicy)
+def test_what_is_taken_leaves_no_trail(policy):
+    queue = MailboxQueue(10_000, policy)
+    offer_all(queue, message("last", level=7))
+    for number in range(1000):
+        offer_all(queue, message(number, level=number % 3))
+        assert queue.take().value == number
+    assert queue._line.entries() < 100
+    assert take_all(queue) == ["last"]
 
 
 def test_the_law_notices_a_loss():
