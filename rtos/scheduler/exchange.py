@@ -28,7 +28,9 @@ import trio
 from trio.lowlevel import Abort
 
 from rtos.errors import DeadlineMissed, MailboxFull
+from rtos.scheduler.line import HANDLED, WAITING
 from rtos.scheduler.order import MailboxQueue, MailboxStatistics, Message, OverloadPolicy, State
+from rtos.scheduler.pace import Pace
 from rtos.scheduler.quarantine import Poison, Quarantine, describe
 from rtos.scheduler.timers import Timer, TimerHeap
 
@@ -102,7 +104,14 @@ class Envelope(Message):
         key: object = None,
         lane: MailboxQueue | None = None,
     ) -> None:
-        super().__init__(value, level=level, deadline=due, key=key)
+        # As in ``Message``: a call of its initialiser would cost a quarter of this one.
+        self.value = value
+        self.level = level
+        self.deadline = due
+        self.key = key
+        self.arrival = 0
+        self.state = WAITING
+        self.entry = None
         self.exchange = exchange
         self.lane = exchange.queue if lane is None else lane
         self.due = due
@@ -141,6 +150,7 @@ class Exchange:
       receivers: the waiting tasks, each with the set that its end keeps.
       holders: those among them that are to hold what they get, and settle it.
       quarantine: messages on which receivers failed twice.
+      pace: how long a task goes on that need not wait.
       open_senders, open_receivers: ends that are open.
     """
 
@@ -159,36 +169,62 @@ class Exchange:
         self.receivers: dict[Task, set[Task]] = {}
         self.holders: set[Task] = set()
         self.quarantine = Quarantine()
+        self.pace = Pace()
         self.open_senders = 0
         self.open_receivers = 0
         self._on_drop = on_drop
         self._on_poison = on_poison
         self._service_time = service_time
         self._dues = TimerHeap()
+        # Whether any message ever had a deadline: most mailboxes need not look.
+        self._has_dues = False
         self._expired: list[Envelope] = []
 
     # Sending.
 
-    def submit(self, message: Envelope) -> None:
+    def submit(self, message: Envelope) -> bool:
         """Deliver, queue or refuse a message.
 
+        Returns:
+          Whether it was accepted; else there is no room, and the policy is to wait for it.
+
         Raises:
-          trio.WouldBlock: there is no room, and the policy is to wait for it.
           MailboxFull: there is no room, and the policy is not to wait.
           DeadlineMissed: it could not be delivered in time any more.
         """
+        queue = self.queue
         if message.due != math.inf and message.due <= self._horizon():
-            self.queue.statistics.refused += 1
+            queue.statistics.refused += 1
             raise self.missed(message)
         if self.receivers:
             self._serve_at_once(message)
             self._deliver(message)
-            return
-        if len(self.queue) >= self.queue.capacity:
+            return True
+        if queue.statistics.queued >= queue.capacity:
             self._expire()
-            if self.queue.policy is OverloadPolicy.BLOCK and len(self.queue) >= self.queue.capacity:
-                raise trio.WouldBlock
-        self._accept(message)
+            if queue.policy is OverloadPolicy.BLOCK and queue.statistics.queued >= queue.capacity:
+                return False
+        accepted, shed = queue.offer(message)
+        if not accepted:
+            raise MailboxFull(self.name, f"its mailbox holds {len(queue)} of {queue.capacity}")
+        if message.due != math.inf:
+            self._arm(message)
+        if shed is not None:
+            assert isinstance(shed, Envelope)
+            shed.disarm()
+            self._tell(shed)
+        return True
+
+    def submit_nowait(self, message: Envelope) -> None:
+        """``submit``, for who does not wait for room.
+
+        Raises:
+          trio.WouldBlock: there is no room, and the policy is to wait for it.
+          MailboxFull, DeadlineMissed: as ``submit``.
+        """
+        if not self.submit(message):
+            self.queue.statistics.refused += 1
+            raise trio.WouldBlock
 
     def submit_control(self, value: Any) -> None:
         """Deliver or queue a value on the control lane."""
@@ -208,36 +244,31 @@ class Exchange:
 
     def unblock(self, message: Envelope, reply: outcome.Outcome[None] | None = None) -> None:
         """Take a message off the porch; its sender goes on with ``reply``, or by itself if there is none."""
+        self.porch.withdraw(message, State.CANCELLED)
+        message.disarm()
+        self._release(message, reply)
+
+    def _release(self, message: Envelope, reply: outcome.Outcome[None] | None) -> None:
         sender, blocked = message.sender, message.blocked
         assert sender is not None
         assert blocked is not None
         message.sender = message.blocked = None
-        self.porch.withdraw(message, State.CANCELLED)
-        message.disarm()
         del blocked[message]
         if reply is not None:
             trio.lowlevel.reschedule(sender, reply)
 
-    def _accept(self, message: Envelope) -> None:
-        accepted, shed = self.queue.offer(message)
-        if not accepted:
-            raise MailboxFull(self.name, f"its mailbox holds {len(self.queue)} of {self.queue.capacity}")
-        self._arm(message)
-        if shed is not None:
-            assert isinstance(shed, Envelope)
-            shed.disarm()
-            self._tell(shed)
-
     def _admit(self) -> None:
         """Give free room to the most urgent of the blocked senders."""
-        while len(self.queue) < self.queue.capacity:
-            message = self.porch.head()
+        queue, porch = self.queue, self.porch
+        while queue.statistics.queued < queue.capacity:
+            message = porch.hand_over()
             if message is None:
                 return
             assert isinstance(message, Envelope)
-            self.unblock(message, outcome.Value(None))
-            message.state = State.WAITING
-            self._accept(message)
+            # Its timer goes on: the deadline inside is that of the porch.
+            self._release(message, outcome.Value(None))
+            message.state = WAITING
+            queue.offer(message)
 
     def _serve_at_once(self, message: Envelope) -> None:
         message.lane.stamp(message)
@@ -249,7 +280,7 @@ class Exchange:
         holds = task in self.holders
         self.leave(task)
         if not holds:
-            message.lane.settle(message, State.HANDLED)
+            message.lane.settle(message, HANDLED)
         trio.lowlevel.reschedule(task, outcome.Value(message))
 
     # Receiving.
@@ -266,30 +297,41 @@ class Exchange:
         self.receivers.pop(task).remove(task)
         self.holders.discard(task)
 
-    def take(self) -> Envelope | None:
-        """The message that goes next, now being served; ``None`` when nothing waits."""
-        if len(self.control):
-            control = self.control.take()
-            assert isinstance(control, Envelope)
-            return control
-        self._expire()
-        message = self.queue.head()
-        blocked = self.porch.head() if self.porch.statistics.queued else None
-        if blocked is not None and (message is None or _is_before(blocked, message)):
-            return self._take_blocked(blocked)
-        if message is None:
-            return None
-        assert isinstance(message, Envelope)
-        self.queue.take()
-        message.disarm()
-        self._admit()
-        return message
+    def take(self, *, holds: bool) -> Envelope | None:
+        """The message that goes next; ``None`` when nothing waits.
 
-    def _take_blocked(self, message: Message) -> Envelope:
-        assert isinstance(message, Envelope)
-        self.unblock(message, outcome.Value(None))
-        self._serve_at_once(message)
-        return message
+        Args:
+          holds: it is being served from here on, and to be settled; else it is handled.
+        """
+        lane = self.control
+        if not lane.statistics.queued:
+            lane = self.queue
+            if self._has_dues:
+                self._expire()
+            if self.porch.statistics.queued:
+                return self._take_beside_porch(holds=holds)
+        message: Any = lane.take() if holds else lane.hand_over()
+        if message is not None and message.timer is not None:
+            message.disarm()
+        taken: Envelope | None = message
+        return taken
+
+    def _take_beside_porch(self, *, holds: bool) -> Envelope:
+        queue = self.queue
+        message: Any = queue.head()
+        blocked: Any = self.porch.head()
+        if message is None or _is_before(blocked, message):
+            message = blocked
+            self.unblock(message, outcome.Value(None))
+            self._serve_at_once(message)
+            if not holds:
+                queue.settle(message, HANDLED)
+        else:
+            queue.take() if holds else queue.hand_over()
+            message.disarm()
+            self._admit()
+        taken: Envelope = message
+        return taken
 
     # What was held while it was worked on.
 
@@ -343,7 +385,7 @@ class Exchange:
         if poison.is_control:
             self.submit_control(poison.value)
         else:
-            self.submit(Envelope(self, poison.value, level=poison.level, due=deadline, key=poison.key))
+            self.submit_nowait(Envelope(self, poison.value, level=poison.level, due=deadline, key=poison.key))
         self.quarantine.remove(poison)
 
     # What leaves without being delivered.
@@ -376,6 +418,7 @@ class Exchange:
 
     def _arm(self, message: Envelope) -> None:
         if message.due != math.inf:
+            self._has_dues = True
 
             def expire() -> None:
                 self._expired.append(message)

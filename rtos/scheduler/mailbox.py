@@ -20,7 +20,7 @@ from trio.lowlevel import Abort, enable_ki_protection
 from rtos.scheduler.context import DEFAULT_LEVEL, check_level, context_variable
 from rtos.scheduler.exchange import ChannelStatistics, DropReason, Envelope, Exchange
 from rtos.scheduler.handling import Handling
-from rtos.scheduler.order import MailboxQueue, OverloadPolicy, State
+from rtos.scheduler.order import MailboxQueue, OverloadPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,11 +71,7 @@ class MailboxSendChannel(trio.abc.SendChannel[SendT_contra], Generic[SendT_contr
         """
         self._check()
         message = self._envelope(value, level, deadline, key)
-        try:
-            self._exchange.submit(message)
-        except trio.WouldBlock:
-            self._exchange.queue.statistics.refused += 1
-            raise
+        self._exchange.submit_nowait(message)
 
     @enable_ki_protection
     async def send(
@@ -102,16 +98,20 @@ class MailboxSendChannel(trio.abc.SendChannel[SendT_contra], Generic[SendT_contr
           trio.ClosedResourceError: this end is closed, or was while it waited.
           trio.BrokenResourceError: every receiving end is closed.
 
-        Always a checkpoint. After cancellation the mailbox is as it was.
+        A checkpoint. Under the run queue, where there is room and nobody waits for the
+        message, one that only looks for a cancellation until the step has lasted a
+        quantum (``pace.py``). After cancellation the mailbox is as it was.
         """
-        await trio.lowlevel.checkpoint_if_cancelled()
+        exchange = self._exchange
+        # Who wakes a receiver gives way to it, for it may be more urgent.
+        goes_on = not exchange.receivers and exchange.pace.goes_on()
+        if not goes_on:
+            await trio.lowlevel.checkpoint_if_cancelled()
         self._check()
         message = self._envelope(value, level, deadline, key)
-        try:
-            self._exchange.submit(message)
-        except trio.WouldBlock:
+        if not exchange.submit(message):
             await self._wait_for_room(message, inherits=level is None and deadline is None)
-        else:
+        elif not goes_on:
             await trio.lowlevel.cancel_shielded_checkpoint()
 
     @enable_ki_protection
@@ -228,20 +228,19 @@ class MailboxReceiveChannel(trio.abc.ReceiveChannel[ReceiveT_co], Generic[Receiv
           trio.EndOfChannel: nothing waits, and every sending end is closed.
           trio.ClosedResourceError: this end is closed.
         """
-        message = self._take_nowait()
-        message.lane.settle(message, State.HANDLED)
+        message = self._take_nowait(holds=False)
+        if message is None:
+            raise trio.WouldBlock
         value: ReceiveT_co = message.value
         return value
 
-    def _take_nowait(self) -> Envelope:
+    def _take_nowait(self, *, holds: bool) -> Envelope | None:
         if self._closed:
             raise trio.ClosedResourceError
-        message = self._exchange.take()
-        if message is not None:
-            return message
-        if not self._exchange.open_senders:
+        message = self._exchange.take(holds=holds)
+        if message is None and not self._exchange.open_senders:
             raise trio.EndOfChannel
-        raise trio.WouldBlock
+        return message
 
     @enable_ki_protection
     async def receive(self) -> ReceiveT_co:
@@ -251,7 +250,9 @@ class MailboxReceiveChannel(trio.abc.ReceiveChannel[ReceiveT_co], Generic[Receiv
           trio.EndOfChannel: nothing waits, and every sending end is closed.
           trio.ClosedResourceError: this end is closed, or was while it waited.
 
-        Always a checkpoint. After cancellation no message has been taken.
+        A checkpoint. Under the run queue, where a message waits, one that only looks
+        for a cancellation until the step has lasted a quantum (``pace.py``). After
+        cancellation no message has been taken.
         """
         message = await self._take(holds=False)
         value: ReceiveT_co = message.value
@@ -259,14 +260,14 @@ class MailboxReceiveChannel(trio.abc.ReceiveChannel[ReceiveT_co], Generic[Receiv
 
     async def _take(self, *, holds: bool) -> Envelope:
         """Wait for the message that goes next; it is being served if it is to be held, else settled."""
-        await trio.lowlevel.checkpoint_if_cancelled()
-        try:
-            message = self._take_nowait()
-        except trio.WouldBlock:
+        goes_on = self._exchange.pace.goes_on()
+        if not goes_on:
+            await trio.lowlevel.checkpoint_if_cancelled()
+        message = self._take_nowait(holds=holds)
+        if message is None:
             return await self._wait(holds=holds)
-        if not holds:
-            message.lane.settle(message, State.HANDLED)
-        await trio.lowlevel.cancel_shielded_checkpoint()
+        if not goes_on:
+            await trio.lowlevel.cancel_shielded_checkpoint()
         return message
 
     async def _wait(self, *, holds: bool) -> Envelope:
@@ -325,11 +326,7 @@ class MailboxReceiveChannel(trio.abc.ReceiveChannel[ReceiveT_co], Generic[Receiv
         """
         if self._closed:
             raise trio.ClosedResourceError
-        try:
-            self._exchange.release(poison, deadline)
-        except trio.WouldBlock:
-            self._exchange.queue.statistics.refused += 1
-            raise
+        self._exchange.release(poison, deadline)
 
     def discard(self, poison: Poison) -> None:
         """Forget a quarantined message; it stays counted as failed.

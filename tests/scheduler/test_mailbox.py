@@ -759,9 +759,7 @@ class _Model(RuleBasedStateMachine):
     @precondition(lambda self: hasattr(self, "policy"))
     @rule(holds=st.booleans())
     def receive(self, holds: bool) -> None:
-        message = self.exchange.take()
-        if message is not None and not holds:
-            message.lane.settle(message, State.HANDLED)
+        message = self.exchange.take(holds=holds)
         got = None if message is None else message.value
         if self.naive_control:
             assert got == self.naive_control.popleft()
