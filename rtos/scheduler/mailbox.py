@@ -69,7 +69,6 @@ class MailboxSendChannel(trio.abc.SendChannel[SendT_contra], Generic[SendT_contr
           trio.WouldBlock: there is no room, and the policy is BLOCK.
           MailboxFull: there is no room, and the policy is another.
         """
-        self._check()
         message = self._envelope(value, level, deadline, key)
         self._exchange.submit_nowait(message)
 
@@ -107,7 +106,6 @@ class MailboxSendChannel(trio.abc.SendChannel[SendT_contra], Generic[SendT_contr
         goes_on = not exchange.receivers and exchange.pace.goes_on()
         if not goes_on:
             await trio.lowlevel.checkpoint_if_cancelled()
-        self._check()
         message = self._envelope(value, level, deadline, key)
         if not exchange.submit(message):
             await self._wait_for_room(message, inherits=level is None and deadline is None)
@@ -151,6 +149,11 @@ class MailboxSendChannel(trio.abc.SendChannel[SendT_contra], Generic[SendT_contr
     def _envelope(
         self, value: SendT_contra, level: int | None, deadline: float | None, key: object
     ) -> Envelope:
+        """The message, if this end can send it."""
+        exchange = self._exchange
+        # As ``_check``, whose call would cost as much as the rest of this.
+        if self._closed or not exchange.open_receivers:
+            self._check()
         context = context_variable.get(None)
         if level is None:
             level = DEFAULT_LEVEL if context is None else context.level
@@ -158,7 +161,7 @@ class MailboxSendChannel(trio.abc.SendChannel[SendT_contra], Generic[SendT_contr
             check_level("send", level)
         if deadline is None:
             deadline = math.inf if context is None else context.job_deadline
-        return Envelope(self._exchange, value, level=level, due=deadline, key=key)
+        return Envelope(exchange, value, level, deadline, key)
 
     @enable_ki_protection
     def clone(self) -> Self:
