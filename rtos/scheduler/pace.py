@@ -36,12 +36,17 @@ class Pace:
     def goes_on(self) -> bool:
         """Whether the running task may do one thing more in its step; not if it was cancelled."""
         queue = self._queue
-        if self._left and queue is not None and not queue.has_overrun() and not queue.must_check_in():
+        if (
+            self._left
+            and queue is not None
+            and queue.step_age_ns() <= queue.lend_ns
+            and not queue.must_check_in()
+        ):
             self._left -= 1
             return True
         kernel = cast("_Kernel | None", _kernel.get(cast("_Kernel", None)))
         queue = None if kernel is None else kernel.direct
         # In strict mode, and where steps are not to lend, there is no time to go on for.
-        self._queue = queue if queue is not None and queue.lend_ns else None
+        self._queue = queue if queue is not None and queue.lend_ns > 0 else None
         self._left = _MOST
         return False
