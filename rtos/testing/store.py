@@ -21,7 +21,7 @@ import trio
 
 from rtos.daemons.data import Collection, RecordClock
 from rtos.daemons.data.figures import CollectionFigures
-from rtos.daemons.data.operation import Operation
+from rtos.daemons.data.operation import ChangePage, Operation
 from rtos.daemons.data.query import Query, matches, parse_filter, parse_sort, position_of, sorted_records
 from rtos.errors import Conflict, NotFound, RtosError
 
@@ -231,6 +231,41 @@ async def check_changes_are_told_in_order_before_the_writer_goes_on(open_backend
         order = [line.removeprefix("created ") for line in told[3:]]
         assert sorted(order) == sorted(stamps)
         assert order == sorted(stamps, key=stamps.__getitem__)
+
+
+async def check_changes_are_numbered_and_kept(open_backend: OpenBackend) -> None:
+    """From one, without a hole, whatever fails beside them; what is logged is what was told."""
+    told: list[Change] = []
+    async with open_backend(COLLECTIONS, RecordClock(), lambda _, changes: told.extend(changes)) as backend:
+        assert await backend.changes("u", 0, 10) == ChangePage([])
+
+        async def write(number: int) -> None:
+            operations = [_create(f"r{number}"), _update(f"r{number}", n=number), _delete("nothing")]
+            if number % 3 == 0:
+                operations.append(_update("nothing"))
+            try:
+                await backend.apply("u", operations)
+            except NotFound:
+                assert number % 3 == 0
+
+        async with trio.open_nursery() as nursery:
+            for number in range(30):
+                nursery.start_soon(write, number)
+        await backend.apply("u", [_delete("r1")])
+        page = await backend.changes("u", 0, 100)
+        assert [item["sequence"] for item in page.items] == list(range(1, 42))
+        assert (page.last, page.oldest) == (41, 1)
+        assert page.items == [change.noted() for change in told if change.record is not None]
+        assert (await backend.changes("u", 39, 1)).items == page.items[39:40]
+        assert await backend.changes(None, 0, 10) == ChangePage([])
+        # The log, played from the beginning, is what there is.
+        played: dict[str, Record] = {}
+        for item in page.items:
+            played.pop(item["record"]["id"], None)
+            if item["verb"] != "deleted":
+                played[item["record"]["id"]] = item["record"]
+        there = await backend.find("u", "notes", Query(limit=100))
+        assert {record["id"]: record for record in there} == played
 
 
 async def check_timestamps_never_repeat(open_backend: OpenBackend) -> None:

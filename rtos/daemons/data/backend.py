@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from rtos.daemons.data.figures import Explanation, StoreFigures
-    from rtos.daemons.data.operation import Change, Operation, Record
+    from rtos.daemons.data.operation import Change, ChangePage, Operation, Record
     from rtos.daemons.data.query import Node, Query
 
     OnChange = Callable[[str | None, Sequence[Change]], None]
@@ -105,4 +105,12 @@ class Backend(Protocol):
 
     async def size(self, user_id: str | None, collection: str) -> int:
         """How many records a collection has."""
+        ...
+
+    async def changes(self, user_id: str | None, after: int, limit: int) -> ChangePage:
+        """The changes after a number, in the order of their commits. Never makes a database.
+
+        Every change is in the log exactly if it is in the database, also after a crash;
+        their numbers have no hole.
+        """
         ...

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import trio
 
+from rtos.daemons.data.changes import Changes
 from rtos.daemons.data.clock import RecordClock
 from rtos.daemons.data.collection import KV
 from rtos.daemons.data.files import sweep
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     ]
 
 
-class DataDaemon(Inspecting, Paging, Reading, Safety, Transfer, Writing):
+class DataDaemon(Changes, Inspecting, Paging, Reading, Safety, Transfer, Writing):
     """Serves ``data/*``.
 
     Args:
@@ -82,7 +83,11 @@ class DataDaemon(Inspecting, Paging, Reading, Safety, Transfer, Writing):
         for change in changes:
             if change.record is not None:
                 # A copy: whoever asked for the write may do with its reply what it likes.
-                payload = {"record": copied(change.record), "user_id": user_id}
+                payload = {
+                    "record": copied(change.record),
+                    "user_id": user_id,
+                    "sequence": change.sequence,
+                }
                 self._bus.events.emit(f"data:{change.collection}:{change.verb}", payload)
 
     def _tell_degraded(self, user_id: str | None, reason: str) -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections import deque
 from contextlib import asynccontextmanager
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import msgspec
 import trio
 
 from rtos.daemons.data.collection import META
 from rtos.daemons.data.figures import CollectionFigures, Explanation, StoreFigures
 from rtos.daemons.data.files import KEPT
-from rtos.daemons.data.operation import apply
+from rtos.daemons.data.operation import CHANGES_KEPT, ChangePage, apply
 from rtos.daemons.data.plain import copied, text_of, wanted_words, words_of
 from rtos.daemons.data.query import is_after, matches, sorted_records
 from rtos.errors import NotFound
@@ -35,6 +38,7 @@ class MemoryBackend:
         self._on_change = on_change
         self.on_degraded: OnDegraded = lambda _user_id, _reason: None
         self._copies: dict[str | None, dict[str, dict[str, dict[str, Record]]]] = {}
+        self._logs: dict[str | None, deque[Change]] = {}
         self._tables: dict[tuple[str | None, str], dict[str, Record]] = {}
 
     async def apply(self, user_id: str | None, operations: Sequence[Operation]) -> list[Change]:
@@ -53,6 +57,7 @@ class MemoryBackend:
                 self._table(user_id, collection).pop(id, None)
             else:
                 self._tables.setdefault((user_id, collection), {})[id] = record
+        changes = self._logged(user_id, changes)
         self._on_change(user_id, changes)
         return changes
 
@@ -115,6 +120,27 @@ class MemoryBackend:
             if is_after(query.after, record, query.sort) and matches(query.where, record)
         )
         return sorted_records(found, query.sort)[: query.limit]
+
+    async def changes(self, user_id: str | None, after: int, limit: int) -> ChangePage:
+        """See ``Backend.changes``."""
+        await trio.lowlevel.checkpoint()
+        log = self._logs.get(user_id)
+        if not log:
+            return ChangePage([])
+        oldest, last = log[0].sequence, log[-1].sequence
+        begin = max(after + 1 - oldest, 0)
+        items = [copied(change.noted()) for change in islice(log, begin, begin + limit)]
+        return ChangePage(items, last, oldest)
+
+    def _logged(self, user_id: str | None, changes: list[Change]) -> list[Change]:
+        log = self._logs.setdefault(user_id, deque(maxlen=CHANGES_KEPT))
+        numbered = []
+        for change in changes:
+            if change.record is not None:
+                change = attrs.evolve(change, sequence=log[-1].sequence + 1 if log else 1)
+                log.append(attrs.evolve(change, record=copied(change.record)))
+            numbered.append(change)
+        return numbered
 
     async def backup(self, user_id: str | None, name: str | None) -> dict[str, Any]:
         """See ``Backend.backup``."""

@@ -6,7 +6,7 @@ and existence are here, so that every backend has the same ones.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import attrs
 
@@ -38,11 +38,44 @@ class Operation:
 
 @attrs.frozen
 class Change:
-    """What a write has done; ``record`` is ``None`` when there was nothing to delete."""
+    """What a write has done; ``record`` is ``None`` when there was nothing to delete.
+
+    Attributes:
+      sequence: its number among the changes of its database, from 1; 0 while it has none.
+    """
 
     collection: str
     verb: Literal["created", "updated", "deleted"]
     record: Record | None
+    sequence: int = 0
+
+    def noted(self) -> Record:
+        """As the log of changes tells it."""
+        return {
+            "sequence": self.sequence,
+            "collection": self.collection,
+            "verb": self.verb,
+            "record": self.record,
+        }
+
+
+CHANGES_KEPT: Final = 100_000
+"""Changes of a database that its log holds; the oldest are forgotten."""
+
+
+@attrs.frozen
+class ChangePage:
+    """A part of a log of changes.
+
+    Attributes:
+      items: as ``Change.noted`` gives them, in order.
+      last: the number of the newest change of the database; 0 if there was none yet.
+      oldest: the number of the oldest that the log still holds; 0 if it holds none.
+    """
+
+    items: list[Record]
+    last: int = 0
+    oldest: int = 0
 
 
 def apply(operation: Operation, before: Record | None, now: str) -> Change:

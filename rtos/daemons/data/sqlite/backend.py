@@ -16,8 +16,9 @@ import trio
 
 from rtos.daemons.data.figures import CollectionFigures, Explanation, StoreFigures
 from rtos.daemons.data.files import draft_of, sweep
+from rtos.daemons.data.operation import ChangePage
 from rtos.daemons.data.query import Query
-from rtos.daemons.data.sqlite import backups, inspect, quarantine, records, several
+from rtos.daemons.data.sqlite import backups, inspect, log, quarantine, records, several
 from rtos.daemons.data.sqlite.connection import open_connection, reported
 from rtos.daemons.data.sqlite.hot import LIMIT, UNKNOWN, HotRecords
 from rtos.daemons.data.sqlite.select import SELECT, outline_of, select
@@ -161,6 +162,10 @@ class SqliteBackend:
         body = partial(inspect.figures, collections=names)
         found: StoreFigures | None = await self._read(user_id, body, "figures")
         return found or StoreFigures(collections=dict.fromkeys(names, CollectionFigures()))
+
+    async def changes(self, user_id: str | None, after: int, limit: int) -> ChangePage:
+        """See ``Backend.changes``."""
+        return await self._read(user_id, partial(log.read, after=after, limit=limit)) or ChangePage([])
 
     async def backup(self, user_id: str | None, name: str | None) -> dict[str, Any]:
         """See ``Backend.backup``."""

@@ -16,6 +16,7 @@ import msgspec
 from rtos.daemons.data.operation import Change, Operation, Record, apply
 from rtos.daemons.data.plain import copied, text_of, wanted_words
 from rtos.daemons.data.query import Query, is_after, matches, sorted_records
+from rtos.daemons.data.sqlite import log
 from rtos.daemons.data.sqlite.compile import COLUMNS
 from rtos.daemons.data.sqlite.schema import columns_of, rows, table_of, text_table_of
 from rtos.daemons.data.sqlite.select import SELECT, Selection, select
@@ -47,6 +48,7 @@ def apply_all(
         changes.append(change)
     if latest is not None:
         _note_newest(connection, latest)
+        changes = log.append(connection, changes, latest)
     return changes
 
 

@@ -25,11 +25,19 @@ if TYPE_CHECKING:
 
     from rtos.daemons.data.collection import Collection
 
-SCHEMA: Final = 1
-"""Version of this layout; a file that says more is left untouched."""
+SCHEMA: Final = 2
+"""Version of this layout; a file that says more is left untouched.
+
+1 had no log of changes. What a file lacks is made when it is opened, so one of 1 becomes
+one of 2; what it held before is not in its log.
+"""
 
 _NEWEST: Final = (
     "CREATE TABLE newest (one INTEGER PRIMARY KEY CHECK (one = 1), updated_at TEXT NOT NULL) STRICT"
+)
+_CHANGES: Final = (
+    "CREATE TABLE changes (sequence INTEGER PRIMARY KEY, collection TEXT NOT NULL, verb TEXT NOT NULL,"
+    " at TEXT NOT NULL, record TEXT NOT NULL) STRICT"
 )
 
 
@@ -103,6 +111,7 @@ def _schema(collections: Sequence[Collection]) -> Iterable[tuple[str, str]]:
             tokenizer = "tokenize = 'porter unicode61'"
             yield text, f"CREATE VIRTUAL TABLE {text} USING fts5 ({columns}, {tokenizer})"
     yield "newest", _NEWEST
+    yield "changes", _CHANGES
 
 
 def _lacking(connection: apsw.Connection, wanted: dict[str, str]) -> list[str]:

@@ -1,0 +1,66 @@
+"""The log of changes of one database. Synchronous; runs on a worker thread.
+
+Law: a change is in the log exactly if it is in the tables, for both are written in
+one transaction. Numbers go up by one: what is rolled back gives its numbers back, and
+the newest entry is never forgotten, so no number is given twice.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import attrs
+import msgspec
+
+from rtos.daemons.data.operation import CHANGES_KEPT, Change, ChangePage
+from rtos.daemons.data.sqlite.schema import rows
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import apsw  # noqa: TID251 - the one place that knows the driver
+
+
+def append(connection: apsw.Connection, changes: Sequence[Change], at: str) -> list[Change]:
+    """Log what has changed anything, in the transaction that is open; the changes with their numbers."""
+    number, oldest = _span(connection)
+    numbered = []
+    for change in changes:
+        if change.record is not None:
+            number += 1
+            change = attrs.evolve(change, sequence=number)
+        numbered.append(change)
+    entries = [
+        (one.sequence, one.collection, one.verb, at, msgspec.json.encode(one.record).decode())
+        for one in numbered
+        if one.sequence
+    ]
+    connection.executemany(
+        "INSERT INTO changes (sequence, collection, verb, at, record) VALUES (?, ?, ?, ?, ?)", entries
+    )
+    # What a write adds, a write takes away: it costs the same, whenever the log is full.
+    if oldest and oldest <= number - CHANGES_KEPT:
+        connection.execute("DELETE FROM changes WHERE sequence <= ?", (number - CHANGES_KEPT,))
+    return numbered
+
+
+def read(connection: apsw.Connection, *, after: int, limit: int) -> ChangePage:
+    """A page of the log."""
+    last, oldest = _span(connection)
+    found = rows(
+        connection,
+        "SELECT sequence, collection, verb, record FROM changes WHERE sequence > ? ORDER BY sequence LIMIT ?",
+        (after, limit),
+    )
+    items = [
+        Change(collection, verb, msgspec.json.decode(record), sequence).noted()
+        for sequence, collection, verb, record in found
+    ]
+    return ChangePage(items, last, oldest)
+
+
+def _span(connection: apsw.Connection) -> tuple[int, int]:
+    """The numbers of the newest and of the oldest entry; 0 for none."""
+    sql = "SELECT (SELECT max(sequence) FROM changes), (SELECT min(sequence) FROM changes)"
+    ((last, oldest),) = rows(connection, sql)
+    return last or 0, oldest or 0
