@@ -84,6 +84,18 @@ async def _mailbox(drain: Callable[..., Any], senders: int, each: int) -> Sample
     )
 
 
+async def _mailbox_above(drain: Callable[..., Any], senders: int, each: int) -> Sample:
+    """The receiver goes before its senders, as a server should: the mailbox never fills."""
+    async with open_scheduler() as scheduler:
+
+        async def drain_above(receive: Any, latencies: list[int]) -> None:
+            with scheduler.context("receiver", level=scheduler.host_level - 1):
+                await trio.lowlevel.checkpoint()
+                await drain(receive, latencies)
+
+        return await _channel(partial(open_mailbox, CAPACITY), drain_above, senders, each)
+
+
 @asynccontextmanager
 async def _served_port() -> AsyncIterator[Callable[[], Any]]:
     async def echo(request: int) -> int:
@@ -143,6 +155,7 @@ def variants(size: Size) -> dict[str, Callable[[], Sample]]:
         "trio channel, in batches": partial(_channel, trio_ends, _in_batches),
         "mailbox": partial(_mailbox, _one_by_one),
         "mailbox, in batches": partial(_mailbox, _in_batches),
+        "mailbox, receiver above": partial(_mailbox_above, _one_by_one),
         "trio channels, with reply": partial(_calls, _answering_channel),
         "port, with reply": partial(_calls, _served_port),
     }
