@@ -23,7 +23,7 @@ from rtos.scheduler.core import (
     open_scheduler,
 )
 from rtos.scheduler.crowd import Crowd, open_crowd
-from rtos.scheduler.exchange import ChannelStatistics, DropReason
+from rtos.scheduler.envelope import ChannelStatistics, DropReason
 from rtos.scheduler.explain import MissReport, Part, Share
 from rtos.scheduler.grid import Overrun
 from rtos.scheduler.inspection import CallState, PortState, inspect

@@ -15,7 +15,8 @@ from rtos.scheduler.order import State
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from rtos.scheduler.exchange import Envelope, Exchange
+    from rtos.scheduler.envelope import Envelope
+    from rtos.scheduler.exchange import Exchange
 
 ReceiveT_co = TypeVar("ReceiveT_co", covariant=True)
 

@@ -15,8 +15,9 @@ from trio.testing import assert_checkpoints, wait_all_tasks_blocked
 
 from rtos.errors import DeadlineMissed, MailboxFull
 from rtos.scheduler import OverloadPolicy, SchedulingContext, open_scheduler
-from rtos.scheduler.exchange import Envelope, Exchange
-from rtos.scheduler.mailbox import DropReason, open_mailbox
+from rtos.scheduler.envelope import DropReason, Envelope
+from rtos.scheduler.exchange import Exchange
+from rtos.scheduler.mailbox import open_mailbox
 from rtos.scheduler.order import MailboxQueue, State
 from rtos.scheduler.quarantine import Quarantine
 
