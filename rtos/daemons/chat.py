@@ -50,12 +50,11 @@ class ChatDaemon:
         """Make a room."""
         for member in members or ():
             await self._user("room/create", "members", member)
-        room = RoomEntity(
-            name=_slug("room/create", id or name),
-            display_name=name,
-            topic=topic,
-            member_ids=tuple(members or ()),
-        )
+        slug = _slug("room/create", id or name)
+        try:
+            room = RoomEntity(name=slug, display_name=name, topic=topic, member_ids=tuple(members or ()))
+        except ValueError as error:
+            raise CommandRejected("room/create", str(error), remedy="mend what is named") from None
         record: dict[str, Any] = await self._bus.commands.execute(
             "data/create", collection=RoomEntity.collection, id=room.name, data=msgspec.to_builtins(room)
         )

@@ -13,6 +13,7 @@ import trio
 
 from rtos.errors import ConfigurationError, NotAdmitted
 from rtos.scheduler.analysis.admission import Verdict, judge, known_jobs
+from rtos.scheduler.analysis.response import at_most
 from rtos.scheduler.perfetto import chrome_trace
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 RECORDS_SEEN: Final = 50_000
 """The most records of the trace that a judgement goes by."""
+ITERATIONS: Final = 200_000
+"""After so many an analysis is given up; hundreds of ordinary jobs take some thousands."""
 
 
 async def verdict_now(scheduler: Scheduler, declared: Sequence[Job], candidate: Job) -> Verdict:
@@ -34,11 +37,11 @@ async def verdict_now(scheduler: Scheduler, declared: Sequence[Job], candidate: 
       candidate: the newcomer, in nanoseconds.
 
     Always a checkpoint; computes in a thread, so that nobody has to wait for it. A
-    cancellation takes effect when that is done.
+    cancellation takes effect at once, and leaves the thread to end by itself.
 
     Raises:
       ConfigurationError: the order of tasks is Trio's own, for which there is no bound.
-      ValueError: there is a job of its name.
+      ValueError: there is a job of its name, or the analysis would take too long.
     """
     if not scheduler.ordered:
         raise ConfigurationError(
@@ -48,9 +51,11 @@ async def verdict_now(scheduler: Scheduler, declared: Sequence[Job], candidate: 
     records, reserve = scheduler.trace.later(limit=RECORDS_SEEN), scheduler.reserve
 
     def compute() -> Verdict:
-        return judge(known_jobs(declared, chrome_trace(records())), candidate, reserve=reserve)
+        with at_most(ITERATIONS):
+            return judge(known_jobs(declared, chrome_trace(records())), candidate, reserve=reserve)
 
-    return await trio.to_thread.run_sync(compute)
+    # Whoever is not waited for any more ends by itself.
+    return await trio.to_thread.run_sync(compute, abandon_on_cancel=True)
 
 
 async def admit_now(scheduler: Scheduler, declared: Sequence[Job], candidate: Job) -> Verdict:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from contextlib import closing, suppress
 
 import apsw  # noqa: TID251 - damage is done by the driver
@@ -64,10 +63,6 @@ def test_whatever_step_fails_what_was_said_is_so(tmp_path, act, lasting) -> None
     assert refused > steps / 4
 
 
-@pytest.mark.xfail(
-    reason="where opening fails, closing may fail as well, and its error takes the place of the reason",
-    strict=True,
-)
 @pytest.mark.parametrize("act", ["refuse", "fill_up"])
 def test_no_error_of_the_driver_comes_through(tmp_path, act) -> None:
     foreign = []
@@ -154,11 +149,6 @@ def test_a_system_under_hostile_requests_is_well(tmp_path) -> None:
 
 
 @pytest.mark.process
-@pytest.mark.xfail(
-    reason="the analysis behind system/admit goes on for ever in its thread, and the process cannot end",
-    raises=subprocess.TimeoutExpired,
-    strict=True,
-)
 def test_a_judgement_of_hostile_numbers_ends(tmp_path) -> None:
     with booted(tmp_path) as system, Client(tmp_path) as client:
         for period in (1e6, 1e30, 1e-9):

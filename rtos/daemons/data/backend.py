@@ -114,3 +114,7 @@ class Backend(Protocol):
         their numbers have no hole.
         """
         ...
+
+    async def vacuum(self, user_id: str | None) -> tuple[int, int]:
+        """Give back to the disk what a database does not need; its bytes before and after."""
+        ...

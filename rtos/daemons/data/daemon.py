@@ -25,6 +25,7 @@ from rtos.daemons.data.reading import Reading
 from rtos.daemons.data.requests import Requests
 from rtos.daemons.data.safety import Safety
 from rtos.daemons.data.transfer import Transfer
+from rtos.daemons.data.upkeep import Upkeep
 from rtos.daemons.data.writing import Writing
 from rtos.scheduler import PastIntensity
 
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     ]
 
 
-class DataDaemon(Changes, Inspecting, Paging, Reading, Safety, Transfer, Writing):
+class DataDaemon(Changes, Inspecting, Paging, Reading, Safety, Transfer, Upkeep, Writing):
     """Serves ``data/*``.
 
     Args:

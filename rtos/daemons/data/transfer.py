@@ -84,6 +84,13 @@ class Transfer(CommandGroup):
         """
         path = self._place("data/import", "from_path", from_path)
         done, stored = 0, 0
+        if not await trio.to_thread.run_sync(path.is_file):
+            raise CommandRejected(
+                "data/import",
+                f"there is no file {from_path!r} in {path.parent}",
+                parameter="from_path",
+                remedy="look at the name",
+            )
         with _reported("import", path):
             total = await trio.to_thread.run_sync(counted, path)
             with Lines(path) as lines:

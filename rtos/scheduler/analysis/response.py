@@ -16,6 +16,8 @@ iteration is cut off.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from contextvars import ContextVar
 from fractions import Fraction
 from itertools import takewhile
 from typing import TYPE_CHECKING, Final
@@ -213,9 +215,34 @@ def _demand(jobs: Iterable[Job], time: int, *, up_to: bool) -> int:
     return sum(((time + job.jitter) // job.period + 1) * job.cost for job in jobs)
 
 
+class TooComplex(ValueError):
+    """The numbers are such that the analysis would take too long."""
+
+
+_effort: Final[ContextVar[list[int]]] = ContextVar("rtos_analysis_effort")
+
+
+@contextmanager
+def at_most(iterations: int) -> Iterator[None]:
+    """Give an analysis up after so many iterations; without this each loop has a bound of its own only.
+
+    Raises:
+      TooComplex: they are used up.
+    """
+    token = _effort.set([iterations])
+    try:
+        yield
+    finally:
+        _effort.reset(token)
+
+
 def _fixed_point(grow: Callable[[int], int], start: int) -> int | None:
     time = start
+    left = _effort.get([1 << 62])
     for _ in range(MAX_ITERATIONS):
+        left[0] -= 1
+        if left[0] < 0:
+            raise TooComplex("the analysis takes too long; bring periods and costs nearer to each other")
         further = grow(time)
         if further == time:
             return time

@@ -18,11 +18,11 @@ from rtos.daemons.data.figures import CollectionFigures, Explanation, StoreFigur
 from rtos.daemons.data.files import draft_of, sweep
 from rtos.daemons.data.operation import ChangePage
 from rtos.daemons.data.query import Query
-from rtos.daemons.data.sqlite import backups, inspect, log, quarantine, records, several
+from rtos.daemons.data.sqlite import backups, inspect, log, quarantine, records, several, upkeep
 from rtos.daemons.data.sqlite.connection import open_connection, reported
 from rtos.daemons.data.sqlite.hot import LIMIT, UNKNOWN, HotRecords
 from rtos.daemons.data.sqlite.select import SELECT, outline_of, select
-from rtos.daemons.data.sqlite.worker import Job, Worker, file_at
+from rtos.daemons.data.sqlite.worker import Job, Worker, close, file_at
 from rtos.errors import Conflict, NotFound, StoreCorrupt, StoreError
 from rtos.scheduler import current_deadline, current_level
 
@@ -166,6 +166,10 @@ class SqliteBackend:
     async def changes(self, user_id: str | None, after: int, limit: int) -> ChangePage:
         """See ``Backend.changes``."""
         return await self._read(user_id, partial(log.read, after=after, limit=limit)) or ChangePage([])
+
+    async def vacuum(self, user_id: str | None) -> tuple[int, int]:
+        """See ``Backend.vacuum``."""
+        return await self._read(user_id, upkeep.vacuum) or (0, 0)
 
     async def backup(self, user_id: str | None, name: str | None) -> dict[str, Any]:
         """See ``Backend.backup``."""
@@ -340,11 +344,11 @@ class SqliteBackend:
             if newest is not None:
                 self._clock.advance_to(newest)
         except ValueError as error:
-            connection.close()
+            close(connection)
             what, remedy = f"open {str(path)!r}", "restore a backup; the file is untouched"
             raise StoreCorrupt(what, str(error), remedy) from error
         except BaseException:
-            connection.close()
+            close(connection)
             raise
         return connection
 

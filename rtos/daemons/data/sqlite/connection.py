@@ -6,7 +6,7 @@ Synchronous, and used by one worker thread only.
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 import apsw  # noqa: TID251 - the one place that knows the driver
@@ -64,7 +64,9 @@ def open_connection(
                 quarantine.check(connection, path)
             migrate(connection, collections)
     except BaseException:
-        connection.close()
+        # On a disk that fails, closing may fail as well; what was first is the reason.
+        with suppress(apsw.Error):
+            connection.close()
         raise
     return connection
 

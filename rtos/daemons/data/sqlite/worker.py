@@ -246,7 +246,7 @@ class Worker:
         while jobs := self._next():
             self._do(jobs)
         for connection in self._connections.values():
-            _close(connection)
+            close(connection)
 
     def _next(self) -> list[Job]:
         """What is to be done now; nothing at the end."""
@@ -444,7 +444,7 @@ class Worker:
         connection = self._connections.pop(path, None)
         self._files.pop(path, None)
         if connection is not None:
-            _close(connection)
+            close(connection)
 
     def _look_up(self, _cursor: apsw.Cursor, row: tuple[Any, ...]) -> tuple[Any, ...]:
         if self._must_stop():
@@ -503,7 +503,8 @@ def file_at(path: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def _close(connection: apsw.Connection) -> None:
+def close(connection: apsw.Connection) -> None:
+    """Close a database; whatever comes of it."""
     # What was acknowledged is in the log already; closing only tidies it up.
     with suppress(apsw.Error):
         connection.close()
