@@ -271,6 +271,9 @@ class UserDaemon:
             log.warning("%d events were lost; reading the records instead", event.lost)
             await self._reread()
         _, collection, verb = event.name.split(":")
+        if verb == "truncated":
+            # Each of the deletions has been told before.
+            return
         record = event.payload["record"]
         if collection == ChatMessageEntity.collection:
             self._tell(record)

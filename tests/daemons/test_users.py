@@ -477,3 +477,13 @@ async def test_the_shared_database_comes_back_while_it_runs(tmp_path: Path) -> N
             await trio.lowlevel.checkpoint()
         await execute("chat/send", room="general", text="hello")
         assert world.persona().id == "helper-ai"
+
+
+async def test_users_that_are_truncated_are_gone_and_the_daemon_goes_on(world: World) -> None:
+    async with world.running() as bus:
+        ask = bus.commands.execute
+        before = (await ask("user/list"))["count"]
+        await ask("user/create", type="human", name="Ada")
+        assert (await ask("data/truncate", collection="users"))["deleted"] == before + 1
+        await ask("user/create", type="human", name="Ada")
+        assert (await ask("user/list"))["count"] == 1

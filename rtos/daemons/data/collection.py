@@ -34,12 +34,18 @@ class Collection:
       entity: an attrs class that the data must convert to; ``None`` for any data.
       search: fields that are indexed for full-text search; all weigh the same.
       indexes: fields that are looked up often.
+      durable: whether what is acknowledged survives a power cut. Without it a
+        transaction that touches only such collections is not synced: a power cut may
+        take the latest of them, with their numbers in the log of changes, and never a
+        part of one. A crash of the process loses nothing, and the database is
+        consistent in any case.
     """
 
     name: str = attrs.field(validator=attrs.validators.matches_re(r"[a-z][a-z0-9_]{0,62}"))
     entity: type | None = None
     search: tuple[str, ...] = ()
     indexes: tuple[str, ...] = ()
+    durable: bool = attrs.field(default=True, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
         known = None if self.entity is None else {field.name for field in attrs.fields(self.entity)}

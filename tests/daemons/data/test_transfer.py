@@ -153,7 +153,7 @@ async def test_names_that_lead_elsewhere_are_refused(tmp_path) -> None:
         for name in ("folder", "pipe"):
             with pytest.raises((CommandRejected, StoreError), match="is no file"):
                 await execute("data/import", from_path=name)
-        with pytest.raises(StoreError, match="No such file.*look at the name"):
+        with pytest.raises(CommandRejected, match="there is no file 'nothing'.*look at the name"):
             await execute("data/import", from_path="nothing")
         with pytest.raises(CommandRejected, match="'in' already; choose another"):
             await execute("data/export", to="in")

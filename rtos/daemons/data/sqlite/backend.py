@@ -69,6 +69,7 @@ class SqliteBackend:
         self._collections = tuple(collections)
         self._search = {collection.name: collection.search for collection in collections}
         self._indexes = {collection.name: collection.indexes for collection in collections}
+        self._durable = {collection.name for collection in collections if collection.durable}
         self._clock = clock
         self._on_change = on_change
         self._hot = HotRecords(hot_bytes)
@@ -92,6 +93,7 @@ class SqliteBackend:
             self._on_change(user_id, changes)
 
         job = self._job(user_id, body, done)
+        job.durable = any(operation.collection in self._durable for operation in operations)
         try:
             changes: list[Change] = await self._run(job)
         except (Conflict, NotFound):

@@ -59,7 +59,8 @@ class Job:
     order of the commits, before the task goes on. One that is ``closed`` works on
     the files: the database has been closed when it runs, and its body is given
     nothing. Several that are ``together`` are done in one go, by that function, which
-    is given their arguments and gives as many results. Reads of one ``shape`` are
+    is given their arguments and gives as many results. One that is not ``durable`` does
+    not ask that its commit survive a power cut. Reads of one ``shape`` are
     expected to take about as long; what has none is short.
     """
 
@@ -70,6 +71,7 @@ class Job:
         "closed",
         "deadline",
         "done",
+        "durable",
         "file",
         "level",
         "moved",
@@ -92,10 +94,12 @@ class Job:
         deadline: float,
         done: Callable[[Any], None] | None = None,
         closed: bool = False,
+        durable: bool = True,
         shape: Hashable = None,
         together: Callable[[apsw.Connection, list[Any]], list[Any]] | None = None,
         argument: Any = None,
     ) -> None:
+        self.durable = durable
         self.shape = shape
         self.together = together
         self.argument = argument
@@ -397,6 +401,19 @@ class Worker:
                 self.shapes.pop(job.shape, None)
 
     def _write(self, connection: apsw.Connection, jobs: list[Job]) -> list[outcome.Outcome[Any]]:
+        # One that needs its commit on the disk takes the others along; that costs them nothing.
+        if any(job.durable for job in jobs):
+            return self._commit(connection, jobs)
+        with reported("write", jobs[0].path):
+            connection.execute("PRAGMA synchronous = NORMAL")
+        try:
+            return self._commit(connection, jobs)
+        finally:
+            # Not where it was given up: its next connection is opened as it should be.
+            if self._connections.get(jobs[0].path) is connection:
+                connection.execute("PRAGMA synchronous = FULL")
+
+    def _commit(self, connection: apsw.Connection, jobs: list[Job]) -> list[outcome.Outcome[Any]]:
         replies: list[outcome.Outcome[Any]] = []
         try:
             with reported("write", jobs[0].path):
