@@ -95,6 +95,8 @@ class UserDaemon:
         self._rooms: dict[str, RoomEntity] = {}
         self._lives: dict[str, _Life] = {}
         self._starting: dict[str, trio.Event] = {}
+        # One bound method for all, where each look-up would make another.
+        self._wake = self._activate
 
     @asynccontextmanager
     async def open(self, bus: Bus) -> AsyncIterator[None]:
@@ -176,7 +178,7 @@ class UserDaemon:
                 "energy": round(feeling.energy, 4),
                 "label": feeling.label,
                 "mood": feeling.temper,
-                "inbox": len(user.inbox),
+                "inbox": user.waiting,
             }
         return shown
 
@@ -409,7 +411,7 @@ class UserDaemon:
             directories=self._directories,
             responder=self._responder,
             wall_clock=self._wall_clock,
-            activate=self._activate,
+            activate=self._wake,
         )
 
     async def _stop(self, user_id: str) -> None:

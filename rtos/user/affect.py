@@ -17,6 +17,7 @@ time added at once. A label changes only at an event or at `next_crossing_at`.
 from __future__ import annotations
 
 import math
+from functools import cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -37,6 +38,13 @@ Temper = Literal["content", "calm", "upset"]
 # threshold. Without it a wake-up at a crossing could find the value a hair short of the threshold, and ask
 # to be woken again at once, for ever.
 _TOLERANCE: Final = 1e-6
+_USUAL: Final = Temperament()
+
+
+@cache
+def _shared(names: tuple[str, ...]) -> frozenset[str]:
+    # There are a few sets of switches, and a hundred thousand personas that each would make its own.
+    return frozenset(names)
 
 
 @attrs.frozen
@@ -101,24 +109,24 @@ class PersonaState:
     """The share of the time that is worked: 0 at rest, 1 at work."""
     load: float = attrs.field(default=0.0, validator=[finite, at_least(0.0)])
     """The predicted time to work off what waits, as a share of what is bearable."""
-    mood: Mood = attrs.field(factory=Mood)
+    mood: Mood = _USUAL.baseline
     at: float = attrs.field(validator=finite)
     """The instant, in wall-clock seconds."""
     switches: frozenset[str] = frozenset()
-    temperament: Temperament = attrs.field(factory=Temperament)
+    temperament: Temperament = _USUAL
 
     def __attrs_post_init__(self) -> None:
-        on = (
+        on = tuple(
             trigger.name
             for trigger in TRIGGERS
             if trigger.position(trigger.value(self), was_on=trigger.name in self.switches)
         )
-        object.__setattr__(self, "switches", frozenset(on))
+        object.__setattr__(self, "switches", _shared(on))
 
     @classmethod
     def rested(cls, now: float, temperament: Temperament | None = None) -> PersonaState:
         """Full of energy, with nothing to do and in its usual mood."""
-        own = temperament or Temperament()
+        own = temperament or _USUAL
         return cls(at=now, mood=own.baseline, temperament=own)
 
     @property
@@ -211,7 +219,7 @@ class PersonaState:
         Raises:
           msgspec.ValidationError: what was stored is no state; the text names the field.
         """
-        return attrs.evolve(msgspec.convert(data, type=cls), temperament=temperament or Temperament())
+        return attrs.evolve(msgspec.convert(data, type=cls), temperament=temperament or _USUAL)
 
     def _edge(self, name: str) -> float:
         return _BY_NAME[name].edge(was_on=name in self.switches)

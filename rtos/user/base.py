@@ -31,6 +31,8 @@ class BaseUser:
       state: its own state, once ``initialize`` has run.
     """
 
+    __slots__ = ("_bus", "_directories", "created_at", "entity", "id", "state")
+
     def __init__(self, record: dict[str, Any], *, bus: Bus, directories: UserDirectoryManager) -> None:
         self.id: str = record["id"]
         self.created_at: str = record["created_at"]
@@ -71,3 +73,5 @@ class BaseUser:
 
 class HumanUser(BaseUser):
     """A user of flesh and blood: nothing more than a user."""
+
+    __slots__ = ()

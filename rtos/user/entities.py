@@ -78,7 +78,10 @@ class UserEntity:
     last_active_at: str | None = None
 
     def __attrs_post_init__(self) -> None:
-        object.__setattr__(self, "capabilities", {**CAPABILITIES[self.type], **self.capabilities})
+        usual = CAPABILITIES[self.type]
+        own = {**usual, **self.capabilities}
+        # Users without any of their own, which is nearly all of them, share one mapping.
+        object.__setattr__(self, "capabilities", usual if own == usual else own)
 
 
 @attrs.frozen(kw_only=True)

@@ -67,6 +67,20 @@ class PersonaUser(BaseUser):
       activate: starts ``attend_all`` in a task of its own, if none runs.
     """
 
+    # There may be a hundred thousand, of which nearly all have nothing to do: what only serves
+    # messages is made with the first and let go of after the last.
+    __slots__ = (
+        "_activate",
+        "_estimate",
+        "_inbox",
+        "_refusals",
+        "_responder",
+        "_rooms",
+        "_timer",
+        "_wall_clock",
+        "feeling",
+    )
+
     def __init__(
         self,
         record: dict[str, Any],
@@ -78,16 +92,27 @@ class PersonaUser(BaseUser):
         activate: Callable[[PersonaUser], None],
     ) -> None:
         super().__init__(record, bus=bus, directories=directories)
-        self.inbox = PersonaInbox()
+        self._inbox: PersonaInbox | None = None
         self.feeling = PersonaState.rested(wall_clock())
         self._responder = responder
         self._wall_clock = wall_clock
         self._activate = activate
         self._rooms: dict[str, RoomProgress] = {}
-        self._open: dict[str, dict[str, Any]] = {}
-        self._refusals: list[Shed] = []
+        self._refusals: tuple[Shed, ...] = ()
         self._timer: Timer | None = None
         self._estimate = 0.0
+
+    @property
+    def inbox(self) -> PersonaInbox:
+        """What it has been told and has not attended to; made when it is first asked for."""
+        if self._inbox is None:
+            self._inbox = PersonaInbox()
+        return self._inbox
+
+    @property
+    def waiting(self) -> int:
+        """How many messages wait."""
+        return 0 if self._inbox is None else len(self._inbox)
 
     # Life.
 
@@ -104,8 +129,7 @@ class PersonaUser(BaseUser):
     def stop(self) -> None:
         """Forget what waits; it stays unread, and is caught up with when the persona starts again."""
         self._disarm()
-        self.inbox.clear()
-        self._open.clear()
+        self._inbox = None
 
     # What it is told.
 
@@ -131,9 +155,8 @@ class PersonaUser(BaseUser):
             progress.finish(message["id"])
             return
         now = trio.current_time()
-        self._open[message["id"]] = message
         offered = self.inbox.offer(self._item(message, room, now), now, estimate=self._estimate)
-        self._refusals.extend(offered.shed)
+        self._refusals += offered.shed
         self._activate(self)
 
     def _concerns(self, message: dict[str, Any], room: RoomEntity) -> bool:
@@ -184,7 +207,7 @@ class PersonaUser(BaseUser):
         while True:
             now = trio.current_time()
             taken = self.inbox.take(now, self.feeling.threshold, estimate=self._estimate)
-            refusals, self._refusals = [*self._refusals, *taken.shed], []
+            refusals, self._refusals = self._refusals + taken.shed, ()
             for shed in refusals:
                 await self._refuse(shed)
             if taken.item is None:
@@ -238,7 +261,6 @@ class PersonaUser(BaseUser):
 
     async def _finish(self, item: InboxItem) -> None:
         progress = self._rooms[item.room_id]
-        self._open.pop(item.id, None)
         progress.finish(item.id)
         mark = progress.mark
         if mark.message_id:
@@ -274,14 +296,16 @@ class PersonaUser(BaseUser):
                 self._bus.events.emit(f"persona:{name}:changed", payload)
 
     def _arm(self) -> None:
+        # The marks know what is done, so an empty inbox holds nothing that is still needed.
+        if not self.waiting:
+            self._inbox = None
         wall = self._wall_clock()
         now = trio.current_time()
         crossing = self.feeling.next_crossing_at(wall) - wall + now
-        at = min(
-            crossing,
-            self.inbox.next_eligible_at(now, self.feeling.threshold),
-            self.inbox.next_infeasible_at(self._estimate),
-        )
+        at = crossing
+        if self._inbox is not None:
+            eligible = self._inbox.next_eligible_at(now, self.feeling.threshold)
+            at = min(at, eligible, self._inbox.next_infeasible_at(self._estimate))
         if at < math.inf:
             self._timer = self._bus.scheduler.add_timer(at, lambda: self._activate(self))
 
