@@ -2,15 +2,22 @@
 
 Personas in a running system, up to as many as the size allows; beside them parked
 Trio tasks, and ports with a worker each, a hundred thousand of both. Each in a
-process of its own, so that its memory is all there is.
+process of its own, so that its memory is all there is. A persona's is the whole
+system's, its records in the memory store included; the trace is full before.
+
+Beside the personas an urgent task is woken by messages, some milliseconds apart:
+what it waits may not follow how many there are. And in a minute of virtual time every
+pass of the loop counts, for timers that are far away too.
 """
 
 from __future__ import annotations
 
 import gc
 import math
+import statistics
 import sys
 import tempfile
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from time import perf_counter, process_time
@@ -21,22 +28,37 @@ import trio.testing
 
 from bench.child import measure, resident_bytes
 from bench.harness import Benchmark, Sample, Size
+from bench.wakeup import measure as measure_waits
 from rtos.runtime import Configuration, open_runtime
 from rtos.scheduler import open_crowd, open_scheduler
+from rtos.testing.virtual import run_virtual
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
+    from rtos.runtime import Runtime
     from rtos.scheduler import Scheduler
 
 WATCHED: Final = 1.0
 """Seconds in which nothing happens, and wake-ups are counted."""
+MINUTE: Final = 60.0
+ALLOWED: Final = 4096
+"""Bytes that an idle persona may take."""
+FILLING: Final = 20_000
+"""Commands after which the trace is full, and takes no more memory."""
 
 
-def rest(kind: str, number: str, seconds: str) -> dict[str, Any]:
-    """Make ``number`` of a kind, and watch them do nothing. In the child."""
-    bodies = {"task": _tasks, "port": _ports, "persona": _personas}
+def rest(kind: str, number: str, seconds: str, samples: str) -> dict[str, Any]:
+    """Make ``number`` of a kind, watch them do nothing, and wake an urgent task. In the child."""
+    if kind == "persona":
+        return trio.run(_personas, int(number), float(seconds), int(samples))
+    bodies = {"task": _tasks, "port": _ports}
     return trio.run(bodies[kind], int(number), float(seconds))
+
+
+def rest_virtual(number: str, seconds: str) -> dict[str, Any]:
+    """Make ``number`` personas and count the loop's passes in so many virtual seconds. In the child."""
+    return run_virtual(_count_passes, int(number), float(seconds))
 
 
 async def _tasks(number: int, seconds: float) -> dict[str, Any]:
@@ -71,16 +93,42 @@ async def _ports(number: int, seconds: float) -> dict[str, Any]:
         return await _watch(scheduler, start, number, seconds)
 
 
-async def _personas(number: int, seconds: float) -> dict[str, Any]:
+async def _personas(number: int, seconds: float, samples: int) -> dict[str, Any]:
+    async with _system() as runtime:
+        for _ in range(FILLING if number >= 1000 else 0):
+            await runtime.commands.execute("data/collections")
+        found = await _watch(runtime.scheduler, partial(_create, runtime, number), number, seconds)
+        waits = await measure_waits(runtime.scheduler, busy=0, samples=samples)
+    return found | {
+        "share_of_4_kib": found["kib_each"] * 1024 / ALLOWED,
+        "wakeup_p50_us": statistics.median(waits) / 1e3,
+    }
+
+
+async def _count_passes(number: int, seconds: float) -> dict[str, Any]:
+    async with _system() as runtime:
+        cpu, wall = process_time(), perf_counter()
+        await _create(runtime, number)
+        made = process_time() - cpu, perf_counter() - wall
+        await trio.testing.wait_all_tasks_blocked()
+        before = runtime.scheduler.statistics().passes
+        await trio.sleep(seconds)
+        # The one that ends the watch is not theirs. On a virtual clock the loop never sleeps.
+        count = runtime.scheduler.statistics().passes - before - 1
+    return {"cpu_seconds": made[0], "wall_seconds": made[1], "count_wakeups": count}
+
+
+@asynccontextmanager
+async def _system() -> AsyncIterator[Runtime]:
     with tempfile.TemporaryDirectory(prefix="bench") as folder:
         settings = Configuration(root=Path(folder), storage="memory", socket=False)
         async with open_runtime(settings) as runtime:
+            yield runtime
 
-            async def start() -> None:
-                for index in range(number):
-                    await runtime.commands.execute("user/create", type="persona", name=f"Persona {index}")
 
-            return await _watch(runtime.scheduler, start, number, seconds)
+async def _create(runtime: Runtime, number: int) -> None:
+    for index in range(number):
+        await runtime.commands.execute("user/create", type="persona", name=f"Persona {index}")
 
 
 async def _watch(
@@ -107,8 +155,15 @@ async def _watch(
     }
 
 
-def _sample(kind: str, number: int, seconds: float) -> Sample:
-    found = measure("idle", "rest", kind, str(number), str(seconds))
+def _sample(kind: str, number: int, seconds: float, samples: int = 0) -> Sample:
+    return _taken(number, measure("idle", "rest", kind, str(number), str(seconds), str(samples)))
+
+
+def _virtual(number: int, seconds: float) -> Sample:
+    return _taken(number, measure("idle", "rest_virtual", str(number), str(seconds)))
+
+
+def _taken(number: int, found: dict[str, Any]) -> Sample:
     cpu, wall = found.pop("cpu_seconds"), found.pop("wall_seconds")
     assert all(math.isfinite(value) for value in found.values())
     return Sample(operations=number, cpu_seconds=cpu, wall_seconds=wall, extra=found)
@@ -117,15 +172,17 @@ def _sample(kind: str, number: int, seconds: float) -> Sample:
 def variants(size: Size) -> dict[str, Callable[[], Sample]]:
     """In a check the crowds are smaller; what is asserted does not follow their size."""
     seconds = 0.05 if size is Size.SMOKE else WATCHED
-    crowd = size.of(100, 10_000, 100_000)
+    crowd, samples, thousand = size.of(100, 10_000, 100_000), size.of(5, 300, 1000), size.of(20, 1000, 1000)
     found: dict[str, Callable[[], Sample]] = {
         "parked tasks": partial(_sample, "task", crowd, seconds),
         "ports with a worker": partial(_sample, "port", crowd, seconds),
-        "personas, 1000": partial(_sample, "persona", size.of(20, 1000, 1000), seconds),
+        "personas, 10": partial(_sample, "persona", 10, seconds, samples),
+        "personas, 1000": partial(_sample, "persona", thousand, seconds, samples),
+        "personas, 1000, a virtual minute": partial(_virtual, thousand, MINUTE),
     }
     if size is Size.FULL:
-        for number in (10_000, 100_000):
-            found[f"personas, {number}"] = partial(_sample, "persona", number, seconds)
+        found["personas, 10000"] = partial(_sample, "persona", 10_000, seconds, samples)
+        found["personas, 100000"] = partial(_sample, "persona", 100_000, MINUTE, samples)
     return found
 
 
