@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import random
 import sys
-from contextlib import suppress
 from functools import cache, partial
 from itertools import count
 from time import perf_counter_ns
@@ -238,7 +237,9 @@ def _sample(body: Any, load: Load, work: Work) -> Sample:
     return _described(watch, tallies, load, unit="virtual" if virtual else "real", **extra)
 
 
-def _described(watch: Stopwatch, tallies: dict[int, Tally], load: Load, *, unit: str, **more: float) -> Sample:
+def _described(
+    watch: Stopwatch, tallies: dict[int, Tally], load: Load, *, unit: str, **more: float
+) -> Sample:
     sent = sum(tally.sent for tally in tallies.values())
     in_time = sum(tally.in_time for tally in tallies.values())
     possible = min(load.seconds / load.service, sent)

@@ -71,7 +71,8 @@ class DataDaemon(Changes, Inspecting, Paging, Reading, Safety, Transfer, Upkeep,
     async def open(self, bus: Bus) -> AsyncIterator[None]:
         """Ready when the store is open and its shared database can be read."""
         self._bus = bus
-        if self._exports is not None:
+        # One look is worth no thread; what may take long is.
+        if self._exports is not None and self._exports.is_dir():
             await trio.to_thread.run_sync(sweep, self._exports)
         collections = tuple(self._requests.collections.values())
         async with self._open_backend(collections, RecordClock(), self._tell) as self._backend:
