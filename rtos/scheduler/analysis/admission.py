@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from rtos.scheduler.analysis.report import admit, analyse
+from rtos.scheduler.analysis.report import offender_of, responses
 from rtos.scheduler.analysis.traced import jobs_seen
 
 if TYPE_CHECKING:
@@ -55,17 +55,26 @@ def judge(known: Sequence[Job], candidate: Job, *, reserve: float = 0.0) -> Verd
     Raises:
       ValueError: there is a job of its name, or ``reserve`` is no share.
     """
-    kept = {one.job.name for one in analyse(known, reserve=reserve).jobs if one.feasible}
-    report = admit(known, candidate, reserve=reserve)[1]
-    late = [one for one in report.jobs if not one.feasible and one.job.name in {*kept, candidate.name}]
+    before = responses(known, reserve=reserve)
+    kept = {job.name for job, worst in before.items() if _in_time(job, worst)}
+    after = responses([*known, candidate], reserve=reserve)
+    late = [
+        job
+        for job, worst in after.items()
+        if not _in_time(job, worst) and job.name in {*kept, candidate.name}
+    ]
     return Verdict(
         candidate=candidate.name,
         admitted=not late,
-        bounds={one.job.name: one.response for one in report.jobs},
-        late=tuple(one.job.name for one in late),
+        bounds={job.name: worst for job, worst in after.items()},
+        late=tuple(job.name for job in late),
         # Alone it can only be in its own way.
-        offender=(late[0].offender or candidate.name) if late else None,
+        offender=(offender_of(late[0], list(after)) or candidate.name) if late else None,
     )
+
+
+def _in_time(job: Job, worst: int | None) -> bool:
+    return worst is not None and worst <= job.deadline
 
 
 def known_jobs(declared: Sequence[Job], trace: Mapping[str, Any] | None) -> list[Job]:

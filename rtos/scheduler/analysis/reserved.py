@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from rtos.scheduler.analysis.model import EPSILON, Job
-from rtos.scheduler.analysis.response import busy_window, response
+from rtos.scheduler.analysis.response import busy_window, response, utilisation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -96,11 +96,15 @@ def _forgotten(
     """What is lent and never paid for, for something that starved in the busy window."""
     patience = max(int((1 - share) * second), 1)
     ahead = [other for other in jobs if other.level <= job.level]
+    each = len(ahead) * lent
 
     def unpaid(window: int) -> int:
-        return window // patience * len(ahead) * lent
+        return window // patience * each
 
-    window = busy_window(ahead, lambda time: once + unpaid(time))
+    # All that is asked for is at least once + load * time - each: beyond this it stays above the time.
+    load = utilisation(ahead) + Fraction(each, patience)
+    never = max(Fraction(each - once) / (load - 1), Fraction(0)) if load > 1 else None
+    window = busy_window(ahead, lambda time: once + unpaid(time), until=never)
     return None if window is None else unpaid(window)
 
 

@@ -16,6 +16,7 @@ iteration is cut off.
 
 from __future__ import annotations
 
+import math
 from contextlib import contextmanager
 from contextvars import ContextVar
 from fractions import Fraction
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
 MAX_ITERATIONS: Final = 100_000
+MOST_RELEASES: Final = 10_000
+"""Of a longer busy window the rest is bounded by a line: still a bound, no longer the least."""
 
 
 def utilisation(jobs: Iterable[Job]) -> Fraction:
@@ -78,19 +81,37 @@ def non_preemptive(job: Job, jobs: Sequence[Job], *, blocking: int | None = None
 
 def _longest_wait(job: Job, above: Sequence[Job], blocking: int, came: Callable[[int], int]) -> int | None:
     """The longest time from ``came(release)`` to the end, over the releases of a busy window."""
-    if utilisation((job, *above)) > 1:
-        return None
-    busy = _fixed_point(lambda time: blocking + _demand((job, *above), time, up_to=True), 1)
+    busy = busy_window((job, *above), lambda _: blocking)
     if busy is None:
         return None
-    worst = 0
-    for release in range(-(-(busy + job.jitter) // job.period)):
+    releases = -(-(busy + job.jitter) // job.period)
+    later = _no_later(job, above, blocking)
+    worst, start = 0, None
+    for release in range(releases):
+        if release == MOST_RELEASES:
+            # The line falls once a burst is over.
+            return max(worst, later(max(release, -(-job.jitter // job.period))) - came(release))
+        # From here on the line falls as fast as the waits can, at least.
+        if release & (release - 1) == 0 and came(release) > 0 and later(release) - came(release) <= worst:
+            return worst
         before = blocking + release * job.cost + job.cost - job.last_step
-        start = _fixed_point(_start_of(before, above), before)
+        # No run starts sooner than its forerunner and its cost, so there the search goes on.
+        start = _fixed_point(_start_of(before, above), before if start is None else start + job.cost)
         if start is None:
             return None
         worst = max(worst, start + job.last_step - came(release))
     return worst
+
+
+def _no_later(job: Job, above: Sequence[Job], blocking: int) -> Callable[[int], int]:
+    """A line above the end of every release of a busy window: rounding up is at most one more of each.
+
+    It grows by the cost over what the others leave, so by no more than a period.
+    """
+    spare = 1 - utilisation(above)
+    once = blocking + sum(other.cost * (1 + Fraction(other.jitter, other.period)) for other in above)
+    last = job.last_step
+    return lambda release: last + math.floor((once + (release + 1) * job.cost - last) / spare)
 
 
 def _start_of(before: int, above: Sequence[Job]) -> Callable[[int], int]:
@@ -119,10 +140,8 @@ def response(job: Job, jobs: Sequence[Job], *, blocking: int | None = None) -> i
         return non_preemptive(job, jobs, blocking=blocking)
     below = _longest(other for other in jobs if other.level > job.level) if blocking is None else blocking
     everybody = (job, *above, *same)
-    if utilisation(everybody) > 1:
-        return None
     longest = max(below, _longest(same))
-    window = _fixed_point(lambda time: longest + _demand(everybody, time, up_to=True), 1)
+    window = busy_window(everybody, lambda _: longest)
     if window is None:
         return None
     worst = 0
@@ -137,15 +156,26 @@ def response(job: Job, jobs: Sequence[Job], *, blocking: int | None = None) -> i
     return worst
 
 
-def busy_window(jobs: Sequence[Job], besides: Callable[[int], int]) -> int | None:
+def busy_window(
+    jobs: Sequence[Job], besides: Callable[[int], int], *, until: Fraction | None = None
+) -> int | None:
     """The longest time for which the jobs, and ``besides(time)`` within it, can keep the processor busy.
+
+    Args:
+      jobs: the set.
+      besides: what else takes time, by the length of the window.
+      until: where it does not end by then, it never does.
 
     Returns:
       ``None`` if there is no end.
     """
-    if utilisation(jobs) > 1:
+    asked = utilisation(jobs)
+    if asked > 1:
         return None
-    return _fixed_point(lambda time: besides(time) + _demand(jobs, time, up_to=True), 1)
+    # Before what was there at the beginning is done, the window cannot end.
+    once = besides(0) + sum(Fraction(job.cost * job.jitter, job.period) for job in jobs)
+    first = max(1, math.floor(once / (1 - asked))) if asked < 1 else 1
+    return _fixed_point(lambda time: besides(time) + _demand(jobs, time, up_to=True), first, until)
 
 
 def in_bursts(job: Job, jobs: Sequence[Job], *, blocking: int | None = None) -> int | None:
@@ -236,7 +266,7 @@ def at_most(iterations: int) -> Iterator[None]:
         _effort.reset(token)
 
 
-def _fixed_point(grow: Callable[[int], int], start: int) -> int | None:
+def _fixed_point(grow: Callable[[int], int], start: int, until: Fraction | None = None) -> int | None:
     time = start
     left = _effort.get([1 << 62])
     for _ in range(MAX_ITERATIONS):
@@ -247,4 +277,6 @@ def _fixed_point(grow: Callable[[int], int], start: int) -> int | None:
         if further == time:
             return time
         time = further
+        if until is not None and time > until:
+            return None
     return None

@@ -1,11 +1,17 @@
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from rtos.errors import ConfigurationError
+from rtos.scheduler.admission import ITERATIONS
 from rtos.scheduler.analysis import Job, judge
 from rtos.scheduler.analysis.admission import known_jobs
+from rtos.scheduler.analysis.response import at_most
+from rtos.scheduler.analysis.traced import NO_DEADLINE
 
+MS = 1_000_000
 URGENT = Job(name="urgent", level=0, cost=2, period=20, deadline=6)
 
 
@@ -57,3 +63,30 @@ def test_what_was_declared_goes_before_what_was_seen() -> None:
     assert known_jobs([URGENT], {"traceEvents": []}) == [URGENT]
     with pytest.raises(ConfigurationError, match="the file is no trace"):
         known_jobs([], {})
+
+
+def _seen(rng: random.Random) -> Job:
+    """A command as a trace of a busy server shows it: near saturation, in bursts, no deadline."""
+    period = rng.randint(15_000, 400_000)
+    return Job(
+        name="seen",
+        level=2,
+        cost=int(period * rng.uniform(0.3, 0.89)),
+        period=period,
+        jitter=rng.randint(0, 200 * MS),
+        deadline=NO_DEADLINE,
+        in_bursts=True,
+    )
+
+
+def test_a_nearly_saturated_system_is_judged_with_the_effort_that_a_running_one_allows() -> None:
+    rng = random.Random(1)
+    urgent = Job(name="urgent", level=0, cost=2 * MS, period=20 * MS, deadline=7 * MS)
+    new = Job(name="new", level=1, cost=1 * MS, period=100 * MS)
+    judged = 0
+    for _ in range(100):
+        with at_most(ITERATIONS):
+            verdict = judge([urgent, _seen(rng)], new, reserve=0.05)
+        assert (verdict.bounds["urgent"], verdict.bounds["new"]) == (4_210_528, 5_263_160)
+        judged += verdict.bounds["seen"] is not None
+    assert judged > 80
