@@ -98,7 +98,7 @@ class RunQueue(Accounts, deque[Any]):
         timers: TimerHeap,
         records: int,
         reserve: float,
-        direct: bool = True,
+        lend_ns: int,
     ) -> None:
         clock = _runner().clock
         real = _is_real(clock)
@@ -112,7 +112,7 @@ class RunQueue(Accounts, deque[Any]):
             epoch=nanoseconds(clock.offset) if real else 0,
             real=real,
         )
-        self.lend_ns = quantum_ns if direct and quantum_ns else -1
+        self.lend_ns = lend_ns
         self._ready = ReadyQueue()
         self.allowances = Allowances(self._hold, self._let_go, self.clock)
         self._reserve = Reserve(reserve) if reserve else None
@@ -268,6 +268,8 @@ class RunQueue(Accounts, deque[Any]):
             return None
         reserve, system = self._reserve, self.system
         if (reserve is not None and reserve.look_at <= self._step_ns) or self._system_steps >= _SYSTEM_STEPS:
+            # Before it is said whether the next step is lent: the account is of those that were not.
+            self._close_account()
             context, level, since_ns, (task,) = self._choose(0)
         else:
             context, since_ns, task = ready.take()

@@ -30,7 +30,7 @@ class Accounts:
     """The accounts of one loop, and the step that is being run.
 
     Args:
-      quantum_ns: how long short steps of one context may go on in system time.
+      quantum_ns: how long a pass may go on with steps.
       host_level: of tasks that have no context of their own.
       timers: the kernel's.
       records: length of the trace.
@@ -47,9 +47,7 @@ class Accounts:
       clock: reads the Trio time of this loop.
       ticks_ns: reads what steps are timed and billed by; in virtual time a step
         costs what it moves the clock by.
-      quantum_ns: how long a pass may go on with short steps of one context;
-        0, one step per pass, in virtual time, where a measured batch would make
-        a run depend on the machine.
+      quantum_ns: how long a pass may go on with steps; 0 for one step per pass.
       lent: how many steps were lent to another task.
       wake_timers: called when a timer is due.
       allowances: the budgets of contexts that have one.
@@ -81,7 +79,7 @@ class Accounts:
         self.is_real = real
         self.clock = clock
         self.ticks_ns = ticks_ns
-        self.quantum_ns = quantum_ns if real else 0
+        self.quantum_ns = quantum_ns
         # The last to have run, and the one whose step or batch is being run.
         self._last: SchedulingContext | None = None
         self._running: SchedulingContext | None = None

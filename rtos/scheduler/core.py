@@ -33,7 +33,7 @@ from rtos.scheduler.port import Port
 from rtos.scheduler.recorder import CollectionRecorder
 from rtos.scheduler.tested import unsupported
 from rtos.scheduler.timers import Timer, TimerHeap
-from rtos.scheduler.wakeup import ClockWakeUp, TimerfdWakeUp, open_wakeup
+from rtos.scheduler.wakeup import ClockWakeUp, TimerfdWakeUp, is_system, open_wakeup
 from rtos.scheduler.watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -101,11 +101,23 @@ class ContextStatistics:
 class _Settings:
     """What all schedulers that are open in one loop share."""
 
-    quantum: float
+    quantum: float | None
     host_level: int
     reserve: float
     direct: bool
     ordered: bool
+
+    @property
+    def quantum_ns(self) -> int:
+        """How long a pass may go on; in virtual time, where steps take none of it, not unless told so."""
+        if self.quantum is None and not is_system(trio.lowlevel.current_clock()):
+            return 0
+        return self.known_ns
+
+    @property
+    def known_ns(self) -> int:
+        """How long steps within a step may be known to be."""
+        return int((QUANTUM if self.quantum is None else self.quantum) * 1e9)
 
 
 class _Kernel(trio.abc.Instrument):
@@ -121,7 +133,7 @@ class _Kernel(trio.abc.Instrument):
             self.queue = self.direct = _open_run_queue(settings, self.timers, records)
         else:
             self.queue = PlainOrder(
-                quantum_ns=int(settings.quantum * 1e9),
+                quantum_ns=settings.quantum_ns,
                 host_level=settings.host_level,
                 timers=self.timers,
                 records=records,
@@ -382,7 +394,7 @@ class Scheduler:
 @asynccontextmanager
 async def open_scheduler(
     *,
-    quantum: float = QUANTUM,
+    quantum: float | None = None,
     host_level: int = DEFAULT_LEVEL,
     reserve: float | None = None,
     direct: bool | None = None,
@@ -396,8 +408,8 @@ async def open_scheduler(
     """Run the tasks of this Trio loop by priority and deadline, until the block ends.
 
     Args:
-      quantum: how long a pass may go on with short steps of one context, in
-        seconds; 0 runs one step per pass (strict mode).
+      quantum: how long a pass may go on with steps, in seconds; 0 runs one step per pass
+        (strict mode). ``None`` for ``QUANTUM``, and in virtual time for 0.
       host_level: where tasks without a context stand, 0 (most urgent) to 7.
       reserve: share of each second that less urgent levels get although more
         urgent ones could use all of it, so that nobody can be locked out; 0 for
@@ -433,7 +445,7 @@ async def open_scheduler(
     when it is left goes on in Trio's own order.
     """
     check_level("open_scheduler(host_level)", host_level)
-    if not 0 <= quantum < math.inf:
+    if quantum is not None and not 0 <= quantum < math.inf:
         msg = f"open_scheduler: quantum {quantum!r} is no length of time; use seconds, or 0 for strict mode"
         raise ValueError(msg)
     if reserve is None:
@@ -480,12 +492,12 @@ def _open_run_queue(settings: _Settings, timers: TimerHeap, records: int) -> Run
         raise unsupported(str(error)) from error
     check_trio()
     return RunQueue(
-        quantum_ns=int(settings.quantum * 1e9),
+        quantum_ns=settings.quantum_ns,
         host_level=settings.host_level,
         timers=timers,
         records=records,
         reserve=settings.reserve,
-        direct=settings.direct,
+        lend_ns=(settings.known_ns if settings.direct else 0) or -1,
     )
 
 

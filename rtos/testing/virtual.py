@@ -82,6 +82,7 @@ def simulate(
     sporadic: bool = False,
     limits: Sequence[Limit] = (),
     reserve: float = 0.0,
+    quantum: int = 0,
 ) -> list[Run]:
     """Run a set of jobs on the real kernel, and see how long each run takes.
 
@@ -94,6 +95,7 @@ def simulate(
       limits: budgets. One with the name of a job is that job's. Behind any other
         run tasks that want all they can get, until the jobs are done.
       reserve: share of the time that is kept for less urgent levels.
+      quantum: how long a pass of the loop goes on with steps; 0 for one step a pass.
 
     Returns:
       Every run, in the order in which they ended.
@@ -107,15 +109,19 @@ def simulate(
             arrivals.append((release, time, job))
             time += job.period + (chance.randrange(job.period) if sporadic and chance.random() < 0.3 else 0)
     ordered = sorted(arrivals, key=lambda row: row[:2])
-    return run_virtual(partial(_simulate, ordered, limits, chance, reserve))
+    return run_virtual(partial(_simulate, ordered, limits, chance, reserve, quantum * TICK))
 
 
 async def _simulate(
-    arrivals: Sequence[tuple[int, int, Job]], limits: Sequence[Limit], chance: random.Random, reserve: float
+    arrivals: Sequence[tuple[int, int, Job]],
+    limits: Sequence[Limit],
+    chance: random.Random,
+    reserve: float,
+    quantum: float,
 ) -> list[Run]:
     runs: list[Run] = []
     # This task is the host's, and has to come round to ending what never ends by itself.
-    opened = open_scheduler(quantum=0, host_level=0, reserve=reserve)
+    opened = open_scheduler(quantum=quantum, host_level=0, reserve=reserve)
     async with opened as scheduler, trio.open_nursery() as nursery:
         origin = trio.current_time()
         done = trio.Event()

@@ -159,17 +159,26 @@ def test_the_share_is_kept_whatever_the_steps(share: float, urgent: list[int], l
 
 
 async def saturate(
-    clock: MockClock, *, reserve: float, seconds: float, lows: int = 1
+    clock: MockClock,
+    *,
+    reserve: float,
+    seconds: float,
+    lows: int = 1,
+    step: float = 0.001,
+    quantum: float = 0,
 ) -> list[tuple[str, float]]:
     trace: list[tuple[str, float]] = []
 
     async def burn(name: str) -> None:
         while True:
             trace.append((name, trio.current_time()))
-            clock.jump(0.001)
+            clock.jump(step)
             await trio.lowlevel.checkpoint()
 
-    async with open_scheduler(host_level=0, reserve=reserve) as scheduler, trio.open_nursery() as nursery:
+    async with (
+        open_scheduler(host_level=0, reserve=reserve, quantum=quantum) as scheduler,
+        trio.open_nursery() as nursery,
+    ):
         with scheduler.context("urgent", level=2):
             nursery.start_soon(burn, "urgent")
         for number in range(lows):
@@ -190,6 +199,12 @@ async def test_a_runaway_daemon_cannot_lock_out_what_is_below_it(autojump_clock:
     # One step at a time: no two in a row.
     names = [name for name, _ in trace]
     assert all("urgent" in pair for pair in itertools.pairwise(names))
+
+
+async def test_the_share_is_kept_among_steps_of_one_pass(autojump_clock: MockClock) -> None:
+    trace = await saturate(autojump_clock, reserve=0.05, seconds=2, step=0.000015, quantum=0.0001)
+    low = [at for name, at in trace if name != "urgent" and at >= 1]
+    assert len(low) * 0.000015 == pytest.approx(0.05, rel=0.02)
 
 
 async def test_switched_off_it_is_strict(autojump_clock: MockClock) -> None:

@@ -229,7 +229,7 @@ def test_a_step_of_the_top_level_runs_while_others_are_always_ready():
 
 def test_one_step_for_each_pass_in_virtual_time():
     async def main():
-        async with open_scheduler(quantum=1.0) as scheduler:
+        async with open_scheduler() as scheduler:
             context = scheduler.context("busy")
 
             async def spin():

@@ -58,7 +58,9 @@ def _worst(jobs: list[Job], **how: Any) -> dict[str, int]:
     worst: dict[str, int] = {}
     for seed in range(3):
         offsets = None if seed else [0] * len(jobs)
-        for run in simulate(jobs, horizon=1200, seed=seed, offsets=offsets, sporadic=seed == 2, **how):
+        for run in simulate(
+            jobs, horizon=1200, seed=seed, offsets=offsets, sporadic=seed == 2, quantum=50 * seed, **how
+        ):
             worst[run.job] = max(worst.get(run.job, 0), run.response)
     return worst
 

@@ -49,7 +49,8 @@ def test_no_response_exceeds_its_bound_with_a_reserve(
         bounds = {job.name: response_reserved(job, known, reserve=share, second=SECOND) for job in jobs}
         plain = {job.name: response(job, known) for job in jobs}
         for seed in range(2):
-            for run in simulate(jobs, horizon=3000, seed=seed, limits=hogs, reserve=share):
+            quantum = (0, 30, 1000)[(number + seed) % 3]
+            for run in simulate(jobs, horizon=3000, seed=seed, limits=hogs, reserve=share, quantum=quantum):
                 bound, without = bounds[run.job], plain[run.job]
                 if bound is not None and without is not None:
                     assert run.response <= bound, (number, run, jobs, hogs)

@@ -14,6 +14,8 @@ from rtos.scheduler.analysis.generate import random_set
 from rtos.testing import TICK, run_virtual, simulate, spend
 
 SETS = 120
+QUANTA = (0, 30, 1000)
+"""Steps of one pass of the loop: one, several, nearly all."""
 
 
 def _worst(jobs: list[Job], **how: object) -> dict[str, int]:
@@ -37,7 +39,10 @@ def test_a_schedule_is_exact_and_the_same_every_time() -> None:
         ("a", 13),  # came at 11
         ("b", 18),  # came at 15
     ]
-    assert trace == [(run.job, run.end) for run in simulate(jobs, horizon=20, offsets=[1, 0, 0])]
+    # However many steps a pass of the loop has.
+    for quantum in (0, 5, 1000):
+        again = simulate(jobs, horizon=20, offsets=[1, 0, 0], quantum=quantum)
+        assert trace == [(run.job, run.end) for run in again]
 
 
 def test_a_step_is_never_cut_and_a_job_gives_way_between_two() -> None:
@@ -69,7 +74,9 @@ def test_no_response_exceeds_its_bound(levels: str, capsys: pytest.CaptureFixtur
         worst: dict[str, int] = {}
         for seed in range(3):
             offsets = None if seed else [0] * len(jobs)
-            seen = _worst(jobs, horizon=2000, seed=seed, offsets=offsets, sporadic=seed == 2)
+            quantum = QUANTA[(number + seed) % len(QUANTA)]
+            sporadic = seed == 2
+            seen = _worst(jobs, horizon=2000, seed=seed, offsets=offsets, sporadic=sporadic, quantum=quantum)
             worst = {name: max(worst.get(name, 0), value) for name, value in seen.items()}
         for name, value in worst.items():
             bound = bounds[name]
@@ -84,7 +91,7 @@ def test_no_response_exceeds_its_bound(levels: str, capsys: pytest.CaptureFixtur
 
 def test_the_bound_is_met_in_the_critical_instant() -> None:
     chance = random.Random(4)
-    for _ in range(SETS):
+    for number in range(SETS):
         size = chance.randint(2, 6)
         jobs = random_set(chance, number=size, total=0.7, levels=size, shortest=20, longest=300)
         jobs = [attrs.evolve(job, longest_step=job.cost, last_step=job.cost) for job in jobs]
@@ -96,7 +103,8 @@ def test_the_bound_is_met_in_the_critical_instant() -> None:
             # All come at one instant, just after the longest step below has begun.
             taking_part = [other for other in jobs if other.level <= job.level or other is blocker]
             offsets = [0 if other is blocker else int(blocker is not None) for other in taking_part]
-            worst = _worst(taking_part, horizon=3000, offsets=offsets)
+            quantum = QUANTA[number % len(QUANTA)]
+            worst = _worst(taking_part, horizon=3000, offsets=offsets, quantum=quantum)
             assert worst[job.name] == bound, (job, jobs)
 
 
@@ -107,7 +115,9 @@ def test_what_the_analysis_admits_misses_nothing() -> None:
         jobs = random_set(chance, number=5, total=0.6, levels=2, shortest=50, longest=500)
         if analyse(jobs).feasible:
             admitted += 1
-            assert all(run.end <= run.deadline for run in simulate(jobs, horizon=3000, seed=seed))
+            assert all(
+                run.end <= run.deadline for run in simulate(jobs, horizon=3000, seed=seed, quantum=100)
+            )
     assert admitted > SETS // 10
 
 
