@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+import outcome
 import trio
 
 from rtos.daemons.data.figures import CollectionFigures, Explanation, StoreFigures
@@ -23,6 +24,7 @@ from rtos.daemons.data.sqlite.connection import open_connection, reported
 from rtos.daemons.data.sqlite.hot import LIMIT, UNKNOWN, HotRecords
 from rtos.daemons.data.sqlite.select import SELECT, outline_of, select
 from rtos.daemons.data.sqlite.worker import Job, Worker, close, file_at
+from rtos.daemons.data.sqlite.writes import apply_each
 from rtos.errors import Conflict, NotFound, StoreCorrupt, StoreError
 from rtos.scheduler import current_deadline, current_level
 
@@ -75,6 +77,7 @@ class SqliteBackend:
         self._hot = HotRecords(hot_bytes)
         # Which file the remembered records of each database are of.
         self._files: dict[str | None, tuple[Path, tuple[int, int]]] = {}
+        self._apply_each = partial(apply_each, clock=clock, search=self._search)
         now = trio.lowlevel.current_clock().current_time
         each = max((open_databases - SLOW_DATABASES) // threads, 1)
         self._slow = Worker(threads, self._open, capacity=SLOW_DATABASES, now=now, on_corrupt=self._set_aside)
@@ -85,15 +88,21 @@ class SqliteBackend:
 
     async def apply(self, user_id: str | None, operations: Sequence[Operation]) -> list[Change]:
         """See ``Backend.apply``."""
-        body = partial(_apply, operations=operations, clock=self._clock, search=self._search)
 
         def done(changes: list[Change]) -> None:
             self._remember_file(user_id, job)
             self._hot.changed(user_id, changes)
             self._on_change(user_id, changes)
 
-        job = self._job(user_id, body, done)
-        job.durable = any(operation.collection in self._durable for operation in operations)
+        job = Job(
+            self._database_path(user_id),
+            level=current_level(),
+            deadline=current_deadline(),
+            done=done,
+            durable=any(operation.collection in self._durable for operation in operations),
+            together=self._apply_each,
+            argument=operations,
+        )
         try:
             changes: list[Change] = await self._run(job)
         except (Conflict, NotFound):
@@ -113,10 +122,9 @@ class SqliteBackend:
         at = self._hot.generation(user_id)
         job = Job(
             self._database_path(user_id),
-            partial(records.get, collection=collection, id=id),
             level=current_level(),
             deadline=current_deadline(),
-            together=records.get_each,
+            together=_get_each,
             argument=(collection, id),
         )
         record: Record | None = await self._run(job)
@@ -257,17 +265,15 @@ class SqliteBackend:
         self,
         user_id: str | None,
         body: Callable[[apsw.Connection], Any],
-        done: Callable[[Any], None] | None = None,
     ) -> Job:
-        return self._job_at(self._database_path(user_id), body, done)
+        return self._job_at(self._database_path(user_id), body)
 
     def _job_at(
         self,
         path: Path,
         body: Callable[[apsw.Connection], Any],
-        done: Callable[[Any], None] | None = None,
     ) -> Job:
-        return Job(path, body, level=current_level(), deadline=current_deadline(), done=done)
+        return Job(path, body, level=current_level(), deadline=current_deadline())
 
     async def _run(self, job: Job) -> Any:
         path = job.path
@@ -359,18 +365,14 @@ def _ignore(_user_id: str | None, _reason: str) -> None:
     return None
 
 
+def _get_each(
+    connection: apsw.Connection, wanted: list[tuple[str, str]]
+) -> list[outcome.Outcome[Record | None]]:
+    return [outcome.Value(found) for found in records.get_each(connection, wanted)]
+
+
 def _nothing_there(path: Path) -> NotFound:
     return NotFound("data/backup", f"there is no database {str(path)!r} yet", "store something first")
-
-
-def _apply(
-    connection: apsw.Connection,
-    *,
-    operations: Sequence[Operation],
-    clock: RecordClock,
-    search: dict[str, tuple[str, ...]],
-) -> list[Change]:
-    return records.apply_all(connection, operations, clock, search)
 
 
 @asynccontextmanager

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import attrs
 import msgspec
 
 from rtos.daemons.data.operation import CHANGES_KEPT, Change, ChangePage
-from rtos.daemons.data.sqlite.schema import rows
+from rtos.daemons.data.sqlite.schema import in_rows, rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,32 +20,32 @@ if TYPE_CHECKING:
     import apsw  # noqa: TID251 - the one place that knows the driver
 
 
-def append(connection: apsw.Connection, changes: Sequence[Change], at: str) -> list[Change]:
-    """Log what has changed anything, in the transaction that is open; the changes with their numbers."""
-    number, oldest = _span(connection)
-    numbered = []
-    for change in changes:
-        if change.record is not None:
-            number += 1
-            change = attrs.evolve(change, sequence=number)
-        numbered.append(change)
-    entries = [
-        (one.sequence, one.collection, one.verb, at, msgspec.json.encode(one.record).decode())
-        for one in numbered
-        if one.sequence
-    ]
-    connection.executemany(
-        "INSERT INTO changes (sequence, collection, verb, at, record) VALUES (?, ?, ?, ?, ?)", entries
+def append(connection: apsw.Connection, entries: Sequence[tuple[Change, str]], oldest: int) -> None:
+    """Log changes, each with its time, in the transaction that is open.
+
+    Args:
+      connection: with the transaction.
+      entries: numbered on from the newest entry.
+      oldest: the number of the oldest entry; 0 for none.
+    """
+    in_rows(
+        connection,
+        "INSERT INTO changes (sequence, collection, verb, at, record)",
+        "(?, ?, ?, ?, ?)",
+        [
+            (one.sequence, one.collection, one.verb, at, msgspec.json.encode(one.record).decode())
+            for one, at in entries
+        ],
     )
+    last = entries[-1][0].sequence
     # What a write adds, a write takes away: it costs the same, whenever the log is full.
-    if oldest and oldest <= number - CHANGES_KEPT:
-        connection.execute("DELETE FROM changes WHERE sequence <= ?", (number - CHANGES_KEPT,))
-    return numbered
+    if oldest and oldest <= last - CHANGES_KEPT:
+        connection.execute("DELETE FROM changes WHERE sequence <= ?", (last - CHANGES_KEPT,))
 
 
 def read(connection: apsw.Connection, *, after: int, limit: int) -> ChangePage:
     """A page of the log."""
-    last, oldest = _span(connection)
+    last, oldest = span(connection)
     found = rows(
         connection,
         "SELECT sequence, collection, verb, record FROM changes WHERE sequence > ? ORDER BY sequence LIMIT ?",
@@ -59,7 +58,7 @@ def read(connection: apsw.Connection, *, after: int, limit: int) -> ChangePage:
     return ChangePage(items, last, oldest)
 
 
-def _span(connection: apsw.Connection) -> tuple[int, int]:
+def span(connection: apsw.Connection) -> tuple[int, int]:
     """The numbers of the newest and of the oldest entry; 0 for none."""
     sql = "SELECT (SELECT max(sequence) FROM changes), (SELECT min(sequence) FROM changes)"
     ((last, oldest),) = rows(connection, sql)

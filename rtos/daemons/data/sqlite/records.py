@@ -13,12 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from rtos.daemons.data.operation import Change, Operation, Record, apply
-from rtos.daemons.data.plain import copied, text_of, wanted_words
+from rtos.daemons.data.plain import copied, wanted_words
 from rtos.daemons.data.query import Query, is_after, matches, sorted_records
-from rtos.daemons.data.sqlite import log
-from rtos.daemons.data.sqlite.compile import COLUMNS
-from rtos.daemons.data.sqlite.schema import columns_of, rows, table_of, text_table_of
+from rtos.daemons.data.sqlite.schema import rows, table_of, text_table_of
 from rtos.daemons.data.sqlite.select import SELECT, Selection, select
 
 if TYPE_CHECKING:
@@ -26,59 +23,7 @@ if TYPE_CHECKING:
 
     import apsw  # noqa: TID251 - the one place that knows the driver
 
-    from rtos.daemons.data.clock import RecordClock
-
-
-def apply_all(
-    connection: apsw.Connection,
-    operations: Sequence[Operation],
-    clock: RecordClock,
-    search: dict[str, tuple[str, ...]],
-) -> list[Change]:
-    """Do the operations, in the transaction that is open."""
-    changes = []
-    latest = None
-    for operation in operations:
-        before = get(connection, operation.collection, operation.id)
-        now = clock.next()
-        change = apply(operation, before, now)
-        if change.record is not None:
-            _write(connection, change, search.get(operation.collection, ()))
-            latest = now
-        changes.append(change)
-    if latest is not None:
-        _note_newest(connection, latest)
-        changes = log.append(connection, changes, latest)
-    return changes
-
-
-def _write(connection: apsw.Connection, change: Change, search: tuple[str, ...]) -> None:
-    record = change.record
-    assert record is not None
-    table, text_table = table_of(change.collection), text_table_of(change.collection)
-    if search and change.verb != "created":
-        connection.execute(
-            f"DELETE FROM {text_table} WHERE rowid = (SELECT row FROM {table} WHERE id = ?)", (record["id"],)
-        )
-    if change.verb == "deleted":
-        connection.execute(f"DELETE FROM {table} WHERE id = ?", (record["id"],))
-        return
-    values = (record["version"], record["created_at"], record["updated_at"], _body(record), record["id"])
-    if change.verb == "created":
-        connection.execute(
-            f"INSERT INTO {table} (version, created_at, updated_at, body, id) VALUES (?, ?, ?, ?, ?)", values
-        )
-    else:
-        connection.execute(
-            f"UPDATE {table} SET version = ?, created_at = ?, updated_at = ?, body = ? WHERE id = ?", values
-        )
-    if search:
-        marks = ", ".join("?" * len(search))
-        connection.execute(
-            f"INSERT INTO {text_table} (rowid, {columns_of(search)})"
-            f" VALUES ((SELECT row FROM {table} WHERE id = ?), {marks})",
-            (record["id"], *(text_of(record.get(field)) for field in search)),
-        )
+    from rtos.daemons.data.operation import Record
 
 
 def get(connection: apsw.Connection, collection: str, id: str) -> Record | None:
@@ -149,13 +94,13 @@ def search(connection: apsw.Connection, collection: str, text: str, limit: int) 
 
 
 def newest(connection: apsw.Connection) -> str | None:
-    """The latest timestamp that was ever given in a database, or ``None``."""
-    return rows(connection, "SELECT updated_at FROM newest")[0][0] or None
+    """The latest timestamp that was ever given in a database, or ``None``.
 
-
-def _note_newest(connection: apsw.Connection, timestamp: str) -> None:
-    # In a row of its own, so that opening a database does not read all of it.
-    connection.execute("UPDATE newest SET updated_at = ?", (timestamp,))
+    Of the log's last entry, or of the time before there was a log.
+    """
+    logged = "SELECT at FROM changes ORDER BY sequence DESC LIMIT 1"
+    found = rows(connection, f"SELECT updated_at, ({logged}) FROM newest")
+    return max((at for at in found[0] if at), default=None)
 
 
 def record_of(row: Sequence[Any]) -> Record:
@@ -164,7 +109,3 @@ def record_of(row: Sequence[Any]) -> Record:
     meta = {"id": id, "version": version, "created_at": created_at, "updated_at": updated_at}
     data: Record = msgspec.json.decode(body)
     return meta | data
-
-
-def _body(record: Record) -> str:
-    return msgspec.json.encode({key: value for key, value in record.items() if key not in COLUMNS}).decode()

@@ -32,6 +32,9 @@ SCHEMA: Final = 2
 one of 2; what it held before is not in its log.
 """
 
+MOST_ROWS: Final = 64
+"""In one statement; a power of two, as all numbers of rows are: few statements to keep prepared."""
+# Of the time before there was a log; its last entry has it now.
 _NEWEST: Final = (
     "CREATE TABLE newest (one INTEGER PRIMARY KEY CHECK (one = 1), updated_at TEXT NOT NULL) STRICT"
 )
@@ -59,6 +62,18 @@ def columns_of(fields: Iterable[str]) -> str:
 def rows(connection: apsw.Connection, sql: str, bindings: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
     """All rows of a statement, run to its end."""
     return list(connection.execute(sql, tuple(bindings)))
+
+
+def in_rows(
+    connection: apsw.Connection, insert: str, marks: str, rows: Sequence[tuple[Any, ...]], clause: str = ""
+) -> None:
+    """Insert rows by statements of many."""
+    begin = 0
+    while left := len(rows) - begin:
+        count = min(1 << left.bit_length() - 1, MOST_ROWS)
+        values = [value for row in rows[begin : begin + count] for value in row]
+        connection.execute(f"{insert} VALUES {', '.join([marks] * count)}{clause}", values)
+        begin += count
 
 
 def migrate(connection: apsw.Connection, collections: Sequence[Collection]) -> None:

@@ -1,7 +1,7 @@
 """A thread that works on databases: most urgent first, many writes to one commit.
 
 Law: a job that was cancelled before it began never runs. Each job's effect is
-its own: jobs share a transaction, each in its own savepoint, and a job is
+its own: jobs share a transaction, each whole or not at all, and a job is
 answered only when that transaction is durable. While another program holds a
 database, nobody waits but those who want that one. A read that is long moves to
 the slow thread when others wait, and begins there anew; what is shaped like it
@@ -20,7 +20,9 @@ import os
 import threading
 import time
 from collections import OrderedDict, deque
+from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
 
@@ -33,8 +35,7 @@ from rtos.daemons.data.sqlite.connection import reported
 from rtos.errors import DaemonDown, StoreBusy, StoreCorrupt, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
-    from pathlib import Path
+    from collections.abc import Hashable
 
     from trio.lowlevel import Abort, RaiseCancelT, Task, TrioToken
 
@@ -59,9 +60,9 @@ class Job:
     order of the commits, before the task goes on. One that is ``closed`` works on
     the files: the database has been closed when it runs, and its body is given
     nothing. Several that are ``together`` are done in one go, by that function, which
-    is given their arguments and gives as many results. One that is not ``durable`` does
-    not ask that its commit survive a power cut. Reads of one ``shape`` are
-    expected to take about as long; what has none is short.
+    is given their arguments and gives as many outcomes; what it raises is everybody's.
+    One that is not ``durable`` does not ask that its commit survive a power cut. Reads
+    of one ``shape`` are expected to take about as long; what has none is short.
     """
 
     __slots__ = (
@@ -88,7 +89,7 @@ class Job:
     def __init__(
         self,
         path: Path,
-        body: Callable[..., Any],
+        body: Callable[..., Any] | None = None,
         *,
         level: int,
         deadline: float,
@@ -96,7 +97,7 @@ class Job:
         closed: bool = False,
         durable: bool = True,
         shape: Hashable = None,
-        together: Callable[[apsw.Connection, list[Any]], list[Any]] | None = None,
+        together: Callable[[apsw.Connection, list[Any]], list[outcome.Outcome[Any]]] | None = None,
         argument: Any = None,
     ) -> None:
         self.durable = durable
@@ -157,7 +158,7 @@ class Worker:
         self._files: dict[Path, tuple[int, int] | None] = {}
         self._jobs: list[tuple[int, float, int, Job]] = []
         # What waits and may be done together: writes, and reads of single records, by database.
-        self._groups: dict[tuple[Path, bool], dict[Job, None]] = {}
+        self._groups: dict[_Group, dict[Job, None]] = {}
         self._arrivals = 0
         self._lock = threading.Lock()
         # Rung when there is work and the thread waits for some; a condition takes three times as long.
@@ -191,7 +192,7 @@ class Worker:
             with self._lock:
                 job.cancelled = True
                 begun = job.running
-                self._groups.get((job.path, job.writes), {}).pop(job, None)
+                self._groups.get(_group_of(job), {}).pop(job, None)
             if not begun:
                 return trio.lowlevel.Abort.SUCCEEDED
             if job.writes:
@@ -242,7 +243,7 @@ class Worker:
         self._arrivals += 1
         heapq.heappush(self._jobs, (job.level, job.deadline, self._arrivals, job))
         if job.together is not None or (job.writes and not job.closed):
-            self._groups.setdefault((job.path, job.writes), {})[job] = None
+            self._groups.setdefault(_group_of(job), {})[job] = None
 
     # On the thread.
 
@@ -276,16 +277,17 @@ class Worker:
         if first is None:
             return []
         first.running = True
-        group = self._groups.pop((first.path, first.writes), {})
+        key = _group_of(first)
+        group = self._groups.pop(key, {})
         if first not in group:
             if group:
-                self._groups[first.path, first.writes] = group
+                self._groups[key] = group
             return [first]
         del group[first]
         batch = [first]
         for job in list(group):
             if len(batch) == BATCH:
-                self._groups[first.path, first.writes] = group
+                self._groups[key] = group
                 break
             del group[job]
             if not job.cancelled:
@@ -321,6 +323,7 @@ class Worker:
     def _outcomes(self, first: Job, jobs: list[Job]) -> list[outcome.Outcome[Any]]:
         if first.closed:
             self._forget(first.path)
+            assert first.body is not None
             return [outcome.Value(first.body())]
         connection = self._connection(first)
         for job in jobs:
@@ -366,10 +369,8 @@ class Worker:
         return True
 
     def _read_together(self, connection: apsw.Connection, jobs: list[Job]) -> list[outcome.Outcome[Any]]:
-        together = jobs[0].together
-        assert together is not None
         with reported("read", jobs[0].path):
-            return [outcome.Value(found) for found in together(connection, [job.argument for job in jobs])]
+            return _together(connection, jobs)
 
     def _move(self, job: Job) -> None:
         assert self._slow is not None
@@ -387,6 +388,7 @@ class Worker:
         connection.row_trace = self._look_up
         try:
             with reported("read", job.path):
+                assert job.body is not None
                 return outcome.Value(job.body(connection))
         except apsw.InterruptError:
             return outcome.Error(
@@ -418,7 +420,10 @@ class Worker:
         try:
             with reported("write", jobs[0].path):
                 connection.execute("BEGIN IMMEDIATE")
-                replies.extend(_in_savepoint(connection, job) for job in jobs)
+                if jobs[0].together is not None:
+                    replies = _together(connection, jobs)
+                else:
+                    replies.extend(_in_savepoint(connection, job) for job in jobs)
                 connection.execute("COMMIT")
         except Exception as error:  # noqa: BLE001 - it is the callers' to see
             self._roll_back(connection, jobs[0].path)
@@ -480,9 +485,24 @@ class Worker:
         return job.moved
 
 
+_Group = tuple[Path, bool, Callable[..., Any] | None]
+
+
+def _group_of(job: Job) -> _Group:
+    """What it may be done together with."""
+    return job.path, job.writes, job.together
+
+
+def _together(connection: apsw.Connection, jobs: list[Job]) -> list[outcome.Outcome[Any]]:
+    together = jobs[0].together
+    assert together is not None
+    return together(connection, [job.argument for job in jobs])
+
+
 def _in_savepoint(connection: apsw.Connection, job: Job) -> outcome.Outcome[Any]:
     # Not the driver's own context manager: where SQLite has given up the whole
     # transaction, it hides the reason behind "no such savepoint".
+    assert job.body is not None
     connection.execute("SAVEPOINT job")
     try:
         result = job.body(connection)

@@ -30,6 +30,7 @@ from rtos.daemons.data.sqlite import records
 from rtos.daemons.data.sqlite.connection import open_connection
 from rtos.daemons.data.sqlite.place import compile_after
 from rtos.daemons.data.sqlite.select import SELECT, select
+from rtos.daemons.data.sqlite.writes import apply_each
 
 sys.path.insert(0, str(Path(__file__).parent))
 from invented import DATA, FILTERS, SORTS
@@ -87,7 +88,7 @@ def test_all_pages_are_the_same_everywhere(connection, collection, data, filter,
     ]
     connection.execute("BEGIN")
     try:
-        everything = [c.record for c in records.apply_all(connection, operations, FewMoments(), {})]
+        everything = [c.record for c in apply_each(connection, [operations], FewMoments(), {})[0].unwrap()]
         wanted = sorted_records([r for r in everything if matches(query.where, r)], query.sort)
         indexes = ("a", "b") if collection == "indexed" else ()
         assert walked(lambda page: records.find(connection, collection, page, indexes), query) == wanted
@@ -115,7 +116,7 @@ def test_a_place_where_nothing_stands_parts_the_records_too(connection, data, pl
     operations = [Operation(op="create", collection="plain", id=f"r{i}", data=d) for i, d in enumerate(data)]
     connection.execute("BEGIN")
     try:
-        everything = [c.record for c in records.apply_all(connection, operations, FewMoments(), {})]
+        everything = [c.record for c in apply_each(connection, [operations], FewMoments(), {})[0].unwrap()]
         found = records.find(connection, "plain", Query(sort=keys, after=position))
         assert found == sorted_records([r for r in everything if is_after(position, r, keys)], keys)
     finally:

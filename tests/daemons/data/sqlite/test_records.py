@@ -16,6 +16,7 @@ from rtos.daemons.data.query import Query, matches, parse_filter, parse_sort, so
 from rtos.daemons.data.sqlite import records
 from rtos.daemons.data.sqlite.compile import compile_order, compile_where
 from rtos.daemons.data.sqlite.connection import open_connection
+from rtos.daemons.data.sqlite.writes import apply_each
 
 sys.path.insert(0, str(Path(__file__).parent))
 from invented import DATA, FILTERS, SORTS
@@ -50,7 +51,7 @@ def test_sqlite_agrees_with_the_semantics(connection, collection, data, filter, 
     random.Random(len(data)).shuffle(operations)
     connection.execute("BEGIN")
     try:
-        changes = records.apply_all(connection, operations, RecordClock(), {})
+        changes = apply_each(connection, [operations], RecordClock(), {})[0].unwrap()
         everything = [change.record for change in changes]
         wanted = sorted_records([r for r in everything if matches(query.where, r)], query.sort)[:limit]
         indexes = ("a", "b") if collection == "indexed" else ()
@@ -141,7 +142,7 @@ def test_a_condition_of_any_width_and_depth_is_answered_as_it_is_meant(connectio
     connection.execute("BEGIN")
     try:
         everything = [
-            change.record for change in records.apply_all(connection, operations, RecordClock(), {})
+            change.record for change in apply_each(connection, [operations], RecordClock(), {})[0].unwrap()
         ]
         for filter, ids in ((deep, "02"), (wide, ""), (both, "0"), (several, "02"), ({"$not": deep}, "13")):
             query = Query(where=parse_filter("x", filter), sort=parse_sort("x", ["id"] * 16))

@@ -11,6 +11,7 @@ from rtos.daemons.data.operation import Operation
 from rtos.daemons.data.sqlite import records
 from rtos.daemons.data.sqlite.connection import open_connection
 from rtos.daemons.data.sqlite.schema import SCHEMA, rows
+from rtos.daemons.data.sqlite.writes import apply_each
 
 
 def fill(path, collections, *ids) -> None:
@@ -20,7 +21,7 @@ def fill(path, collections, *ids) -> None:
         for id in ids
     ]
     with closing(open_connection(path, collections, create=True)) as connection:
-        records.apply_all(connection, operations, RecordClock(), search)
+        apply_each(connection, [operations], RecordClock(), search)[0].unwrap()
 
 
 def found(path, collections, text) -> list[str]:
@@ -62,7 +63,7 @@ def test_an_index_that_was_given_up_and_comes_back_is_made_of_what_is_there_then
             Operation(op="update", collection="notes", id="a", data={"text": "hills"}),
             Operation(op="delete", collection="notes", id="b"),
         ]
-        records.apply_all(connection, changes, RecordClock(), {})
+        apply_each(connection, [changes], RecordClock(), {})[0].unwrap()
     assert found(path, searched, "harbour") == []
     assert found(path, searched, "hills") == ["a"]
     # The new one gets the number that "b" had; its text must not stand in the way.
@@ -76,7 +77,7 @@ def test_a_field_may_be_a_word_of_sql(tmp_path) -> None:
     wordy = (Collection("notes", search=words, indexes=words),)
     with closing(open_connection(path, wordy, create=True)) as connection:
         operation = Operation(op="create", collection="notes", id="a", data={"order": "harbour"})
-        records.apply_all(connection, [operation], RecordClock(), {"notes": words})
+        apply_each(connection, [[operation]], RecordClock(), {"notes": words})[0].unwrap()
     assert found(path, wordy, "harbour") == ["a"]
 
 
@@ -107,7 +108,7 @@ def test_the_latest_timestamp_outlives_its_record(tmp_path) -> None:
         fill(path, collections, "a")
         clock = RecordClock()
         with connection:
-            records.apply_all(connection, [delete], clock, {})
+            apply_each(connection, [[delete]], clock, {})[0].unwrap()
         assert records.get(connection, "notes", "a") is None
         assert records.newest(connection) < clock.next()
         assert records.newest(connection) is not None
