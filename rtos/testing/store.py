@@ -413,6 +413,41 @@ async def check_no_update_is_lost(open_backend: OpenBackend) -> None:
         assert (record["n"], record["version"]) == (50, 51)
 
 
+async def check_transfers_keep_the_sum(open_backend: OpenBackend) -> None:
+    """Fifty tasks move what they have read from one of five records to another, both or neither."""
+    ids = [f"{number}" for number in range(5)]
+    async with open_backend(COLLECTIONS, RecordClock(), _ignore) as backend:
+        await backend.apply(None, [_create(id, n=100) for id in ids])
+        conflicts = 0
+
+        async def move(number: int) -> None:
+            nonlocal conflicts
+            giver, taker = ids[number % 5], ids[(number % 5 + 1 + number // 5 % 4) % 5]
+            while True:
+                gives, takes = [await backend.get(None, "notes", id) for id in (giver, taker)]
+                assert gives is not None
+                assert takes is not None
+                operations = [
+                    _update(giver, gives["version"], n=gives["n"] - number),
+                    _update(taker, takes["version"], n=takes["n"] + number),
+                ]
+                try:
+                    await backend.apply(None, operations)
+                except Conflict:
+                    conflicts += 1
+                    continue
+                return
+
+        async with trio.open_nursery() as nursery:
+            for number in range(50):
+                nursery.start_soon(move, number)
+        found = [record for record in [await backend.get(None, "notes", id) for id in ids] if record]
+        assert sum(record["n"] for record in found) == 500
+        # Each transfer counts once in two records, whatever was refused on the way.
+        assert sum(record["version"] for record in found) == 5 + 2 * 50
+        assert conflicts
+
+
 async def check_one_writers_failure_is_its_own(open_backend: OpenBackend) -> None:
     """However many writes share a commit, each fails or succeeds alone."""
     failed: list[str] = []

@@ -10,7 +10,7 @@ import attrs
 import pytest
 
 from rtos.daemons.data import Collection, open_memory_backend, open_sqlite_backend
-from rtos.daemons.data.sqlite.schema import SCHEMA
+from rtos.daemons.data.sqlite.migrations import SCHEMA
 from rtos.errors import CommandRejected
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -13,7 +13,8 @@ import apsw  # noqa: TID251 - the one place that knows the driver
 
 from rtos.daemons.data.files import is_full, make_file, make_folder, remedy, sync_folder
 from rtos.daemons.data.sqlite import quarantine
-from rtos.daemons.data.sqlite.schema import SCHEMA, migrate
+from rtos.daemons.data.sqlite.migrations import SCHEMA
+from rtos.daemons.data.sqlite.schema import migrate
 from rtos.errors import SchemaTooNew, StoreBusy, StoreCorrupt, StoreError, StoreFull
 
 if TYPE_CHECKING:

@@ -17,6 +17,7 @@ import msgspec
 
 from rtos.daemons.data.plain import text_of
 from rtos.daemons.data.sqlite.compile import indexed
+from rtos.daemons.data.sqlite.migrations import MIGRATIONS, SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -25,23 +26,8 @@ if TYPE_CHECKING:
 
     from rtos.daemons.data.collection import Collection
 
-SCHEMA: Final = 2
-"""Version of this layout; a file that says more is left untouched.
-
-1 had no log of changes. What a file lacks is made when it is opened, so one of 1 becomes
-one of 2; what it held before is not in its log.
-"""
-
 MOST_ROWS: Final = 64
 """In one statement; a power of two, as all numbers of rows are: few statements to keep prepared."""
-# Of the time before there was a log; its last entry has it now.
-_NEWEST: Final = (
-    "CREATE TABLE newest (one INTEGER PRIMARY KEY CHECK (one = 1), updated_at TEXT NOT NULL) STRICT"
-)
-_CHANGES: Final = (
-    "CREATE TABLE changes (sequence INTEGER PRIMARY KEY, collection TEXT NOT NULL, verb TEXT NOT NULL,"
-    " at TEXT NOT NULL, record TEXT NOT NULL) STRICT"
-)
 
 
 def table_of(collection: str) -> str:
@@ -83,12 +69,14 @@ def migrate(connection: apsw.Connection, collections: Sequence[Collection]) -> N
     if not lacks and not _unattended(connection, collections):
         return
     with _transaction(connection):
+        # Asked again, for another program may have been here first.
+        version = connection.pragma("user_version")
         for name in _unattended(connection, collections):
             connection.execute(f"DROP TABLE {name}")
         for name in _lacking(connection, wanted):
             _make(connection, name, wanted[name])
-            if name == "newest":
-                _fill_newest(connection, collections)
+        for step in MIGRATIONS[version:]:
+            step(connection)
         for collection in collections:
             if collection.search:
                 _fill_text(connection, collection)
@@ -125,8 +113,6 @@ def _schema(collections: Sequence[Collection]) -> Iterable[tuple[str, str]]:
             columns = ", ".join(collection.search)
             tokenizer = "tokenize = 'porter unicode61'"
             yield text, f"CREATE VIRTUAL TABLE {text} USING fts5 ({columns}, {tokenizer})"
-    yield "newest", _NEWEST
-    yield "changes", _CHANGES
 
 
 def _lacking(connection: apsw.Connection, wanted: dict[str, str]) -> list[str]:
@@ -163,11 +149,3 @@ def _fill_text(connection: apsw.Connection, collection: Collection) -> None:
     for row, body in rows(connection, missing):
         record = msgspec.json.decode(body)
         connection.execute(sql, (row, *(text_of(record.get(field)) for field in collection.search)))
-
-
-def _fill_newest(connection: apsw.Connection, collections: Sequence[Collection]) -> None:
-    found = [
-        rows(connection, f"SELECT max(updated_at) FROM {table_of(each.name)}")[0][0] for each in collections
-    ]
-    latest = max((timestamp for timestamp in found if timestamp), default="")
-    connection.execute("INSERT INTO newest (one, updated_at) VALUES (1, ?)", (latest,))

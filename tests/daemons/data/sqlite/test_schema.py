@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from contextlib import closing
 
+import apsw  # noqa: TID251 - looks at a file without what opens it
 import pytest
 
 from rtos.daemons.data import Collection, RecordClock
 from rtos.daemons.data.operation import Operation
-from rtos.daemons.data.sqlite import records
+from rtos.daemons.data.sqlite import connection as opening
+from rtos.daemons.data.sqlite import records, schema
 from rtos.daemons.data.sqlite.connection import open_connection
-from rtos.daemons.data.sqlite.schema import SCHEMA, rows
+from rtos.daemons.data.sqlite.migrations import MIGRATIONS, SCHEMA
+from rtos.daemons.data.sqlite.schema import rows
 from rtos.daemons.data.sqlite.writes import apply_each
 
 
@@ -88,6 +91,55 @@ def test_collections_that_come_later_get_their_tables(tmp_path) -> None:
     with closing(open_connection(path, more, create=False)) as connection:
         assert records.get(connection, "later", "a") is None
         assert connection.pragma("user_version") == SCHEMA
+
+
+def test_a_step_that_fails_leaves_the_file_as_it_was_and_comes_again(tmp_path, monkeypatch) -> None:
+    path, collections = tmp_path / "x.db", (Collection("notes"),)
+    fill(path, collections, "a")
+
+    def half(connection) -> None:
+        connection.execute("CREATE TABLE halves (n INTEGER)")
+        raise RuntimeError("in the middle")
+
+    def whole(connection) -> None:
+        connection.execute("CREATE TABLE halves (n INTEGER)")
+
+    monkeypatch.setattr(schema, "SCHEMA", SCHEMA + 1)
+    monkeypatch.setattr(schema, "MIGRATIONS", (*MIGRATIONS, half))
+    later = (*collections, Collection("later"))
+    with pytest.raises(RuntimeError, match="in the middle"):
+        open_connection(path, later, create=False)
+    with closing(apsw.Connection(str(path))) as connection:
+        assert connection.pragma("user_version") == SCHEMA
+        names = {name for (name,) in rows(connection, "SELECT name FROM sqlite_schema")}
+        assert not names & {"halves", "c_later"}
+    monkeypatch.setattr(schema, "MIGRATIONS", (*MIGRATIONS, whole))
+    # Once: a second time there is a table of that name.
+    for _ in range(2):
+        with closing(open_connection(path, later, create=False)) as connection:
+            assert connection.pragma("user_version") == SCHEMA + 1
+            assert rows(connection, "SELECT count(*) FROM halves") == [(0,)]
+            assert records.get(connection, "notes", "a") is not None
+        monkeypatch.setattr(opening, "SCHEMA", SCHEMA + 1)
+
+
+def test_a_file_of_no_version_gets_all_steps(tmp_path) -> None:
+    path = tmp_path / "x.db"
+    with closing(open_connection(path, (Collection("notes"),), create=True)) as connection:
+        assert connection.pragma("user_version") == len(MIGRATIONS)
+        assert rows(connection, "SELECT updated_at FROM newest") == [("",)]
+        assert rows(connection, "SELECT count(*) FROM changes") == [(0,)]
+
+
+def test_a_file_from_before_the_newest_time_was_kept_learns_it_from_its_records(tmp_path) -> None:
+    path, collections = tmp_path / "x.db", (Collection("notes", search=("text",)), Collection("none"))
+    fill(path, collections, "a", "b")
+    with closing(apsw.Connection(str(path))) as connection:
+        ((latest,),) = rows(connection, "SELECT max(updated_at) FROM c_notes")
+        for sql in ("DROP TABLE newest", "DROP TABLE changes", "PRAGMA user_version = 0"):
+            connection.execute(sql)
+    with closing(open_connection(path, collections, create=False)) as connection:
+        assert records.newest(connection) == latest
 
 
 def test_no_two_collections_meet_in_a_name(tmp_path) -> None:
