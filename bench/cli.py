@@ -100,6 +100,13 @@ def _run(benchmark: Benchmark, options: argparse.Namespace, budgets: list[budget
     done = run(benchmark, Size.CHECK if options.check else Size.FULL, rounds=options.rounds)
     report.show(done, benchmark)
     verdicts = budget.check(budgets, done, optional=benchmark.optional)
+    if options.check and not all(verdict.is_met for verdict in verdicts):
+        # A neighbour may have taken the machine away: more rounds know better, and all of them count.
+        print(*verdicts, "not met: twice as many rounds again, and the median of all", sep="\n", flush=True)
+        for _ in range(2):
+            done = done.continued(run(benchmark, Size.CHECK, rounds=options.rounds))
+        report.show(done, benchmark)
+        verdicts = budget.check(budgets, done, optional=benchmark.optional)
     if not options.check:
         report.write(done, benchmark, options.out, how, verdicts=verdicts)
     for verdict in verdicts:

@@ -218,6 +218,13 @@ class Run:
         """One measurement for each variant."""
         return {name: median([one[name] for one in self.rounds]) for name in self.rounds[0]}
 
+    def continued(self, more: Run) -> Run:
+        """These rounds and those of another run of the same benchmark."""
+        latencies = {
+            name: [*kept, *more.latencies.get(name, ())][:KEPT] for name, kept in self.latencies.items()
+        }
+        return Run(benchmark=self.benchmark, rounds=[*self.rounds, *more.rounds], latencies=latencies)
+
 
 def run(benchmark: Benchmark, size: Size, *, rounds: int | None = None) -> Run:
     """Run every variant in turn, ``rounds`` times."""

@@ -181,6 +181,26 @@ def test_the_command_line_fails_on_a_broken_budget(
     assert cli.main(["b", "--check"]) == 0
 
 
+@pytest.mark.parametrize(("bad_rounds", "code"), [(1, 0), (2, 1)])
+def test_what_is_not_met_is_measured_again_and_every_round_counts(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], bad_rounds: int, code: int
+) -> None:
+    seconds = iter([3] * bad_rounds + [1] * (3 - bad_rounds))
+    variants = {
+        "ours": lambda: Sample(operations=1, cpu_seconds=next(seconds), wall_seconds=3),
+        "theirs": lambda: Sample(operations=1, cpu_seconds=4, wall_seconds=4),
+    }
+    only = Benchmark(name="b", summary="", unit="x", variants=lambda _: variants, rounds=1)
+    found = budget.load(TEXT)
+    monkeypatch.setattr(cli, "find", lambda _: only)
+    monkeypatch.setattr(budget, "load", lambda: found)
+    assert cli.main(["b", "--check"]) == code
+    said = capsys.readouterr().out
+    assert "0.75, at most 0.5: NOT MET" in said
+    assert "twice as many rounds again" in said
+    assert ("0.25, at most 0.5: met" in said) is (code == 0)
+
+
 @pytest.mark.usefixtures("three_quarters")
 def test_a_target_that_is_not_met_fails_nothing_unless_ci_holds_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
