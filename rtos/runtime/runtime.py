@@ -41,8 +41,6 @@ EXPORTS = "exports"
 SOCKET = "control.sock"
 SWITCH_INTERVAL = 0.0005
 """Seconds after which a busy thread has to let the loop go on."""
-INDEXES = {"users": ("type",), "chat_messages": ("room_id",)}
-"""What is looked up often, by collection."""
 
 
 @attrs.define
@@ -149,10 +147,7 @@ def _daemons(configuration: Configuration, root: Path, bus: Bus, children: _Chil
     def database_path(user_id: str | None) -> Path:
         return root / "data" / SHARED_DATABASE if user_id is None else directories.get_database_path(user_id)
 
-    collections = [
-        Collection(name, entity=entity, search=entity.search_fields, indexes=INDEXES.get(name, ()))
-        for name, entity in ENTITIES.items()
-    ]
+    collections = [Collection.of(entity) for entity in ENTITIES.values()]
     open_backend = (
         open_memory_backend
         if configuration.storage == "memory"

@@ -65,6 +65,7 @@ class UserEntity:
 
     collection: ClassVar[str] = "users"
     search_fields: ClassVar[tuple[str, ...]] = ("display_name", "short_description")
+    indexed_fields: ClassVar[tuple[str, ...]] = ("type",)
 
     type: UserType
     display_name: str = attrs.field(validator=[non_blank, short(MAX_NAME)])
@@ -210,6 +211,7 @@ class ChatMessageEntity:
 
     collection: ClassVar[str] = "chat_messages"
     search_fields: ClassVar[tuple[str, ...]] = ("text",)
+    indexed_fields: ClassVar[tuple[str, ...]] = ("room_id",)
 
     room_id: str = attrs.field(validator=non_blank)
     sender_id: str = attrs.field(validator=one_segment)

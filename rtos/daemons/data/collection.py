@@ -47,6 +47,30 @@ class Collection:
     indexes: tuple[str, ...] = ()
     durable: bool = attrs.field(default=True, kw_only=True)
 
+    @classmethod
+    def of(cls, entity: type) -> Collection:
+        """The collection of an entity, as the entity declares it.
+
+        Args:
+          entity: an attrs class with the class attributes ``collection`` (its name),
+            and where it has any ``search_fields``, ``indexed_fields`` and ``durable``.
+
+        Raises:
+          ConfigurationError: it names no collection, or a field that it has not.
+        """
+        name = getattr(entity, "collection", None)
+        if not isinstance(name, str):
+            raise ConfigurationError(
+                f"{entity.__name__} names no collection", "give it a class attribute 'collection'"
+            )
+        return cls(
+            name,
+            entity=entity,
+            search=getattr(entity, "search_fields", ()),
+            indexes=getattr(entity, "indexed_fields", ()),
+            durable=getattr(entity, "durable", True),
+        )
+
     def __attrs_post_init__(self) -> None:
         known = None if self.entity is None else {field.name for field in attrs.fields(self.entity)}
         for fields in (self.search, self.indexes):

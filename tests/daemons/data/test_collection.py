@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import attrs
 import pytest
 
@@ -94,3 +96,27 @@ def test_a_field_is_indexed_once_whatever_its_case(fields) -> None:
             Collection("free", **{use: fields})
     # Looked up and searched are two things.
     Collection("free", search=("a",), indexes=("a",))
+
+
+def test_an_entity_declares_its_collection() -> None:
+    @attrs.frozen(kw_only=True)
+    class Note:
+        collection: ClassVar[str] = "notes"
+        search_fields: ClassVar[tuple[str, ...]] = ("text",)
+        indexed_fields: ClassVar[tuple[str, ...]] = ("room",)
+        text: str = ""
+        room: str = ""
+
+    assert Collection.of(Note) == Collection("notes", entity=Note, search=("text",), indexes=("room",))
+
+    @attrs.frozen
+    class Bare:
+        collection: ClassVar[str] = "bare"
+        durable: ClassVar[bool] = False
+
+    assert Collection.of(Bare) == Collection("bare", entity=Bare, durable=False)
+    Note.indexed_fields = ("nothing",)
+    with pytest.raises(ConfigurationError, match="'notes' cannot index 'nothing'"):
+        Collection.of(Note)
+    with pytest.raises(ConfigurationError, match="int names no collection"):
+        Collection.of(int)
