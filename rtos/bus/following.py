@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rtos.bus.events import Subscription
 
 _PAGE: Final = 100
+_CHANGES: Final = ("data:*:created", "data:*:updated", "data:*:deleted", "data:restored")
 
 
 class Followed:
@@ -40,6 +41,9 @@ class Followed:
 
     async def __anext__(self) -> dict[str, Any]:
         """The next change: ``sequence``, ``collection``, ``verb`` and ``record``.
+
+        The verb ``restored``, of no collection, says that a backup or an empty database was
+        put in place: what was read before may be gone, so the records are to be read anew.
 
         Raises:
           CommandRejected: the bookmark is too old, or is that of another database; read
@@ -65,7 +69,7 @@ class Followed:
     async def _wait(self) -> None:
         event = await self._events.receive()
         payload = event.payload
-        if event.lost or self._events.lost:
+        if event.lost or self._events.lost or event.name == "data:restored":
             self._behind = True
         elif payload.get("user_id") == self._user_id and payload.get("sequence", 0) > self.after:
             if payload["sequence"] == self.after + 1:
@@ -86,5 +90,5 @@ def follow_changes(bus: Bus, *, user_id: str | None = None, after: int = 0) -> I
       after: the number of the last change that has been dealt with; 0 for all that the log holds.
     """
     # Subscribed before the log is read, so that nothing falls between the two.
-    with bus.events.subscribe("data:*:created", "data:*:updated", "data:*:deleted") as events:
+    with bus.events.subscribe(*_CHANGES) as events:
         yield Followed(bus, events, user_id=user_id, after=after)

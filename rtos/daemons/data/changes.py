@@ -25,6 +25,7 @@ class Changes(CommandGroup):
         """List what has changed after a sequence number, in the order of the commits.
 
         ``next`` is the number to go on from; ``more`` says whether there is something by now.
+        The verb ``restored`` says that another database was put in place: read the records anew.
         """
         asked = "data/changes"
         wanted = {self._requests.known(asked, name).name for name in collections or ()}
@@ -41,11 +42,15 @@ class Changes(CommandGroup):
         if after > page.last:
             raise CommandRejected(
                 asked,
-                f"there are {page.last} changes, and not {after}: an older database was put in its place",
+                f"there are {page.last} changes, and not {after}: this is the number of another database",
                 parameter="after",
                 remedy=f"read the records anew, and go on from {page.last}",
             )
-        items = [item for item in page.items if not wanted or item["collection"] in wanted]
+        items = [
+            item
+            for item in page.items
+            if not wanted or item["collection"] in wanted or item["verb"] == "restored"
+        ]
         seen = page.items[-1]["sequence"] if page.items else after
         return {
             "items": items,

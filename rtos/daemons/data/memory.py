@@ -6,6 +6,7 @@ copy that everybody is to get.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,7 +17,7 @@ import trio
 from rtos.daemons.data.collection import META
 from rtos.daemons.data.figures import CollectionFigures, Explanation, StoreFigures
 from rtos.daemons.data.files import KEPT
-from rtos.daemons.data.operation import CHANGES_KEPT, ChangePage, apply
+from rtos.daemons.data.operation import CHANGES_KEPT, ChangePage, apply, number_of_restoring
 from rtos.daemons.data.plain import text_of, wanted_words, words_of
 from rtos.daemons.data.query import is_after, matches, sorted_records
 from rtos.errors import NotFound
@@ -146,7 +147,7 @@ class MemoryBackend:
         if not log:
             return ChangePage([])
         oldest, last = log[0][0], log[-1][0]
-        begin = max(after + 1 - oldest, 0)
+        begin = bisect_right(log, after, key=lambda entry: entry[0])
         items = [
             {"sequence": sequence, "collection": collection, "verb": verb, "record": _decode(record)}
             for sequence, collection, verb, record in log[begin : begin + limit]
@@ -203,6 +204,8 @@ class MemoryBackend:
             del self._tables[key]
         for collection, table in tables.items():
             self._tables[user_id, collection] = dict(table)
+        log = self._logs.setdefault(user_id, [])
+        log.append((number_of_restoring(log[-1][0] if log else 0), "", "restored", b"{}"))
 
     def _table(self, user_id: str | None, collection: str) -> dict[str, bytes]:
         return self._tables.get((user_id, collection), {})

@@ -6,6 +6,7 @@ and existence are here, so that every backend has the same ones.
 
 from __future__ import annotations
 
+import time
 from typing import Any, Final, Literal
 
 import attrs
@@ -41,11 +42,13 @@ class Change:
     """What a write has done; ``record`` is ``None`` when there was nothing to delete.
 
     Attributes:
+      verb: what was done. ``restored`` is in logs only, of no collection: a backup, or an
+        empty database, was put in place there.
       sequence: its number among the changes of its database, from 1; 0 while it has none.
     """
 
     collection: str
-    verb: Literal["created", "updated", "deleted"]
+    verb: Literal["created", "updated", "deleted", "restored"]
     record: Record | None
     sequence: int = 0
 
@@ -61,6 +64,16 @@ class Change:
 
 CHANGES_KEPT: Final = 100_000
 """Changes of a database that its log holds; the oldest are forgotten."""
+
+
+def number_of_restoring(last: int) -> int:
+    """The number of the change that a restored database begins with, after its last one.
+
+    Law: no database has ever given it to another change, so no bookmark is taken for one
+    of a history that it is not of. Numbers go up by one, and nothing changes a million
+    times a second, so they stay below the microseconds since the epoch.
+    """
+    return max(last + 1, time.time_ns() // 1000)
 
 
 @attrs.frozen

@@ -40,7 +40,9 @@ async def test_changes_are_listed_from_a_number_on(open_backend):
         found = await ask("data/changes", collections=["notes"])
         assert [one["record"]["n"] for one in found["items"]] == [1, 2, 2]
         assert (found["next"], found["more"]) == (4, False)
-        with pytest.raises(CommandRejected, match="there are 4 changes, and not 5: an older database"):
+        with pytest.raises(
+            CommandRejected, match="there are 4 changes, and not 5: this is the number of another"
+        ):
             await ask("data/changes", after=5)
         with pytest.raises(CommandRejected, match="after is -1"):
             await ask("data/changes", after=-1)
@@ -54,6 +56,61 @@ async def test_events_carry_the_number(open_backend):
             create = {"op": "create", "collection": "notes", "data": {}}
             await bus.commands.execute("data/batch", operations=[create, create, create], user_id="u")
             assert [(await events.receive()).payload["sequence"] for _ in range(3)] == [1, 2, 3]
+
+
+async def told(bus, after):
+    """The verbs of all changes after a number, or what is said instead."""
+    try:
+        return [one["verb"] for one in (await bus.commands.execute("data/changes", after=after))["items"]]
+    except CommandRejected as error:
+        return error.remedy
+
+
+@pytest.mark.parametrize("how", ["restore", "reset"])
+async def test_no_bookmark_goes_on_over_another_database(open_backend, how):
+    async with running(COLLECTIONS, open_backend) as bus:
+        ask = bus.commands.execute
+        for number in range(3):
+            await ask("data/store", key="k", value=number)
+        await ask("data/backup")
+        for number in range(4):
+            await ask("data/store", key="k", value=number)
+        await ask(f"data/{how}")
+        told_of = [await told(bus, after) for after in range(8)]
+        assert all("restored" in one or "read the records anew" in one for one in told_of)
+        # Though as many are written as there were before, and more.
+        for number in range(9):
+            await ask("data/store", key="k", value=number)
+        told_of = [await told(bus, after) for after in range(12)]
+        assert all("restored" in one or "read the records anew" in one for one in told_of)
+        # A second time, at once: another number yet.
+        last = await last_number(bus)
+        await ask(f"data/{how}")
+        told_of = [await told(bus, after) for after in (last - 1, last)]
+        assert all("restored" in one or "read the records anew" in one for one in told_of)
+
+
+async def last_number(bus):
+    with bus.events.subscribe("data:kv:*") as events:
+        await bus.commands.execute("data/store", key="k", value=0)
+        return (await events.receive()).payload["sequence"]
+
+
+async def test_who_follows_is_told_that_another_database_is_in_place(open_backend):
+    async with running(COLLECTIONS, open_backend) as bus:
+        ask = bus.commands.execute
+        await ask("data/store", key="k", value=1)
+        await ask("data/backup")
+        with follow_changes(bus) as changes, trio.fail_after(10):
+            assert (await anext(changes))["verb"] == "created"
+            await ask("data/store", key="k", value=2)
+            assert (await anext(changes))["record"]["value"] == 2
+            await ask("data/restore")
+            assert (await anext(changes))["verb"] == "restored"
+            await ask("data/store", key="k", value=3)
+            assert (await anext(changes))["record"] | {"version": 2, "value": 3} == (
+                await ask("data/read", key="k")
+            )
 
 
 async def test_what_is_forgotten_is_said(tmp_path, monkeypatch):

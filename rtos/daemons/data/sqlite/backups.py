@@ -29,7 +29,9 @@ from rtos.daemons.data.files import (
     sync_file,
     sync_folder,
 )
+from rtos.daemons.data.sqlite import log, migrations
 from rtos.daemons.data.sqlite.connection import reported
+from rtos.daemons.data.sqlite.migrations import SCHEMA
 from rtos.daemons.data.sqlite.quarantine import (
     COMPANIONS,
     FOLDER,
@@ -167,6 +169,7 @@ def prepare(backup: Path, draft: Path) -> None:
             found = [row[0] for row in connection.execute("PRAGMA integrity_check(1)")]
         if found != ["ok"]:
             raise StoreCorrupt(f"restore {str(backup)!r}", str(found[0]), "name another backup")
+        _note_restored(draft)
 
 
 def prepare_empty(path: Path, draft: Path) -> None:
@@ -176,7 +179,16 @@ def prepare_empty(path: Path, draft: Path) -> None:
         with closing(apsw.Connection(_made(draft), flags=apsw.SQLITE_OPEN_READWRITE)) as connection:
             # A header and nothing else: a file of no bytes would count as none.
             connection.execute("PRAGMA user_version = 1; PRAGMA user_version = 0")
-        sync_file(draft)
+        _note_restored(draft)
+
+
+def _note_restored(draft: Path) -> None:
+    with closing(apsw.Connection(str(draft), flags=apsw.SQLITE_OPEN_READWRITE)) as connection:
+        # A newer one is not understood, and is refused when it is opened.
+        if connection.pragma("user_version") <= SCHEMA:
+            migrations.make_log(connection)
+            log.note_restored(connection)
+    sync_file(draft)
 
 
 def _made(draft: Path) -> str:

@@ -2,7 +2,8 @@
 
 Law: a change is in the log exactly if it is in the tables, for both are written in
 one transaction. Numbers go up by one: what is rolled back gives its numbers back, and
-the newest entry is never forgotten, so no number is given twice.
+the newest entry is never forgotten, so no number is given twice. The one hole is before
+the entry of a database that was put in another's place.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from rtos.daemons.data.operation import CHANGES_KEPT, Change, ChangePage
+from rtos.daemons.data.operation import CHANGES_KEPT, Change, ChangePage, number_of_restoring
 from rtos.daemons.data.sqlite.schema import in_rows, rows
 
 if TYPE_CHECKING:
@@ -41,6 +42,16 @@ def append(connection: apsw.Connection, entries: Sequence[tuple[Change, str]], o
     # What a write adds, a write takes away: it costs the same, whenever the log is full.
     if oldest and oldest <= last - CHANGES_KEPT:
         connection.execute("DELETE FROM changes WHERE sequence <= ?", (last - CHANGES_KEPT,))
+
+
+def note_restored(connection: apsw.Connection) -> None:
+    """Log that this database is put in the place of another, in a transaction of its own."""
+    last, _ = span(connection)
+    connection.execute(
+        "INSERT INTO changes (sequence, collection, verb, at, record) VALUES"
+        " (?, '', 'restored', coalesce((SELECT at FROM changes WHERE sequence = ?), ''), '{}')",
+        (number_of_restoring(last), last),
+    )
 
 
 def read(connection: apsw.Connection, *, after: int, limit: int) -> ChangePage:

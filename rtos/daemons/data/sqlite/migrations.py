@@ -32,7 +32,7 @@ def _newest(connection: apsw.Connection) -> None:
     connection.execute("INSERT OR IGNORE INTO newest (one, updated_at) VALUES (1, ?)", (latest,))
 
 
-def _changes(connection: apsw.Connection) -> None:
+def make_log(connection: apsw.Connection) -> None:
     """The log of changes. What was there before is not in it; its last entry has the latest timestamp."""
     connection.execute(
         "CREATE TABLE IF NOT EXISTS changes (sequence INTEGER PRIMARY KEY, collection TEXT NOT NULL,"
@@ -40,7 +40,7 @@ def _changes(connection: apsw.Connection) -> None:
     )
 
 
-MIGRATIONS: Final[tuple[Callable[[apsw.Connection], None], ...]] = (_newest, _changes)
+MIGRATIONS: Final[tuple[Callable[[apsw.Connection], None], ...]] = (_newest, make_log)
 """The first makes layout 1 of an empty file, and so on."""
 SCHEMA: Final = len(MIGRATIONS)
 """Version of today's layout; a file that says more is left untouched."""

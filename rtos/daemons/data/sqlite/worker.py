@@ -319,6 +319,7 @@ class Worker:
                 self._move(job)
             elif not (failed and self._comes_again(job, reply)):
                 self._replies.add(job, reply)
+        self._replies.send(first.token)
 
     def _outcomes(self, first: Job, jobs: list[Job]) -> list[outcome.Outcome[Any]]:
         if first.closed:
@@ -569,11 +570,14 @@ class _Replies:
         self._asked = False
 
     def add(self, job: Job, reply: outcome.Outcome[Any]) -> None:
-        """Hand over one outcome. On the thread."""
+        """Put one outcome to those that are sent next. On the thread."""
         self._waiting.append((job, reply))
+
+    def send(self, token: TrioToken) -> None:
+        """Ask the loop to come for them, once they are all there: it runs at once, and this thread stops."""
         # Set by the thread and unset by the loop before it looks: none is left lying.
-        if not self._asked:
-            self._ask(job.token)
+        if self._waiting and not self._asked:
+            self._ask(token)
 
     def _ask(self, token: TrioToken) -> None:
         self._asked = True
