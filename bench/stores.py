@@ -11,7 +11,8 @@ from __future__ import annotations
 import json
 import sqlite3  # noqa: TID251 - it is what ours is compared with
 import subprocess
-from contextlib import AsyncExitStack, asynccontextmanager, closing
+import time
+from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -30,7 +31,7 @@ from rtos.daemons.data.operation import Operation
 from rtos.scheduler import open_scheduler, open_supervisor
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 
 NOTES: Final = "notes"
 COLLECTIONS: Final = (Collection(NOTES),)
@@ -200,6 +201,38 @@ def _standard_connection(path: Path) -> sqlite3.Connection:
 
 def _standard_read(connection: sqlite3.Connection, id: str) -> Any:
     return connection.execute(SELECT, (id,)).fetchone()
+
+
+class _SlowVFS(apsw.VFS):
+    """The usual files; a sync takes so many seconds more."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        super().__init__("rtos-bench-slow", "unix", makedefault=True)
+
+    def xOpen(self, name: Any, flags: list[int]) -> apsw.VFSFile:  # noqa: N802 - the driver's name
+        return _SlowFile(name, flags, self.seconds)
+
+
+class _SlowFile(apsw.VFSFile):
+    def __init__(self, name: Any, flags: list[int], seconds: float) -> None:
+        self._seconds = seconds
+        super().__init__("unix", name, flags)
+
+    def xSync(self, flags: int) -> None:  # noqa: N802 - the driver's name
+        time.sleep(self._seconds)  # noqa: TID251 - the disk, for the thread that waits for it
+        super().xSync(flags)
+
+
+@contextmanager
+def slow_disk(seconds: float) -> Iterator[None]:
+    """Let every sync of APSW's files take so much longer while the block runs."""
+    vfs = _SlowVFS(seconds)
+    try:
+        yield
+    finally:
+        apsw.set_default_vfs("unix")
+        vfs.unregister()
 
 
 def sqlite_anyio() -> Peer:
