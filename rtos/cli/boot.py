@@ -14,9 +14,7 @@ import trio
 
 from rtos.cli import FAILED, OK, WRONG
 from rtos.cli.check import load_system
-from rtos.cli.client import SOCKET
 from rtos.cli.output import print_error
-from rtos.daemons.control import check_path
 from rtos.errors import ConfigurationError, RtosError
 from rtos.runtime import Configuration, Runtime, open_runtime
 from rtos.scheduler.analysis import analyse
@@ -55,8 +53,6 @@ def boot(invocation: Invocation) -> int:
     show = _Lines() if invocation.json else _Text()
     try:
         _prove(invocation)
-        # It opens last, when everything else has been made already.
-        check_path(invocation.root.absolute() / SOCKET)
         trio.run(_run, configuration, show)
     except RtosError as error:
         print_error({"type": type(error).__name__, "message": str(error)}, json=invocation.json)

@@ -18,7 +18,7 @@ import attrs
 
 from rtos.bus import Bus
 from rtos.daemons.chat import ChatDaemon
-from rtos.daemons.control import ControlDaemon
+from rtos.daemons.control import ControlDaemon, check_path
 from rtos.daemons.data import Collection, DataDaemon, open_memory_backend, open_sqlite_backend
 from rtos.daemons.health import HealthDaemon
 from rtos.daemons.users import UserDaemon
@@ -95,6 +95,9 @@ async def open_runtime(
     every daemon finish what it has accepted, within ``drain_timeout`` each.
     """
     root = configuration.root.absolute()
+    if configuration.socket:
+        # It opens last, when everything else has been made already.
+        check_path(root / SOCKET)
     async with AsyncExitStack() as stack:
         stack.enter_context(RootLock(root).hold())
         scheduler = await stack.enter_async_context(

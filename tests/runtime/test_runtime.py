@@ -32,6 +32,15 @@ def _configured(root: Path) -> Configuration:
     return Configuration(root=root, socket=False)
 
 
+async def test_a_root_that_no_socket_can_be_in_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    root = tmp_path / ("x" * 100)
+    with pytest.raises(ConfigurationError, match="has a name of more than 107 bytes; boot on a folder"):
+        await open_runtime(Configuration(root=root)).__aenter__()
+    assert list(tmp_path.iterdir()) == []
+    async with open_runtime(_configured(root)) as system:
+        assert system.supervisor.children()
+
+
 async def test_daemons_come_up_in_order_and_are_gone_afterwards(tmp_path: Path) -> None:
     came: list[str] = []
     async with open_runtime(_configured(tmp_path), on_ready=lambda name, _: came.append(name)) as system:

@@ -6,6 +6,7 @@ copy that everybody is to get.
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_right
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
@@ -205,7 +206,8 @@ class MemoryBackend:
         for collection, table in tables.items():
             self._tables[user_id, collection] = dict(table)
         log = self._logs.setdefault(user_id, [])
-        log.append((number_of_restoring(log[-1][0] if log else 0), "", "restored", b"{}"))
+        number = number_of_restoring(log[-1][0] if log else 0, time.time_ns())
+        log.append((number, "", "restored", b"{}"))
 
     def _table(self, user_id: str | None, collection: str) -> dict[str, bytes]:
         return self._tables.get((user_id, collection), {})

@@ -6,7 +6,6 @@ and existence are here, so that every backend has the same ones.
 
 from __future__ import annotations
 
-import time
 from typing import Any, Final, Literal
 
 import attrs
@@ -66,14 +65,18 @@ CHANGES_KEPT: Final = 100_000
 """Changes of a database that its log holds; the oldest are forgotten."""
 
 
-def number_of_restoring(last: int) -> int:
+def number_of_restoring(last: int, now_ns: int) -> int:
     """The number of the change that a restored database begins with, after its last one.
+
+    Args:
+      last: the number of its last change; 0 for none.
+      now_ns: nanoseconds since the epoch.
 
     Law: no database has ever given it to another change, so no bookmark is taken for one
     of a history that it is not of. Numbers go up by one, and nothing changes a million
     times a second, so they stay below the microseconds since the epoch.
     """
-    return max(last + 1, time.time_ns() // 1000)
+    return max(last + 1, now_ns // 1000)
 
 
 @attrs.frozen

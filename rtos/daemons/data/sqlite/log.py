@@ -8,6 +8,7 @@ the entry of a database that was put in another's place.
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -50,7 +51,7 @@ def note_restored(connection: apsw.Connection) -> None:
     connection.execute(
         "INSERT INTO changes (sequence, collection, verb, at, record) VALUES"
         " (?, '', 'restored', coalesce((SELECT at FROM changes WHERE sequence = ?), ''), '{}')",
-        (number_of_restoring(last), last),
+        (number_of_restoring(last, time.time_ns()), last),
     )
 
 
