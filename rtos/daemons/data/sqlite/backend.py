@@ -19,7 +19,7 @@ from rtos.daemons.data.figures import CollectionFigures, Explanation, StoreFigur
 from rtos.daemons.data.files import draft_of, sweep
 from rtos.daemons.data.operation import ChangePage
 from rtos.daemons.data.query import Query
-from rtos.daemons.data.sqlite import backups, inspect, log, quarantine, records, several, upkeep
+from rtos.daemons.data.sqlite import backups, inspect, log, quarantine, records, searching, several, upkeep
 from rtos.daemons.data.sqlite.connection import open_connection, reported
 from rtos.daemons.data.sqlite.hot import LIMIT, UNKNOWN, HotRecords
 from rtos.daemons.data.sqlite.select import SELECT, outline_of, select
@@ -141,7 +141,7 @@ class SqliteBackend:
 
     async def search(self, user_id: str | None, collection: str, text: str, limit: int) -> list[Record]:
         """See ``Backend.search``."""
-        body = partial(records.search, collection=collection, text=text, limit=limit)
+        body = partial(searching.search, collection=collection, text=text, limit=limit)
         return await self._read(user_id, body, ("search", collection, len(text) // 100)) or []
 
     async def count(self, user_id: str | None, collection: str, where: Node) -> int:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from rtos.daemons.data.plain import copied, wanted_words
+from rtos.daemons.data.plain import copied
 from rtos.daemons.data.query import Query, is_after, matches, sorted_records
-from rtos.daemons.data.sqlite.schema import rows, table_of, text_table_of
+from rtos.daemons.data.sqlite.schema import rows, table_of
 from rtos.daemons.data.sqlite.select import SELECT, Selection, select
 
 if TYPE_CHECKING:
@@ -73,24 +73,6 @@ def selected(connection: apsw.Connection, selection: Selection, query: Query) ->
         if not selection.ordered:
             found = sorted_records(found, query.sort)
         yield from islice(found, query.limit)
-
-
-def search(connection: apsw.Connection, collection: str, text: str, limit: int) -> list[Record]:
-    """The records that hold words of a text, by BM25."""
-    words = wanted_words(text)
-    if not words:
-        return []
-    # Every word is quoted: what a user types is never an operator.
-    expression = " OR ".join(f'"{word}"' for word in words)
-    table, text_table = table_of(collection), text_table_of(collection)
-    found = rows(
-        connection,
-        f"SELECT t.id, t.version, t.created_at, t.updated_at, t.body, bm25({text_table}) AS rank"
-        f" FROM {text_table} JOIN {table} AS t ON t.row = {text_table}.rowid"
-        f" WHERE {text_table} MATCH ? ORDER BY rank, t.id LIMIT ?",
-        (expression, limit),
-    )
-    return [{**record_of(row[:5]), "score": -row[5]} for row in found]
 
 
 def newest(connection: apsw.Connection) -> str | None:

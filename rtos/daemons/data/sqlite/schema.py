@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from rtos.daemons.data.collection import Collection
 
+TOKENIZER: Final = "porter unicode61"
+"""What makes terms of a text: words without their endings, accents or capitals."""
 MOST_ROWS: Final = 64
 """In one statement; a power of two, as all numbers of rows are: few statements to keep prepared."""
 
@@ -111,8 +113,7 @@ def _schema(collections: Sequence[Collection]) -> Iterable[tuple[str, str]]:
             yield name, f"CREATE INDEX {name} ON {table} ({indexed(field)}, created_at, id)"
         if collection.search:
             columns = ", ".join(collection.search)
-            tokenizer = "tokenize = 'porter unicode61'"
-            yield text, f"CREATE VIRTUAL TABLE {text} USING fts5 ({columns}, {tokenizer})"
+            yield text, f"CREATE VIRTUAL TABLE {text} USING fts5 ({columns}, tokenize = '{TOKENIZER}')"
 
 
 def _lacking(connection: apsw.Connection, wanted: dict[str, str]) -> list[str]:

@@ -10,7 +10,7 @@ import pytest
 from rtos.daemons.data import Collection, RecordClock
 from rtos.daemons.data.operation import Operation
 from rtos.daemons.data.sqlite import connection as opening
-from rtos.daemons.data.sqlite import records, schema
+from rtos.daemons.data.sqlite import records, schema, searching
 from rtos.daemons.data.sqlite.connection import open_connection
 from rtos.daemons.data.sqlite.migrations import MIGRATIONS, SCHEMA
 from rtos.daemons.data.sqlite.schema import rows
@@ -29,7 +29,7 @@ def fill(path, collections, *ids) -> None:
 
 def found(path, collections, text) -> list[str]:
     with closing(open_connection(path, collections, create=False)) as connection:
-        return sorted(record["id"] for record in records.search(connection, "notes", text, 10))
+        return sorted(record["id"] for record in searching.search(connection, "notes", text, 10))
 
 
 def test_an_opening_that_lacks_nothing_writes_nothing(tmp_path) -> None:

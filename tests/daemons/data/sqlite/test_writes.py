@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from rtos.daemons.data import Collection, RecordClock
 from rtos.daemons.data.operation import Operation, apply
-from rtos.daemons.data.sqlite import log, records
+from rtos.daemons.data.sqlite import log, records, searching
 from rtos.daemons.data.sqlite.connection import open_connection
 from rtos.daemons.data.sqlite.schema import MOST_ROWS
 from rtos.daemons.data.sqlite.writes import apply_each
@@ -101,7 +101,7 @@ def test_writers_together_do_what_each_would_do_alone(connection, first, second)
             for id in "abc":
                 assert records.get(connection, collection, id) == there.get((collection, id))
         for word in WORDS:
-            found = {record["id"] for record in records.search(connection, "searched", word, 9)}
+            found = {record["id"] for record in searching.search(connection, "searched", word, 9)}
             wanted = {id for (name, id), one in there.items() if name == "searched" and one["text"] == word}
             assert found == wanted
         page = log.read(connection, after=0, limit=1000)
@@ -135,7 +135,7 @@ def test_any_number_of_records_is_written_in_few_statements(connection, number: 
     try:
         apply_each(connection, writers, FewMoments(), SEARCH)
         connection.trace_v2(0, None)
-        assert len(records.search(connection, "searched", "quay", 1000)) == number
+        assert len(searching.search(connection, "searched", "quay", 1000)) == number
         # Three tables, each in pieces of a power of two, beside a look at the records and at the log.
         inserts = [sql for sql in statements if sql.startswith("INSERT INTO c") and "VALUES" in sql]
         assert 3 <= len(inserts) <= 3 * (number // MOST_ROWS + MOST_ROWS.bit_length())
