@@ -477,7 +477,8 @@ class RunQueue(Accounts, deque[Any]):
         """``lend`` a whole step: that of ``task`` once it has been rescheduled with ``value``."""
         ended: outcome.Outcome[Any] | None = None
         message: Any = None
-        task.custom_sleep_data = None
+        # Unlike Trio when it reschedules, its ``custom_sleep_data`` is left as it is: what has been
+        # begun for it in an earlier ``lend`` has left it there, and is looking for it when it is aborted.
         try:
             message = self.lend(task, task.coro.send, outcome.Value(value), context=context, abort=abort)
         except StopIteration as stop:

@@ -595,3 +595,88 @@ def test_nothing_of_a_call_is_kept_alive():
 
     gc.collect()
     assert run_virtual(lambda: _open(main)) == 0
+
+
+async def _on_semaphore(held):
+    semaphore = trio.Semaphore(0)
+    held.append(semaphore)
+    async with semaphore:
+        return "got it"
+
+
+async def _on_limiter(held):
+    limiter = trio.CapacityLimiter(1)
+    limiter.acquire_on_behalf_of_nowait("another")
+    held.append(limiter)
+    async with limiter:
+        return "got it"
+
+
+async def _on_reading(held):
+    send, receive = trio.open_memory_channel(0)
+    held.append(send)
+    return await receive.receive()
+
+
+async def _on_writing(held):
+    send, receive = trio.open_memory_channel(0)
+    held.append(receive)
+    await send.send("got it")
+    return "got it"
+
+
+def _let_go(waiting):
+    match waiting:
+        case trio.Semaphore():
+            waiting.release()
+        case trio.CapacityLimiter():
+            waiting.release_on_behalf_of("another")
+        case trio.MemorySendChannel():
+            waiting.send_nowait("got it")
+        case trio.MemoryReceiveChannel():
+            waiting.receive_nowait()
+
+
+@pytest.mark.parametrize("wait", [_on_semaphore, _on_limiter, _on_reading, _on_writing])
+@pytest.mark.parametrize("direct", [True, False])
+def test_a_body_waits_first_for_something_of_trios_and_is_cancelled_or_gets_it(wait, direct):
+    """What Trio leaves in a task that waits is there when it is aborted."""
+
+    async def main(served):
+        held = []
+        with trio.move_on_after(1) as scope:
+            await served.call(lambda: wait(held))
+        assert scope.cancelled_caught
+        assert trio.current_time() == 1
+        held.clear()
+        async with trio.open_nursery() as nursery:
+
+            async def let_go():
+                await trio.sleep(1)
+                _let_go(held[0])
+
+            nursery.start_soon(let_go)
+            return await served.call(lambda: wait(held)), trio.current_time(), served.lent() > 0
+
+    assert run_virtual(lambda: _open(main, direct=direct)) == ("got it", 2, direct)
+
+
+def test_a_channel_that_is_closed_wakes_the_body_that_waits_in_it():
+    async def main(served):
+        _send, receive = trio.open_memory_channel(0)
+
+        async def work():
+            with suppress(trio.ClosedResourceError):
+                await receive.receive()
+            return "closed"
+
+        async with trio.open_nursery() as nursery:
+
+            async def close():
+                await trio.sleep(1)
+                receive.close()
+
+            nursery.start_soon(close)
+            return await served.call(work), served.lent() > 0
+
+    assert run_virtual(lambda: _open(main)) == ("closed", True)

@@ -164,6 +164,16 @@ def test_a_failure_in_the_log_is_seen() -> None:
     said = 'ERROR x\nTraceback (most recent call last):\n  File "x", line 1, in f\n    y\nKeyError: 1\n'
     with pytest.raises(AssertionError, match="KeyError: 1"):
         check_said(said)
+    said = """ERROR rtos.control: a connection failed, and was closed
+  + Exception Group Traceback (most recent call last):
+  | ExceptionGroup: Exceptions from Trio nursery (1 sub-exception)
+  +-+---------------- 1 ----------------
+    | Traceback (most recent call last):
+    | KeyError: 2
+    +------------------------------------
+"""
+    with pytest.raises(AssertionError, match="KeyError: 2"):
+        check_said(said)
 
 
 def test_a_grammar_repeats_itself_with_its_seed() -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from rtos.bus import command
 from rtos.daemons.data.group import CommandGroup
 from rtos.daemons.data.requests import checked_limit
 from rtos.errors import CommandRejected
+
+MAX_NUMBER: Final = (1 << 63) - 1
+"""The largest that a database can number anything by."""
 
 
 class Changes(CommandGroup):
@@ -29,8 +32,10 @@ class Changes(CommandGroup):
         """
         asked = "data/changes"
         wanted = {self._requests.known(asked, name).name for name in collections or ()}
-        if after < 0:
-            raise CommandRejected(asked, f"after is {after!r}", parameter="after", remedy="use 0 or more")
+        if not 0 <= after <= MAX_NUMBER:
+            raise CommandRejected(
+                asked, f"after is {after!r}", parameter="after", remedy=f"use 0 to {MAX_NUMBER}"
+            )
         page = await self._backend.changes(user_id, after, checked_limit(asked, limit))
         if page.oldest > after + 1:
             raise CommandRejected(
