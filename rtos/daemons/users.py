@@ -7,14 +7,19 @@ events were lost, from the records themselves.
 
 Law: at most one task serves a persona at a time, and none while it has nothing
 to do. A user whose database cannot be used is degraded: it is known and shown,
-nobody serves it, and everybody else is served.
+nobody serves it, and everybody else is served. So is one that is frozen, by hand or
+because it failed again and again; what it has not answered is still unread, and it
+catches up with it when it is thawed.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import time
+from collections import deque
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 import attrs
@@ -22,10 +27,11 @@ import msgspec
 import trio
 
 from rtos.bus import Bus, Event, command, on
-from rtos.errors import CommandRejected, Conflict, StoreError
+from rtos.errors import CommandRejected, Conflict, RtosError, StoreError
 from rtos.scheduler import PastIntensity
 from rtos.user.base import BaseUser, HumanUser
-from rtos.user.entities import ChatMessageEntity, MemoryEntity, RoomEntity, UserEntity
+from rtos.user.crashes import MOST, WINDOW, CrashLoop
+from rtos.user.entities import MAX_LINE, ChatMessageEntity, MemoryEntity, RoomEntity, UserEntity
 from rtos.user.identity import slug, validate_user_id
 from rtos.user.passages import split
 from rtos.user.persona import LEVEL, PersonaUser
@@ -34,7 +40,7 @@ from rtos.user.words import terms
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from rtos.scheduler import SchedulingContext
+    from rtos.scheduler import SchedulingContext, Timer
     from rtos.user.directory import UserDirectoryManager
     from rtos.user.marks import Mark
     from rtos.user.responder import Responder
@@ -56,11 +62,39 @@ class _Life:
 
 
 @attrs.frozen
-class _Degraded:
-    """A user that cannot be served, and why."""
+class _Aside:
+    """A user that is known and not served, and why."""
 
     user: BaseUser
+    state: Literal["degraded", "failed", "frozen"]
     reason: str
+
+
+class _Records:
+    """All records, page by page, by creation; each page begins where the last one ended.
+
+    No generator: one that is left in the middle, by a cancellation, would be closed
+    whenever the garbage collector comes to it.
+    """
+
+    def __init__(self, bus: Bus, collection: str, wanted: dict[str, Any] | None) -> None:
+        self._bus = bus
+        self._asked: dict[str, Any] = {"collection": collection, "filter": wanted, "limit": PAGE}
+        self._page: deque[dict[str, Any]] = deque()
+        self._cursor: str | None = None
+        self._is_over = False
+
+    def __aiter__(self) -> _Records:
+        return self
+
+    async def __anext__(self) -> dict[str, Any]:
+        while not self._page:
+            if self._is_over:
+                raise StopAsyncIteration
+            found = await self._bus.commands.execute("data/list", **self._asked, cursor=self._cursor)
+            self._page, self._cursor = deque(found["items"]), found["next_cursor"]
+            self._is_over = self._cursor is None
+        return self._page.popleft()
 
 
 class UserDaemon:
@@ -91,7 +125,9 @@ class UserDaemon:
         self._bus: Bus
         self._nursery: trio.Nursery
         self._users: dict[str, BaseUser] = {}
-        self._degraded: dict[str, _Degraded] = {}
+        self._aside: dict[str, _Aside] = {}
+        self._crashes: dict[str, CrashLoop] = {}
+        self._restarts: dict[str, Timer] = {}
         self._rooms: dict[str, RoomEntity] = {}
         self._lives: dict[str, _Life] = {}
         self._starting: dict[str, trio.Event] = {}
@@ -106,7 +142,8 @@ class UserDaemon:
         """
         self._bus = bus
         self._users.clear()
-        self._degraded.clear()
+        self._aside.clear()
+        self._crashes.clear()
         self._rooms.clear()
         self._lives.clear()
         async with trio.open_nursery() as self._nursery:
@@ -117,14 +154,17 @@ class UserDaemon:
                 self._rooms[record["id"]] = _room(record)
                 await self._catch_up(record)
             yield
+            for timer in self._restarts.values():
+                timer.cancel()
+            self._restarts.clear()
             self._nursery.cancel_scope.cancel()
         for user in self._users.values():
             if isinstance(user, PersonaUser):
                 user.stop()
 
     def degraded(self) -> dict[str, str]:
-        """Who cannot be served, and why; from memory."""
-        return {user_id: degraded.reason for user_id, degraded in self._degraded.items()}
+        """Whose database cannot be used, and why; from memory."""
+        return {user_id: one.reason for user_id, one in self._aside.items() if one.state == "degraded"}
 
     # Commands.
 
@@ -155,13 +195,15 @@ class UserDaemon:
             raise CommandRejected(
                 "user/create", f"there is a user {user_id!r} already", parameter="id", remedy=remedy
             ) from None
+        except CommandRejected as error:
+            raise CommandRejected("user/create", error.reason, remedy=error.remedy) from None
         await self._start(record)
         return record
 
     @command("user/get")
     async def get(self, *, id: str) -> dict[str, Any]:
         """A user: its record, its state and, for a persona, how it feels."""
-        if id in self._degraded:
+        if id in self.degraded():
             await self._revive(id)
         user = self._known("user/get", "id", id)
         shown: dict[str, Any] = {
@@ -170,8 +212,8 @@ class UserDaemon:
             "database": str(user.database_path),
             "state": msgspec.to_builtins(user.state),
         }
-        if id in self._degraded:
-            return shown | {"state": "degraded", "reason": self._degraded[id].reason}
+        if id in self._aside:
+            return shown | {"state": self._aside[id].state, "reason": self._aside[id].reason}
         if isinstance(user, PersonaUser):
             feeling = user.feeling.advance(self._wall_clock())
             shown |= {
@@ -195,9 +237,56 @@ class UserDaemon:
             cursor=cursor,
         )
         for item in found["items"]:
-            if item["id"] in self._degraded:
-                item["state"] = "degraded"
+            if item["id"] in self._aside:
+                item["state"] = self._aside[item["id"]].state
         return found
+
+    @command("user/update")
+    async def update(
+        self,
+        *,
+        id: str,
+        name: str | None = None,
+        description: str | None = None,
+        expertise: list[str] | None = None,
+    ) -> dict[str, Any]:
+        """Change what is given of a user; the rest stays as it is."""
+        self._known("user/update", "id", id)
+        given = {"display_name": name, "short_description": description, "expertise": expertise}
+        data = {field: value for field, value in given.items() if value is not None}
+        if not data:
+            raise CommandRejected(
+                "user/update", "nothing is to be changed", remedy="give a name, a description or expertise"
+            )
+        return await self._write("user/update", id, data)
+
+    @command("user/freeze")
+    async def freeze(self, *, id: str, reason: str = "frozen by an operator") -> dict[str, Any]:
+        """Let a user hear and answer nothing until it is thawed; what it has not answered stays unread."""
+        self._known("user/freeze", "id", id)
+        if not reason:
+            raise CommandRejected("user/freeze", "the reason is empty", parameter="reason", remedy="say why")
+        record = await self._write("user/freeze", id, {"frozen": reason})
+        await self._follow_frozen(record)
+        return record
+
+    @command("user/thaw")
+    async def thaw(self, *, id: str) -> dict[str, Any]:
+        """Let a frozen user take part again; it catches up with what it has missed."""
+        self._known("user/thaw", "id", id)
+        self._crashes.pop(id, None)
+        record = await self._write("user/thaw", id, {"frozen": ""})
+        await self._follow_frozen(record)
+        return record
+
+    async def _write(self, asked: str, user_id: str, data: dict[str, Any]) -> dict[str, Any]:
+        try:
+            record: dict[str, Any] = await self._bus.commands.execute(
+                "data/update", collection=UserEntity.collection, id=user_id, data=data
+            )
+        except CommandRejected as error:
+            raise CommandRejected(asked, error.reason, remedy=error.remedy) from None
+        return record
 
     @command("user/delete")
     async def delete(self, *, id: str) -> bool:
@@ -285,8 +374,8 @@ class UserDaemon:
             await self._try_to_start(record)
         elif verb == "deleted":
             await self._stop(record["id"])
-        elif record["id"] in self._users:
-            self._users[record["id"]].entity = msgspec.convert(record, type=UserEntity)
+        else:
+            await self._follow_frozen(record)
 
     @on("data:degraded", "data:restored")
     async def follow_databases(self, event: Event) -> None:
@@ -300,6 +389,20 @@ class UserDaemon:
             await self._revive(user_id)
         elif user_id in self._users:
             await self._degrade(self._users[user_id], event.payload["reason"])
+
+    async def _follow_frozen(self, record: dict[str, Any]) -> None:
+        """Take over a user's record, and freeze or thaw it as that says; once, whoever comes first."""
+        user_id = record["id"]
+        aside = self._aside.get(user_id)
+        user = aside.user if aside is not None else self._users.get(user_id)
+        if user is None:
+            return
+        user.entity = msgspec.convert(record, type=UserEntity)
+        if user.entity.frozen:
+            # Again where somebody else is at it: whoever asks wants it to have stopped.
+            await self._let_go(user, user.entity.frozen, state="frozen")
+        elif aside is not None and aside.state == "frozen":
+            await self._revive(user_id)
 
     async def _follow_room(self, record: dict[str, Any], verb: str) -> None:
         if verb == "deleted":
@@ -317,7 +420,7 @@ class UserDaemon:
     async def _start_over(self) -> None:
         """Take up who there is, and is no more, from a shared database that was put back."""
         there = {record["id"] async for record in self._records(UserEntity.collection)}
-        for user_id in {*self._users, *self._degraded} - there:
+        for user_id in {*self._users, *self._aside} - there:
             await self._stop(user_id)
         self._rooms.clear()
         await self._reread()
@@ -362,14 +465,16 @@ class UserDaemon:
 
     async def _degrade(self, user: BaseUser, reason: str) -> None:
         log.warning("user %s is degraded: %s", user.id, reason)
-        await self._let_go(user, reason)
+        await self._let_go(user, reason, state="degraded")
 
-    async def _let_go(self, user: BaseUser, reason: str) -> None:
+    async def _let_go(
+        self, user: BaseUser, reason: str, *, state: Literal["degraded", "failed", "frozen"]
+    ) -> None:
         # Twice: it must be known all the time, and be known as this at the end, whoever
         # has brought it to life meanwhile.
-        self._degraded[user.id] = _Degraded(user, reason)
+        self._aside[user.id] = _Aside(user, state, reason)
         await self._halt(user.id)
-        self._degraded[user.id] = _Degraded(user, reason)
+        self._aside[user.id] = _Aside(user, state, reason)
 
     async def _revive(self, user_id: str) -> None:
         """Start a user anew, from what its database has now."""
@@ -379,7 +484,7 @@ class UserDaemon:
             return
         user = self._users.get(user_id)
         if user is not None:
-            await self._let_go(user, "its database was replaced, and it starts anew")
+            await self._let_go(user, "its database was replaced, and it starts anew", state="degraded")
         await self._try_to_start(record)
         async for room in self._records(RoomEntity.collection):
             if user_id in room["member_ids"]:
@@ -395,9 +500,12 @@ class UserDaemon:
         done = self._starting[user_id] = trio.Event()
         try:
             user = self._make(record)
+            if user.entity.frozen:
+                self._aside[user_id] = _Aside(user, "frozen", user.entity.frozen)
+                return
             await user.initialize()
             self._users[user_id] = user
-            self._degraded.pop(user_id, None)
+            self._aside.pop(user_id, None)
         finally:
             del self._starting[user_id]
             done.set()
@@ -416,9 +524,13 @@ class UserDaemon:
 
     async def _stop(self, user_id: str) -> None:
         await self._halt(user_id)
-        self._degraded.pop(user_id, None)
+        self._aside.pop(user_id, None)
+        self._crashes.pop(user_id, None)
 
     async def _halt(self, user_id: str) -> None:
+        restart = self._restarts.pop(user_id, None)
+        if restart is not None:
+            restart.cancel()
         if user_id in self._starting:
             await self._starting[user_id].wait()
         user = self._users.pop(user_id, None)
@@ -440,16 +552,56 @@ class UserDaemon:
 
     async def _live(self, persona: PersonaUser, life: _Life, context: SchedulingContext) -> None:
         try:
+            failure = await self._serve(persona, life)
+            if failure is not None and self._users.get(persona.id) is persona:
+                await self._follow_failure(persona, failure)
+        except RtosError:
+            log.exception("persona %s failed, and could not be put aside", persona.id)
+        finally:
+            self._bus.scheduler.release(context)
+
+    async def _serve(self, persona: PersonaUser, life: _Life) -> Exception | None:
+        try:
             with life.scope:
                 await persona.attend_all()
-        except Exception:
+        except Exception as error:
             # One persona's fault is not the others'. What it has not finished is
             # still unread, and comes again when it starts again.
             log.exception("persona %s failed", persona.id)
-            self._bus.events.emit("persona:failed", {"persona_id": persona.id})
+            return error
         finally:
             del self._lives[persona.id]
             life.ended.set()
+        return None
+
+    async def _follow_failure(self, persona: PersonaUser, failure: Exception) -> None:
+        """Start a persona again after a while, or freeze it with a report when that is of no use."""
+        self._bus.events.emit("persona:failed", {"persona_id": persona.id})
+        delay = self._crashes.setdefault(persona.id, CrashLoop()).note(trio.current_time())
+        what = f"{type(failure).__name__}: {failure}"
+        if delay == math.inf:
+            reason = f"failed {MOST} times within {WINDOW:.0f} s, at last with {what}"[:MAX_LINE]
+            log.error("persona %s is frozen: it %s", persona.id, reason)
+            await self._follow_frozen(await self._write("user/freeze", persona.id, {"frozen": reason}))
+            self._bus.events.emit("persona:frozen", {"persona_id": persona.id, "reason": reason})
+            return
+        await self._let_go(persona, f"failed with {what}; starts again in {delay:g} s", state="failed")
+        at = trio.current_time() + delay
+        begin = partial(self._begin_restart, persona.id)
+        self._restarts[persona.id] = self._bus.scheduler.add_timer(at, begin)
+
+    def _begin_restart(self, user_id: str) -> None:
+        self._restarts.pop(user_id, None)
+        context = self._bus.scheduler.context(f"start {user_id}", level=self.level)
+        with context:
+            self._nursery.start_soon(self._restart, user_id, context)
+
+    async def _restart(self, user_id: str, context: SchedulingContext) -> None:
+        try:
+            await self._revive(user_id)
+        except StoreError as error:
+            log.warning("persona %s could not be started again: %s", user_id, error)
+        finally:
             self._bus.scheduler.release(context)
 
     # Records.
@@ -474,25 +626,13 @@ class UserDaemon:
         ]
         await self._bus.commands.execute("data/batch", operations=operations)
 
-    async def _records(
-        self, collection: str, wanted: dict[str, Any] | None = None
-    ) -> AsyncIterator[dict[str, Any]]:
-        """All records, page by page, by creation; each page begins where the last one ended."""
-        cursor: str | None = None
-        while True:
-            page = await self._bus.commands.execute(
-                "data/list", collection=collection, filter=wanted, limit=PAGE, cursor=cursor
-            )
-            for record in page["items"]:
-                yield record
-            cursor = page["next_cursor"]
-            if cursor is None:
-                return
+    def _records(self, collection: str, wanted: dict[str, Any] | None = None) -> _Records:
+        return _Records(self._bus, collection, wanted)
 
     def _known(self, asked: str, parameter: str, user_id: str) -> BaseUser:
         user = self._users.get(user_id)
-        if user is None and user_id in self._degraded:
-            user = self._degraded[user_id].user
+        if user is None and user_id in self._aside:
+            user = self._aside[user_id].user
         if user is None:
             raise CommandRejected(
                 asked,

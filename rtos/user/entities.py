@@ -76,6 +76,8 @@ class UserEntity:
         default=(), validator=[unique, short(MAX_ENTRIES), attrs.validators.deep_iterable(non_blank)]
     )
     """Keywords; a message that holds one of them concerns this user more."""
+    frozen: str = attrs.field(default="", validator=short(MAX_LINE))
+    """Why nobody serves it and it hears nothing; empty while it takes part."""
     last_active_at: str | None = None
 
     def __attrs_post_init__(self) -> None:

@@ -10,7 +10,7 @@ cancels what it asked for. No traceback ever leaves the process.
 from __future__ import annotations
 
 import logging
-from contextlib import ExitStack, asynccontextmanager, contextmanager, nullcontext
+from contextlib import ExitStack, aclosing, asynccontextmanager, contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 
@@ -33,7 +33,7 @@ from rtos.scheduler.analysis import Job
 from rtos.scheduler.context import check_level
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterator
     from pathlib import Path
 
     from rtos.bus import Bus, Event
@@ -241,8 +241,9 @@ class _Connection:
         """Read requests until the client closes; then cancel what it still waits for."""
         try:
             async with self._stream, trio.open_nursery() as nursery:
-                async for line in self._lines():
-                    await self._take(line, nursery)
+                async with aclosing(self._lines()) as lines:
+                    async for line in lines:
+                        await self._take(line, nursery)
                 nursery.cancel_scope.cancel()
         except BaseExceptionGroup as group:
             # The client went away while it was being answered.
@@ -250,7 +251,7 @@ class _Connection:
             if rest is not None:
                 raise rest from None
 
-    async def _lines(self) -> AsyncIterator[bytes]:
+    async def _lines(self) -> AsyncGenerator[bytes, None]:
         pending = bytearray()
         while chunk := await self._stream.receive_some(CHUNK):
             pending += chunk

@@ -9,7 +9,7 @@ nothing of a batch in which something is wrong, and says in which line.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import attrs
@@ -27,7 +27,7 @@ from rtos.daemons.data.safety import plain_name
 from rtos.errors import CommandRejected, Conflict, StoreError, StoreFull
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import AsyncGenerator, Iterator, Sequence
     from pathlib import Path
 
     from rtos.daemons.data.operation import Operation, Record
@@ -67,10 +67,11 @@ class Transfer(CommandGroup):
             with files.draft_of(path) as draft:
                 async with await trio.to_thread.run_sync(_open_draft, draft) as file:
                     for name in names:
-                        async for page in self._pages(user_id, name):
-                            await file.write(b"".join(_line(name, record) for record in page))
-                            done += len(page)
-                            self._progress("export", user_id, done, max(done, total))
+                        async with aclosing(self._pages(user_id, name)) as pages:
+                            async for page in pages:
+                                await file.write(b"".join(_line(name, record) for record in page))
+                                done += len(page)
+                                self._progress("export", user_id, done, max(done, total))
                 await trio.to_thread.run_sync(files.put_in_place, draft, path)
         return {"path": str(path), "records": done, "bytes": path.stat().st_size}
 
@@ -101,7 +102,7 @@ class Transfer(CommandGroup):
                     self._progress("import", user_id, done, max(done, total))
         return {"path": str(path), "records": done, "stored": stored, "skipped": done - stored}
 
-    async def _pages(self, user_id: str | None, collection: str) -> AsyncIterator[Sequence[Record]]:
+    async def _pages(self, user_id: str | None, collection: str) -> AsyncGenerator[Sequence[Record], None]:
         """All records of a collection; each page begins where the last one ended."""
         conditions: dict[str, Any] = {}
         while True:
