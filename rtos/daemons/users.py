@@ -34,7 +34,7 @@ from rtos.user.crashes import MOST, WINDOW, CrashLoop
 from rtos.user.entities import MAX_LINE, ChatMessageEntity, MemoryEntity, RoomEntity, UserEntity
 from rtos.user.identity import slug, validate_user_id
 from rtos.user.passages import split
-from rtos.user.persona import LEVEL, PersonaUser
+from rtos.user.persona import PersonaUser
 from rtos.user.words import terms
 
 if TYPE_CHECKING:
@@ -54,9 +54,10 @@ UserKind = Literal["human", "agent", "persona", "system"]
 class _Life:
     """The task that serves a persona, while it has something to do."""
 
-    __slots__ = ("ended", "scope")
+    __slots__ = ("context", "ended", "scope")
 
-    def __init__(self) -> None:
+    def __init__(self, context: SchedulingContext) -> None:
+        self.context = context
         self.scope = trio.CancelScope()
         self.ended = trio.Event()
 
@@ -542,15 +543,20 @@ class UserDaemon:
             await life.ended.wait()
 
     def _activate(self, persona: PersonaUser) -> None:
-        """Give a persona a task, unless it has one."""
-        if persona.id in self._lives or self._users.get(persona.id, persona) is not persona:
+        """Give a persona a task, unless it has one; at the level that it has now."""
+        if self._users.get(persona.id, persona) is not persona:
             return
-        life = self._lives[persona.id] = _Life()
-        context = self._bus.scheduler.context(f"persona {persona.id}", level=LEVEL)
+        life = self._lives.get(persona.id)
+        if life is not None:
+            if life.context.base_level != persona.level:
+                life.context.rebase(persona.level)
+            return
+        context = self._bus.scheduler.context(f"persona {persona.id}", level=persona.level)
+        life = self._lives[persona.id] = _Life(context)
         with context:
-            self._nursery.start_soon(self._live, persona, life, context, name=f"persona {persona.id}")
+            self._nursery.start_soon(self._live, persona, life, name=f"persona {persona.id}")
 
-    async def _live(self, persona: PersonaUser, life: _Life, context: SchedulingContext) -> None:
+    async def _live(self, persona: PersonaUser, life: _Life) -> None:
         try:
             failure = await self._serve(persona, life)
             if failure is not None and self._users.get(persona.id) is persona:
@@ -558,7 +564,7 @@ class UserDaemon:
         except RtosError:
             log.exception("persona %s failed, and could not be put aside", persona.id)
         finally:
-            self._bus.scheduler.release(context)
+            self._bus.scheduler.release(life.context)
 
     async def _serve(self, persona: PersonaUser, life: _Life) -> Exception | None:
         try:

@@ -46,6 +46,8 @@ log = logging.getLogger("rtos.persona")
 PERSONA_KEY: Final = "persona_state"
 LEVEL: Final = 5
 """Personas think at this level: below every daemon, above background work."""
+CALLED: Final = 4
+"""Whom a human calls by name thinks at this one: ahead of all who were not called."""
 ANSWER_WITHIN: Final = 60.0
 """Seconds from the arrival of a message after which an answer is worth nothing."""
 CANDIDATES: Final = 30
@@ -64,13 +66,15 @@ class PersonaUser(BaseUser):
       directories: paths.
       responder: who finds the words.
       wall_clock: seconds since the epoch; what energy and mood are a function of.
-      activate: starts ``attend_all`` in a task of its own, if none runs.
+      activate: starts ``attend_all`` in a task of its own, if none runs, at the ``level``
+        that it has; told again when that changes.
     """
 
     # There may be a hundred thousand, of which nearly all have nothing to do: what only serves
     # messages is made with the first and let go of after the last.
     __slots__ = (
         "_activate",
+        "_called",
         "_estimate",
         "_inbox",
         "_refusals",
@@ -101,6 +105,8 @@ class PersonaUser(BaseUser):
         self._refusals: tuple[Shed, ...] = ()
         self._timer: Timer | None = None
         self._estimate = 0.0
+        # Messages of humans that call it by name and are not done with.
+        self._called: frozenset[str] = frozenset()
 
     @property
     def inbox(self) -> PersonaInbox:
@@ -113,6 +119,11 @@ class PersonaUser(BaseUser):
     def waiting(self) -> int:
         """How many messages wait."""
         return 0 if self._inbox is None else len(self._inbox)
+
+    @property
+    def level(self) -> int:
+        """How urgent it is what it does now."""
+        return CALLED if self._called else LEVEL
 
     # Life.
 
@@ -130,6 +141,7 @@ class PersonaUser(BaseUser):
         """Forget what waits; it stays unread, and is caught up with when the persona starts again."""
         self._disarm()
         self._inbox = None
+        self._called = frozenset()
 
     # What it is told.
 
@@ -155,8 +167,11 @@ class PersonaUser(BaseUser):
             progress.finish(message["id"])
             return
         now = trio.current_time()
-        offered = self.inbox.offer(self._item(message, room, now), now, estimate=self._estimate)
+        item = self._item(message, room, now)
+        offered = self.inbox.offer(item, now, estimate=self._estimate)
         self._refusals += offered.shed
+        if offered.outcome == "accepted" and item.mentions and item.sender_type == "human":
+            self._called |= {item.id}
         self._activate(self)
 
     def _concerns(self, message: dict[str, Any], room: RoomEntity) -> bool:
@@ -262,6 +277,9 @@ class PersonaUser(BaseUser):
     async def _finish(self, item: InboxItem) -> None:
         progress = self._rooms[item.room_id]
         progress.finish(item.id)
+        if item.id in self._called:
+            self._called -= {item.id}
+            self._activate(self)
         mark = progress.mark
         if mark.message_id:
             self.state = self.state.with_read(item.room_id, mark.message_id, mark.at)

@@ -1,6 +1,6 @@
 """The long torture, about a quarter of an hour and more: ``make torture``.
 
-python tests/torture [--kills 500] [--minutes 10] [--databases 10000] [--seed N]
+python tests/torture [--kills 500] [--answers 200] [--minutes 10] [--databases 10000] [--seed N]
 
 Kills, faults at every step of the way to the disk, power cuts, fuzzing, many databases.
 Ends with an error at the first that is not as it must be; 0 leaves a part out.
@@ -22,6 +22,7 @@ import trio
 from crash import Lives, faithful
 from fuzz import fuzz
 from many import OPEN, touch_all
+from test_servicing_kill import kill_while_answering
 
 LIVES = 20
 """Of one database, before the next begins afresh."""
@@ -74,6 +75,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--kills", type=int, default=500)
+    parser.add_argument("--answers", type=int, default=200)
     parser.add_argument("--no-faults", action="store_true")
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--databases", type=int, default=10_000)
@@ -85,6 +87,9 @@ def main() -> None:
         kills(place, options.kills, options.seed)
         if not options.no_faults:
             faults(place, options.seed)
+        if options.answers:
+            asked = kill_while_answering(place / "answers", options.answers, options.seed)
+            say(f"{options.answers} kills of who answers: {asked} questions, each with one answer")
         if options.databases:
             databases(place / "many", options.databases)
         if options.minutes:
