@@ -6,8 +6,9 @@ rooms and messages is learned from events, in the order of their commits; when
 events were lost, from the records themselves.
 
 Law: at most one task serves a persona at a time, and none while it has nothing
-to do. A user whose database cannot be used is degraded: it is known and shown,
-nobody serves it, and everybody else is served.
+to do. A user whose database cannot be used is degraded, and one that was frozen
+is frozen: either is known and shown, nobody serves it, and everybody else is
+served. What a frozen persona has not answered stays unread until it is thawed.
 """
 
 from __future__ import annotations
@@ -22,44 +23,40 @@ import msgspec
 import trio
 
 from rtos.bus import Bus, Event, command, on
-from rtos.errors import CommandRejected, Conflict, StoreError
+from rtos.errors import CommandRejected, Conflict, RtosError, StoreError
 from rtos.scheduler import PastIntensity
 from rtos.user.base import BaseUser, HumanUser
 from rtos.user.entities import ChatMessageEntity, MemoryEntity, RoomEntity, UserEntity
+from rtos.user.farewell import farewells
 from rtos.user.identity import slug, validate_user_id
+from rtos.user.lives import Lives
 from rtos.user.passages import split
-from rtos.user.persona import LEVEL, PersonaUser
+from rtos.user.persona import PersonaUser
+from rtos.user.records import PAGE, Records
+from rtos.user.servicing import reply_id
 from rtos.user.words import terms
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from rtos.scheduler import SchedulingContext
     from rtos.user.directory import UserDirectoryManager
+    from rtos.user.inbox import InboxItem
     from rtos.user.marks import Mark
     from rtos.user.responder import Responder
 
 log = logging.getLogger("rtos.users")
 
-PAGE: Final = 500
+HEARERS: Final = 16
+"""So many hear of a message in one step."""
 UserKind = Literal["human", "agent", "persona", "system"]
 
 
-class _Life:
-    """The task that serves a persona, while it has something to do."""
-
-    __slots__ = ("ended", "scope")
-
-    def __init__(self) -> None:
-        self.scope = trio.CancelScope()
-        self.ended = trio.Event()
-
-
 @attrs.frozen
-class _Degraded:
-    """A user that cannot be served, and why."""
+class _Aside:
+    """A user that is known and not served, and why."""
 
     user: BaseUser
+    state: Literal["degraded", "frozen"]
     reason: str
 
 
@@ -89,11 +86,10 @@ class UserDaemon:
         self._responder = responder
         self._wall_clock = wall_clock
         self._bus: Bus
-        self._nursery: trio.Nursery
         self._users: dict[str, BaseUser] = {}
-        self._degraded: dict[str, _Degraded] = {}
+        self._aside: dict[str, _Aside] = {}
         self._rooms: dict[str, RoomEntity] = {}
-        self._lives: dict[str, _Life] = {}
+        self._lives: Lives
         self._starting: dict[str, trio.Event] = {}
         # One bound method for all, where each look-up would make another.
         self._wake = self._activate
@@ -106,10 +102,10 @@ class UserDaemon:
         """
         self._bus = bus
         self._users.clear()
-        self._degraded.clear()
+        self._aside.clear()
         self._rooms.clear()
-        self._lives.clear()
-        async with trio.open_nursery() as self._nursery:
+        async with trio.open_nursery() as nursery:
+            self._lives = Lives(bus, nursery, self._give_up)
             await self._seed()
             async for record in self._records(UserEntity.collection):
                 await self._try_to_start(record)
@@ -117,14 +113,15 @@ class UserDaemon:
                 self._rooms[record["id"]] = _room(record)
                 await self._catch_up(record)
             yield
-            self._nursery.cancel_scope.cancel()
+            self._lives.close()
+            nursery.cancel_scope.cancel()
         for user in self._users.values():
             if isinstance(user, PersonaUser):
                 user.stop()
 
     def degraded(self) -> dict[str, str]:
         """Who cannot be served, and why; from memory."""
-        return {user_id: degraded.reason for user_id, degraded in self._degraded.items()}
+        return {id: aside.reason for id, aside in self._aside.items() if aside.state == "degraded"}
 
     # Commands.
 
@@ -161,7 +158,7 @@ class UserDaemon:
     @command("user/get")
     async def get(self, *, id: str) -> dict[str, Any]:
         """A user: its record, its state and, for a persona, how it feels."""
-        if id in self._degraded:
+        if id in self.degraded():
             await self._revive(id)
         user = self._known("user/get", "id", id)
         shown: dict[str, Any] = {
@@ -170,8 +167,8 @@ class UserDaemon:
             "database": str(user.database_path),
             "state": msgspec.to_builtins(user.state),
         }
-        if id in self._degraded:
-            return shown | {"state": "degraded", "reason": self._degraded[id].reason}
+        if id in self._aside:
+            return shown | self._why_aside(id)
         if isinstance(user, PersonaUser):
             feeling = user.feeling.advance(self._wall_clock())
             shown |= {
@@ -195,19 +192,87 @@ class UserDaemon:
             cursor=cursor,
         )
         for item in found["items"]:
-            if item["id"] in self._degraded:
-                item["state"] = "degraded"
+            if item["id"] in self._aside:
+                item |= self._why_aside(item["id"])
         return found
+
+    @command("user/update")
+    async def update(
+        self,
+        *,
+        id: str,
+        display_name: str | None = None,
+        short_description: str | None = None,
+        expertise: list[str] | None = None,
+    ) -> dict[str, Any]:
+        """Change what is known of a user; what is not given stays as it is."""
+        user = self._known("user/update", "id", id)
+        given = {
+            "display_name": display_name,
+            "short_description": short_description,
+            "expertise": expertise,
+        }
+        data = {name: value for name, value in given.items() if value is not None}
+        if not data:
+            remedy = "give one of " + ", ".join(f"--{name}" for name in given)
+            raise CommandRejected("user/update", "there is nothing to change", remedy=remedy)
+        try:
+            record = await self._write(id, data)
+        except CommandRejected as error:
+            raise CommandRejected(
+                "user/update", error.reason, parameter=error.parameter, remedy=error.remedy
+            ) from None
+        user.take_up(record)
+        return record
+
+    @command("user/freeze")
+    async def freeze(self, *, id: str, reason: str = "an operator froze it") -> dict[str, Any]:
+        """Freeze a user: it hears and says nothing, and what it is told waits."""
+        user = self._known("user/freeze", "id", id)
+        if user.entity.status == "frozen":
+            raise CommandRejected(
+                "user/freeze", f"{id!r} is frozen already", parameter="id", remedy="`rtos user/thaw` first"
+            )
+        # Before the record says so, or it would be refused what it is about to say.
+        await self._put_aside(user, "frozen", reason)
+        try:
+            record = await self._write(id, {"status": "frozen", "frozen_reason": reason})
+        except BaseException:
+            with trio.CancelScope(shield=True):
+                await self._revive(id)
+            raise
+        user.take_up(record)
+        return record
+
+    @command("user/thaw")
+    async def thaw(self, *, id: str) -> dict[str, Any]:
+        """Thaw a frozen user; it catches up with what it was told meanwhile."""
+        user = self._known("user/thaw", "id", id)
+        if user.entity.status != "frozen":
+            raise CommandRejected(
+                "user/thaw", f"{id!r} is not frozen", parameter="id", remedy="`rtos user/get` shows it"
+            )
+        record = await self._write(id, {"status": "offline", "frozen_reason": ""})
+        if user.take_up(record):
+            self._lives.pardon(id)
+            await self._revive(id)
+        return record
 
     @command("user/delete")
     async def delete(self, *, id: str) -> bool:
         """Delete a user; a persona has stopped when this answers. Its folder stays."""
-        self._known("user/delete", "id", id)
-        deleted: bool = await self._bus.commands.execute(
-            "data/delete", collection=UserEntity.collection, id=id
-        )
-        await self._stop(id)
-        return deleted
+        user = self._known("user/delete", "id", id)
+        accepted = await self._stop(id)
+        # One write, so that whoever waits for an answer is told if and only if nobody is left to give it.
+        operations = [{"op": "delete", "collection": UserEntity.collection, "id": id}]
+        try:
+            operations += farewells(user, await self._unanswered(user, accepted))
+            done = await self._bus.commands.execute("data/batch", operations=operations)
+        except BaseException:
+            with trio.CancelScope(shield=True):
+                await self._revive(id)
+            raise
+        return done[0] is not None
 
     @command("memory/learn")
     async def learn(self, *, user: str, name: str, text: str) -> dict[str, int]:
@@ -278,15 +343,15 @@ class UserDaemon:
             return
         record = event.payload["record"]
         if collection == ChatMessageEntity.collection:
-            self._tell(record)
+            await self._tell(record)
         elif collection == RoomEntity.collection:
             await self._follow_room(record, verb)
         elif verb == "created":
             await self._try_to_start(record)
         elif verb == "deleted":
-            await self._stop(record["id"])
-        elif record["id"] in self._users:
-            self._users[record["id"]].entity = msgspec.convert(record, type=UserEntity)
+            await self._follow_deletion(record["id"])
+        else:
+            await self._follow_user(record)
 
     @on("data:degraded", "data:restored")
     async def follow_databases(self, event: Event) -> None:
@@ -300,6 +365,34 @@ class UserDaemon:
             await self._revive(user_id)
         elif user_id in self._users:
             await self._degrade(self._users[user_id], event.payload["reason"])
+
+    async def _follow_user(self, record: dict[str, Any]) -> None:
+        user = self._find(record["id"])
+        # What was changed by a command of this daemon is known already.
+        if user is None or not user.take_up(record):
+            return
+        if user.entity.status == "frozen" and user.id in self._users:
+            await self._put_aside(user, "frozen", user.entity.frozen_reason)
+        elif user.entity.status != "frozen" and user.id in self._aside:
+            self._lives.pardon(user.id)
+            await self._revive(user.id)
+
+    async def _follow_deletion(self, user_id: str) -> None:
+        user = self._users.get(user_id)
+        accepted = await self._stop(user_id)
+        if user is None:
+            return
+        operations = farewells(user, await self._unanswered(user, accepted))
+        if operations:
+            await self._bus.commands.execute("data/batch", operations=operations)
+
+    async def _unanswered(self, user: BaseUser, accepted: list[InboxItem]) -> list[InboxItem]:
+        """What has no reply; one may have been stored just before it was stopped."""
+        replies = {reply_id(user.id, item.id): item for item in accepted}
+        answered = {"id": {"$in": list(replies)}}
+        async for record in self._records(ChatMessageEntity.collection, answered):
+            del replies[record["id"]]
+        return list(replies.values())
 
     async def _follow_room(self, record: dict[str, Any], verb: str) -> None:
         if verb == "deleted":
@@ -317,19 +410,22 @@ class UserDaemon:
     async def _start_over(self) -> None:
         """Take up who there is, and is no more, from a shared database that was put back."""
         there = {record["id"] async for record in self._records(UserEntity.collection)}
-        for user_id in {*self._users, *self._degraded} - there:
+        for user_id in {*self._users, *self._aside} - there:
             await self._stop(user_id)
         self._rooms.clear()
         await self._reread()
 
-    def _tell(self, message: dict[str, Any]) -> None:
+    async def _tell(self, message: dict[str, Any]) -> None:
         room = self._rooms.get(message["room_id"])
         if room is None:
             return
-        for member in room.member_ids:
+        for number, member in enumerate(room.member_ids):
             user = self._users.get(member)
             if isinstance(user, PersonaUser):
                 user.hear(message, room)
+            # A room may have thousands of members, and this loop has others to serve.
+            if number % HEARERS == HEARERS - 1:
+                await trio.lowlevel.checkpoint()
 
     async def _catch_up(self, room: dict[str, Any]) -> None:
         """Tell the personas of a room what they have not heard yet."""
@@ -342,7 +438,7 @@ class UserDaemon:
             return
         since = {"room_id": room["id"], "created_at": {"$gt": min(marks).at}}
         async for message in self._records(ChatMessageEntity.collection, since):
-            self._tell(message)
+            await self._tell(message)
 
     async def _enter(self, persona: PersonaUser, room: dict[str, Any]) -> Mark | None:
         try:
@@ -362,14 +458,27 @@ class UserDaemon:
 
     async def _degrade(self, user: BaseUser, reason: str) -> None:
         log.warning("user %s is degraded: %s", user.id, reason)
-        await self._let_go(user, reason)
+        await self._put_aside(user, "degraded", reason)
 
-    async def _let_go(self, user: BaseUser, reason: str) -> None:
+    async def _put_aside(self, user: BaseUser, state: Literal["degraded", "frozen"], reason: str) -> None:
         # Twice: it must be known all the time, and be known as this at the end, whoever
         # has brought it to life meanwhile.
-        self._degraded[user.id] = _Degraded(user, reason)
+        self._aside[user.id] = _Aside(user, state, reason)
         await self._halt(user.id)
-        self._degraded[user.id] = _Degraded(user, reason)
+        self._aside[user.id] = _Aside(user, state, reason)
+
+    async def _give_up(self, persona_id: str, reason: str) -> None:
+        """Freeze a persona that fails again and again, and say so."""
+        persona = self._users.get(persona_id)
+        if persona is None:
+            return
+        log.error("persona %s is frozen: it has %s", persona_id, reason)
+        await self._put_aside(persona, "frozen", reason)
+        try:
+            persona.take_up(await self._write(persona_id, {"status": "frozen", "frozen_reason": reason}))
+        except RtosError as error:
+            log.warning("that persona %s is frozen could not be stored: %s", persona_id, error)
+        self._bus.events.emit("persona:frozen", {"persona_id": persona_id, "reason": reason})
 
     async def _revive(self, user_id: str) -> None:
         """Start a user anew, from what its database has now."""
@@ -379,7 +488,7 @@ class UserDaemon:
             return
         user = self._users.get(user_id)
         if user is not None:
-            await self._let_go(user, "its database was replaced, and it starts anew")
+            await self._put_aside(user, "degraded", "its database was replaced, and it starts anew")
         await self._try_to_start(record)
         async for room in self._records(RoomEntity.collection):
             if user_id in room["member_ids"]:
@@ -388,7 +497,8 @@ class UserDaemon:
     async def _start(self, record: dict[str, Any]) -> None:
         """Bring a user to life, once, however many ask for it at the same time."""
         user_id = record["id"]
-        if user_id in self._starting:
+        # Again after each wait: when a start fails, all who waited for it come here at once.
+        while user_id in self._starting:
             await self._starting[user_id].wait()
         if user_id in self._users:
             return
@@ -396,8 +506,11 @@ class UserDaemon:
         try:
             user = self._make(record)
             await user.initialize()
-            self._users[user_id] = user
-            self._degraded.pop(user_id, None)
+            if user.entity.status == "frozen":
+                self._aside[user_id] = _Aside(user, "frozen", user.entity.frozen_reason)
+            else:
+                self._users[user_id] = user
+                self._aside.pop(user_id, None)
         finally:
             del self._starting[user_id]
             done.set()
@@ -414,43 +527,23 @@ class UserDaemon:
             activate=self._wake,
         )
 
-    async def _stop(self, user_id: str) -> None:
-        await self._halt(user_id)
-        self._degraded.pop(user_id, None)
+    async def _stop(self, user_id: str) -> list[InboxItem]:
+        """Let go of a user for good; what it had accepted and not answered."""
+        accepted = await self._halt(user_id)
+        self._aside.pop(user_id, None)
+        self._lives.forget(user_id)
+        return accepted
 
-    async def _halt(self, user_id: str) -> None:
-        if user_id in self._starting:
+    async def _halt(self, user_id: str) -> list[InboxItem]:
+        while user_id in self._starting:
             await self._starting[user_id].wait()
         user = self._users.pop(user_id, None)
-        if isinstance(user, PersonaUser):
-            user.stop()
-        life = self._lives.get(user_id)
-        if life is not None:
-            life.scope.cancel()
-            await life.ended.wait()
+        await self._lives.end(user_id)
+        return user.hand_back() if isinstance(user, PersonaUser) else []
 
     def _activate(self, persona: PersonaUser) -> None:
-        """Give a persona a task, unless it has one."""
-        if persona.id in self._lives or self._users.get(persona.id, persona) is not persona:
-            return
-        life = self._lives[persona.id] = _Life()
-        context = self._bus.scheduler.context(f"persona {persona.id}", level=LEVEL)
-        with context:
-            self._nursery.start_soon(self._live, persona, life, context, name=f"persona {persona.id}")
-
-    async def _live(self, persona: PersonaUser, life: _Life, context: SchedulingContext) -> None:
-        try:
-            with life.scope:
-                await persona.attend_all()
-        except Exception:
-            # One persona's fault is not the others'. What it has not finished is
-            # still unread, and comes again when it starts again.
-            log.exception("persona %s failed", persona.id)
-            self._bus.events.emit("persona:failed", {"persona_id": persona.id})
-        finally:
-            del self._lives[persona.id]
-            life.ended.set()
-            self._bus.scheduler.release(context)
+        if self._users.get(persona.id, persona) is persona:
+            self._lives.activate(persona)
 
     # Records.
 
@@ -474,25 +567,25 @@ class UserDaemon:
         ]
         await self._bus.commands.execute("data/batch", operations=operations)
 
-    async def _records(
-        self, collection: str, wanted: dict[str, Any] | None = None
-    ) -> AsyncIterator[dict[str, Any]]:
-        """All records, page by page, by creation; each page begins where the last one ended."""
-        cursor: str | None = None
-        while True:
-            page = await self._bus.commands.execute(
-                "data/list", collection=collection, filter=wanted, limit=PAGE, cursor=cursor
-            )
-            for record in page["items"]:
-                yield record
-            cursor = page["next_cursor"]
-            if cursor is None:
-                return
+    def _records(self, collection: str, wanted: dict[str, Any] | None = None) -> Records:
+        return Records(self._bus, collection, wanted)
+
+    async def _write(self, user_id: str, data: dict[str, Any]) -> dict[str, Any]:
+        """Merge fields into the record of a user; the record."""
+        record: dict[str, Any] = await self._bus.commands.execute(
+            "data/update", collection=UserEntity.collection, id=user_id, data=data
+        )
+        return record
+
+    def _why_aside(self, user_id: str) -> dict[str, str]:
+        return {"state": self._aside[user_id].state, "reason": self._aside[user_id].reason}
+
+    def _find(self, user_id: str) -> BaseUser | None:
+        user = self._users.get(user_id)
+        return self._aside[user_id].user if user is None and user_id in self._aside else user
 
     def _known(self, asked: str, parameter: str, user_id: str) -> BaseUser:
-        user = self._users.get(user_id)
-        if user is None and user_id in self._degraded:
-            user = self._degraded[user_id].user
+        user = self._find(user_id)
         if user is None:
             raise CommandRejected(
                 asked,

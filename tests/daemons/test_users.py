@@ -18,8 +18,9 @@ from rtos.errors import CommandRejected, DaemonDown, StoreCorrupt
 from rtos.scheduler import open_scheduler, open_supervisor
 from rtos.user.directory import UserDirectoryManager
 from rtos.user.entities import ENTITIES
-from rtos.user.persona import ANSWER_WITHIN, PersonaUser, reply_id
+from rtos.user.persona import ANSWER_WITHIN, PersonaUser
 from rtos.user.responder import Question, Reply
+from rtos.user.servicing import memory_id, reply_id
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -158,11 +159,11 @@ async def test_an_idle_persona_has_no_task_and_no_timer(
     world: World, autojump_clock: trio.testing.MockClock
 ) -> None:
     async with world.running() as bus:
-        assert world.users._lives == {}
+        assert world.users._lives.serving() == []
         assert bus.scheduler.statistics().timers == 0
         await bus.commands.execute("chat/send", room="general", text="hello")
         await trio.sleep(5)
-        assert world.users._lives == {}
+        assert world.users._lives.serving() == []
         # It is still lively; the one timer is the instant at which that changes.
         assert world.persona().feeling.label == "active"
         assert bus.scheduler.statistics().timers == 1
@@ -215,9 +216,15 @@ async def test_an_answer_that_was_stored_before_a_crash_is_not_given_twice(
         await bus.commands.execute("chat/send", id=reply_id("helper-ai", sent["id"]), **answer)
         await trio.sleep(5)
         assert len(await _replies(bus)) == 2
-    async with world.running():
+    async with world.running() as bus:
         await trio.sleep(5)
-        assert world.script.asked == ["hello"]
+        assert len(await _replies(bus)) == 2
+        # It was found, and nothing was thought; what is remembered is what was said.
+        assert world.script.asked == []
+        memories = await bus.commands.execute("data/list", collection="memories", user_id="helper-ai")
+        assert [memory["id"] for memory in memories["items"]] == [memory_id("helper-ai", sent["id"])]
+        assert memories["items"][0]["body"] == "operator: hello\nhelper-ai: re: hello"
+        assert memories["items"][0]["source"] == f"room general, message {sent['id']}"
 
 
 async def test_a_question_that_takes_too_long_is_answered_with_regret(
@@ -251,23 +258,26 @@ async def test_too_many_questions_get_a_visible_refusal_each(
         assert world.persona()._inbox is None  # who has nothing to do holds nothing to do it with
 
 
-async def test_a_persona_that_fails_harms_nobody(
+async def test_a_persona_that_fails_once_is_tried_again(
     world: World, autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     world.script.fails = True
     async with world.running() as bus:
         with bus.events.subscribe("persona:failed") as failures:
-            await bus.commands.execute("chat/send", room="general", text="hello")
-            assert (await failures.receive()).payload == {"persona_id": "helper-ai"}
+            sent = await bus.commands.execute("chat/send", room="general", text="hello")
+            told = (await failures.receive()).payload
+            assert told["persona_id"] == "helper-ai"
+            assert told["message_id"] == sent["id"]
         world.script.fails = False
         await bus.commands.execute("chat/send", room="general", text="again")
         await trio.sleep(5)
-        assert ("helper-ai", "re: again") in await _replies(bus)
+        assert await _replies(bus) == [
+            ("operator", "hello"),
+            ("operator", "again"),
+            ("helper-ai", "re: hello"),
+            ("helper-ai", "re: again"),
+        ]
     assert "no words" in caplog.text
-    async with world.running() as bus:
-        await trio.sleep(5)
-        # It was never finished, so it is taken up again.
-        assert ("helper-ai", "re: hello") in await _replies(bus)
 
 
 async def test_a_persona_is_started_once_however_many_ask(
@@ -288,11 +298,15 @@ async def test_a_deleted_persona_stops_at_once(world: World, autojump_clock: tri
     async with world.running() as bus:
         await bus.commands.execute("chat/send", room="general", text="hello")
         await trio.sleep(1)
-        assert list(world.users._lives) == ["helper-ai"]
+        assert world.users._lives.serving() == ["helper-ai"]
         assert await bus.commands.execute("user/delete", id="helper-ai") is True
-        assert world.users._lives == {}
+        assert world.users._lives.serving() == []
         await trio.sleep(100)
-        assert await _replies(bus) == [("operator", "hello")]
+        assert world.script.asked == ["hello"]
+        assert await _replies(bus) == [
+            ("operator", "hello"),
+            ("helper-ai", "I was deleted before I could answer this; please ask somebody else."),
+        ]
 
 
 async def test_users_made_by_others_come_to_life_by_the_event(
