@@ -23,12 +23,16 @@ class Records:
       bus: where to ask.
       collection: which records.
       wanted: a filter; all by default.
+      user_id: whose; the shared ones by default.
     """
 
-    def __init__(self, bus: Bus, collection: str, wanted: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, bus: Bus, collection: str, wanted: dict[str, Any] | None = None, *, user_id: str | None = None
+    ) -> None:
         self._bus = bus
         self._collection = collection
         self._wanted = wanted
+        self._user_id = user_id
         self._page: deque[dict[str, Any]] = deque()
         self._cursor: str | None = None
         self._ended = False
@@ -46,6 +50,7 @@ class Records:
                 filter=self._wanted,
                 limit=PAGE,
                 cursor=self._cursor,
+                user_id=self._user_id,
             )
             self._page.extend(found["items"])
             self._cursor = found["next_cursor"]

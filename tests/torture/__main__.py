@@ -1,9 +1,10 @@
 """The long torture, about a quarter of an hour and more: ``make torture``.
 
-python tests/torture [--kills 500] [--minutes 10] [--databases 10000] [--seed N]
+python tests/torture [--kills 500] [--minutes 10] [--databases 10000] [--servicing 0] [--seed N]
 
 Kills, faults at every step of the way to the disk, power cuts, fuzzing, many databases.
-Ends with an error at the first that is not as it must be; 0 leaves a part out.
+`--servicing N` kills at N steps of a persona's servicing; 0 for every one of them.
+Ends with an error at the first that is not as it must be; 0 leaves a part out, and -1 the servicing.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import trio
 from crash import Lives, faithful
 from fuzz import fuzz
 from many import OPEN, touch_all
+from servicing import kill_at_each
 
 LIVES = 20
 """Of one database, before the next begins afresh."""
@@ -77,6 +79,7 @@ def main() -> None:
     parser.add_argument("--no-faults", action="store_true")
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--databases", type=int, default=10_000)
+    parser.add_argument("--servicing", type=int, default=0)
     parser.add_argument("--seed", type=int, default=Random().randrange(10**6))
     options = parser.parse_args()
     say(f"seed {options.seed}")
@@ -87,6 +90,9 @@ def main() -> None:
             faults(place, options.seed)
         if options.databases:
             databases(place / "many", options.databases)
+        if options.servicing >= 0:
+            ended, rest = kill_at_each(place / "servicing", options.servicing)
+            say(f"{ended} kills amid the servicing, {len(rest.asked)} messages answered once each")
         if options.minutes:
             asked = fuzz(place / "fuzz", seed=options.seed, seconds=60 * options.minutes)
             say(f"{asked} hostile requests")

@@ -1,0 +1,29 @@
+"""SIGKILL at one step of the servicing after the other: every message is answered exactly once in effect.
+
+A part of them here; ``make torture`` takes every one.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from servicing import kill_at_each
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.process
+
+POINTS = 16
+
+
+def test_a_kill_at_any_step_of_the_servicing_leaves_each_message_answered_once(tmp_path: Path) -> None:
+    ended, rest = kill_at_each(tmp_path, POINTS)
+    assert ended >= POINTS
+    assert len(rest.asked) > ended  # the most of those lives had sent something
+
+
+def test_the_oracle_sees_answers_that_do_not_know_of_each_other(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="not answered once: .*: 2"):
+        kill_at_each(tmp_path, POINTS, "forgetful")
