@@ -91,6 +91,7 @@ class UserDaemon:
         self._rooms: dict[str, RoomEntity] = {}
         self._lives: Lives
         self._starting: dict[str, trio.Event] = {}
+        self._told = 0
         # One bound method for all, where each look-up would make another.
         self._wake = self._activate
 
@@ -419,12 +420,14 @@ class UserDaemon:
         room = self._rooms.get(message["room_id"])
         if room is None:
             return
-        for number, member in enumerate(room.member_ids):
+        for member in room.member_ids:
             user = self._users.get(member)
             if isinstance(user, PersonaUser):
                 user.hear(message, room)
-            # A room may have thousands of members, and this loop has others to serve.
-            if number % HEARERS == HEARERS - 1:
+            # A room may have thousands of members, and this loop has others to serve. Counted over
+            # all messages, as one that is caught up with is followed by the next in the same step.
+            self._told += 1
+            if self._told % HEARERS == 0:
                 await trio.lowlevel.checkpoint()
 
     async def _catch_up(self, room: dict[str, Any]) -> None:

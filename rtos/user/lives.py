@@ -32,6 +32,8 @@ log = logging.getLogger("rtos.users")
 
 LEVEL: Final = 5
 """Personas think at this level: below every daemon, above background work."""
+CALLED: Final = 4
+"""One that is called by name while it does nothing: ahead of all who merely have something to do."""
 TRIES: Final = 3
 """A message is refused after so many failures in a row."""
 FAILURES: Final = 5
@@ -94,7 +96,8 @@ class Lives:
         if persona.id in self._lives or persona.id in self._resting:
             return
         life = self._lives[persona.id] = _Life()
-        context = self._bus.scheduler.context(f"persona {persona.id}", level=LEVEL)
+        level = CALLED if persona.is_called else LEVEL
+        context = self._bus.scheduler.context(f"persona {persona.id}", level=level)
         with context:
             self._nursery.start_soon(self._live, persona, life, context, name=f"persona {persona.id}")
 

@@ -52,8 +52,7 @@ class PersonaUser(BaseUser):
       activate: starts ``attend_all`` in a task of its own, if none runs.
     """
 
-    # There may be a hundred thousand, of which nearly all have nothing to do: what only serves
-    # messages is made with the first and let go of after the last.
+    # Of a hundred thousand nearly all have nothing to do: what only serves messages comes and goes with them.
     __slots__ = (
         "_activate",
         "_estimate",
@@ -89,7 +88,7 @@ class PersonaUser(BaseUser):
 
     @property
     def inbox(self) -> PersonaInbox:
-        """What it has been told and has not attended to; made when it is first asked for."""
+        """What it has been told and has not attended to; made when first asked for."""
         if self._inbox is None:
             self._inbox = PersonaInbox()
         return self._inbox
@@ -98,6 +97,12 @@ class PersonaUser(BaseUser):
     def waiting(self) -> int:
         """How many messages wait."""
         return 0 if self._inbox is None else len(self._inbox)
+
+    @property
+    def is_called(self) -> bool:
+        """Whether a message waits that it attends to however it feels, as one that calls it by name."""
+        now = trio.current_time()
+        return self._inbox is not None and self._inbox.next_eligible_at(now, 1.0) <= now
 
     # Life.
 
@@ -258,11 +263,6 @@ class PersonaUser(BaseUser):
 
     def _read_to(self, room_id: str, mark: Mark) -> UserStateEntity:
         return self.state.with_read(room_id, mark.message_id, mark.at) if mark.message_id else self.state
-
-    async def save(self) -> None:
-        """Store its state, its marks and how it feels, all or nothing."""
-        operations = self._state_operations(self.state)
-        await self._bus.commands.execute("data/batch", operations=operations, user_id=self.id)
 
     def _state_operations(self, state: UserStateEntity) -> list[dict[str, Any]]:
         feeling = {"key": PERSONA_KEY, "value": self.feeling.to_builtins()}

@@ -91,8 +91,8 @@ def main() -> None:
         if options.databases:
             databases(place / "many", options.databases)
         if options.servicing >= 0:
-            ended, rest = kill_at_each(place / "servicing", options.servicing)
-            say(f"{ended} kills amid the servicing, {len(rest.asked)} messages answered once each")
+            ended, asked = kill_at_each(place / "servicing", options.servicing)
+            say(f"{ended} kills amid the servicing, {asked} messages answered once each")
         if options.minutes:
             asked = fuzz(place / "fuzz", seed=options.seed, seconds=60 * options.minutes)
             say(f"{asked} hostile requests")

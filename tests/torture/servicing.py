@@ -2,8 +2,8 @@
 
 As a program it boots the whole system on a folder, lets a human send a few messages,
 and kills itself when the loop begins its n-th step after the first of them was sent.
-As a module it runs that program at one step after the other, always on the same
-folder, so that each life also takes up what the last one left; then it lets the
+As a module it runs that program at one step after the other, several on the same
+folder, so that a life also takes up what the last one left; then it lets the
 system come to rest, and holds what is stored against what must be.
 """
 
@@ -30,6 +30,8 @@ from rtos.user.servicing import memory_id
 TEXTS = ("@helper-ai what is a bowline?", "and a reef knot?", "@helper-ai why?", "where?", "thank you")
 LEARNED = "A bowline makes a loop that does not slip. A reef knot joins two ropes of one size."
 PERSONA = "helper-ai"
+LIVES = 10
+"""On one folder; more would leave more to answer than an inbox holds, and refusals are not remembered."""
 
 
 class Death(trio.abc.Instrument):
@@ -123,21 +125,26 @@ def live(root: Path, at: int, *ways: str) -> Rest | None:
     )
 
 
-def kill_at_each(root: Path, points: int, *ways: str) -> tuple[int, Rest]:
+def kill_at_each(root: Path, points: int, *ways: str) -> tuple[int, int]:
     """Kill at so many steps, evenly over all that the servicing takes; 0 for each of them.
 
     Returns:
-      How many lives were ended, and what was left in the end, which was checked.
+      How many lives were ended, and how many messages were found to be answered once.
     """
-    whole = live(root, sys.maxsize, *ways)
+    whole = live(root / "whole", sys.maxsize, *ways)
     assert whole is not None
     whole.check()
     stride = max(1, whole.steps // points) if points else 1
-    ended = sum(live(root, at, *ways) is None for at in range(1, whole.steps + 1, stride))
-    rest = live(root, 0, *ways)
-    assert rest is not None
-    rest.check()
-    return ended, rest
+    steps = range(1, whole.steps + 1, stride)
+    ended = asked = 0
+    for first in range(0, len(steps), LIVES):
+        place = root / str(first)
+        ended += sum(live(place, at, *ways) is None for at in steps[first : first + LIVES])
+        rest = live(place, 0, *ways)
+        assert rest is not None
+        rest.check()
+        asked += len(rest.asked)
+    return ended, asked
 
 
 def program(root: str, at: str, way: str = "") -> None:
