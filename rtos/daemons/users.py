@@ -153,7 +153,7 @@ class UserDaemon:
             raise CommandRejected(
                 "user/create", f"there is a user {user_id!r} already", parameter="id", remedy=remedy
             ) from None
-        await self._start(record)
+        await self._start_made(record)
         return record
 
     @command("user/get")
@@ -517,6 +517,15 @@ class UserDaemon:
         finally:
             del self._starting[user_id]
             done.set()
+
+    async def _start_made(self, record: dict[str, Any]) -> None:
+        """Bring to life who was made just now, unless it was deleted meanwhile and that was told already."""
+        await self._start(record)
+        there = await self._bus.commands.execute(
+            "data/read", collection=UserEntity.collection, id=record["id"]
+        )
+        if there is None:
+            await self._stop(record["id"])
 
     def _make(self, record: dict[str, Any]) -> BaseUser:
         if record["type"] != "persona":

@@ -421,3 +421,49 @@ async def test_fifty_who_start_one_persona_at_once_start_it_once(
         # The first two starts fail, and whoever waited for them does not start it side by side.
         assert (most, len(refused)) == (1, 2)
         assert world.persona("new-one").id == "new-one"
+
+
+async def test_who_is_deleted_while_it_is_made_does_not_come_to_life_afterwards(
+    world: World, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with world.running() as bus:
+        data = {"type": "persona", "display_name": "New One"}
+        made = await bus.commands.execute("data/create", collection="users", id="new-one", data=data)
+        await bus.commands.execute("data/delete", collection="users", id="new-one")
+        await trio.sleep(1)  # both have been told
+        await world.users._start_made(made)
+        assert "new-one" not in world.users._users
+        with pytest.raises(CommandRejected, match="there is no user 'new-one'"):
+            await bus.commands.execute("user/get", id="new-one")
+
+
+async def test_a_change_of_the_record_by_others_is_known(
+    world: World, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with world.running() as bus:
+        data = {"display_name": "Ada"}
+        await bus.commands.execute("data/update", collection="users", id="helper-ai", data=data)
+        await trio.sleep(1)
+        await bus.commands.execute("user/create", type="persona", name="Other AI")
+        await bus.commands.execute("room/join", room="general", user="other-ai")
+        # A persona answers another one only if it is called by its name.
+        for text in ("@Helper AI hello", "@Ada hello"):
+            await bus.commands.execute("chat/send", room="general", text=text, sender="other-ai")
+        await trio.sleep(5)
+        assert [said for sender, said in await replies(bus) if sender == "helper-ai"] == ["re: @Ada hello"]
+
+
+async def test_a_cancelled_life_leaves_its_message_for_the_next(
+    world: World, autojump_clock: trio.testing.MockClock
+) -> None:
+    world.script.takes = 10.0
+    async with world.running() as bus:
+        await bus.commands.execute("chat/send", room="general", text="hello")
+        for wait in (0.5, 3.0, 9.5):
+            await trio.sleep(wait)
+            await world.users._lives.end("helper-ai")
+            assert world.persona().in_hand is not None
+            world.users._lives.activate(world.persona())
+        await trio.sleep(30)
+        assert await replies(bus) == [("operator", "hello"), ("helper-ai", "re: hello")]
+        assert world.persona().in_hand is None
