@@ -109,6 +109,13 @@ class ChatDaemon:
             raise CommandRejected("chat/send", reason, parameter="text", remedy="shorten it or send a file")
         place = await self._room("chat/send", room)
         who = await self._user("chat/send", "sender", sender)
+        if who["status"] == "frozen":
+            raise CommandRejected(
+                "chat/send",
+                f"{sender!r} is frozen: {who['frozen_reason']}",
+                parameter="sender",
+                remedy=f"`rtos user/thaw --id={sender}` first",
+            )
         if sender not in place["member_ids"]:
             raise CommandRejected(
                 "chat/send",

@@ -6,20 +6,16 @@ rooms and messages is learned from events, in the order of their commits; when
 events were lost, from the records themselves.
 
 Law: at most one task serves a persona at a time, and none while it has nothing
-to do. A user whose database cannot be used is degraded: it is known and shown,
-nobody serves it, and everybody else is served. So is one that is frozen, by hand or
-because it failed again and again; what it has not answered is still unread, and it
-catches up with it when it is thawed.
+to do. A user whose database cannot be used is degraded, and one that was frozen
+is frozen: either is known and shown, nobody serves it, and everybody else is
+served. What a frozen persona has not answered stays unread until it is thawed.
 """
 
 from __future__ import annotations
 
 import logging
-import math
 import time
-from collections import deque
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 import attrs
@@ -30,36 +26,29 @@ from rtos.bus import Bus, Event, command, on
 from rtos.errors import CommandRejected, Conflict, RtosError, StoreError
 from rtos.scheduler import PastIntensity
 from rtos.user.base import BaseUser, HumanUser
-from rtos.user.crashes import MOST, WINDOW, CrashLoop
-from rtos.user.entities import MAX_LINE, ChatMessageEntity, MemoryEntity, RoomEntity, UserEntity
+from rtos.user.entities import ChatMessageEntity, MemoryEntity, RoomEntity, UserEntity
+from rtos.user.farewell import farewells
 from rtos.user.identity import slug, validate_user_id
+from rtos.user.lives import Lives
 from rtos.user.passages import split
 from rtos.user.persona import PersonaUser
+from rtos.user.records import PAGE, Records
+from rtos.user.servicing import reply_id
 from rtos.user.words import terms
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from rtos.scheduler import SchedulingContext, Timer
     from rtos.user.directory import UserDirectoryManager
+    from rtos.user.inbox import InboxItem
     from rtos.user.marks import Mark
     from rtos.user.responder import Responder
 
 log = logging.getLogger("rtos.users")
 
-PAGE: Final = 500
+HEARERS: Final = 16
+"""So many hear of a message in one step."""
 UserKind = Literal["human", "agent", "persona", "system"]
-
-
-class _Life:
-    """The task that serves a persona, while it has something to do."""
-
-    __slots__ = ("context", "ended", "scope")
-
-    def __init__(self, context: SchedulingContext) -> None:
-        self.context = context
-        self.scope = trio.CancelScope()
-        self.ended = trio.Event()
 
 
 @attrs.frozen
@@ -67,35 +56,8 @@ class _Aside:
     """A user that is known and not served, and why."""
 
     user: BaseUser
-    state: Literal["degraded", "failed", "frozen"]
+    state: Literal["degraded", "frozen"]
     reason: str
-
-
-class _Records:
-    """All records, page by page, by creation; each page begins where the last one ended.
-
-    No generator: one that is left in the middle, by a cancellation, would be closed
-    whenever the garbage collector comes to it.
-    """
-
-    def __init__(self, bus: Bus, collection: str, wanted: dict[str, Any] | None) -> None:
-        self._bus = bus
-        self._asked: dict[str, Any] = {"collection": collection, "filter": wanted, "limit": PAGE}
-        self._page: deque[dict[str, Any]] = deque()
-        self._cursor: str | None = None
-        self._is_over = False
-
-    def __aiter__(self) -> _Records:
-        return self
-
-    async def __anext__(self) -> dict[str, Any]:
-        while not self._page:
-            if self._is_over:
-                raise StopAsyncIteration
-            found = await self._bus.commands.execute("data/list", **self._asked, cursor=self._cursor)
-            self._page, self._cursor = deque(found["items"]), found["next_cursor"]
-            self._is_over = self._cursor is None
-        return self._page.popleft()
 
 
 class UserDaemon:
@@ -124,14 +86,12 @@ class UserDaemon:
         self._responder = responder
         self._wall_clock = wall_clock
         self._bus: Bus
-        self._nursery: trio.Nursery
         self._users: dict[str, BaseUser] = {}
         self._aside: dict[str, _Aside] = {}
-        self._crashes: dict[str, CrashLoop] = {}
-        self._restarts: dict[str, Timer] = {}
         self._rooms: dict[str, RoomEntity] = {}
-        self._lives: dict[str, _Life] = {}
+        self._lives: Lives
         self._starting: dict[str, trio.Event] = {}
+        self._told = 0
         # One bound method for all, where each look-up would make another.
         self._wake = self._activate
 
@@ -144,10 +104,9 @@ class UserDaemon:
         self._bus = bus
         self._users.clear()
         self._aside.clear()
-        self._crashes.clear()
         self._rooms.clear()
-        self._lives.clear()
-        async with trio.open_nursery() as self._nursery:
+        async with trio.open_nursery() as nursery:
+            self._lives = Lives(bus, nursery, self._give_up)
             await self._seed()
             async for record in self._records(UserEntity.collection):
                 await self._try_to_start(record)
@@ -155,17 +114,15 @@ class UserDaemon:
                 self._rooms[record["id"]] = _room(record)
                 await self._catch_up(record)
             yield
-            for timer in self._restarts.values():
-                timer.cancel()
-            self._restarts.clear()
-            self._nursery.cancel_scope.cancel()
+            self._lives.close()
+            nursery.cancel_scope.cancel()
         for user in self._users.values():
             if isinstance(user, PersonaUser):
                 user.stop()
 
     def degraded(self) -> dict[str, str]:
-        """Whose database cannot be used, and why; from memory."""
-        return {user_id: one.reason for user_id, one in self._aside.items() if one.state == "degraded"}
+        """Who cannot be served, and why; from memory."""
+        return {id: aside.reason for id, aside in self._aside.items() if aside.state == "degraded"}
 
     # Commands.
 
@@ -198,7 +155,7 @@ class UserDaemon:
             ) from None
         except CommandRejected as error:
             raise CommandRejected("user/create", error.reason, remedy=error.remedy) from None
-        await self._start(record)
+        await self._start_made(record)
         return record
 
     @command("user/get")
@@ -214,7 +171,7 @@ class UserDaemon:
             "state": msgspec.to_builtins(user.state),
         }
         if id in self._aside:
-            return shown | {"state": self._aside[id].state, "reason": self._aside[id].reason}
+            return shown | self._why_aside(id)
         if isinstance(user, PersonaUser):
             feeling = user.feeling.advance(self._wall_clock())
             shown |= {
@@ -239,7 +196,7 @@ class UserDaemon:
         )
         for item in found["items"]:
             if item["id"] in self._aside:
-                item["state"] = self._aside[item["id"]].state
+                item |= self._why_aside(item["id"])
         return found
 
     @command("user/update")
@@ -251,53 +208,68 @@ class UserDaemon:
         description: str | None = None,
         expertise: list[str] | None = None,
     ) -> dict[str, Any]:
-        """Change what is given of a user; the rest stays as it is."""
-        self._known("user/update", "id", id)
+        """Change what is known of a user; what is not given stays as it is."""
+        user = self._known("user/update", "id", id)
         given = {"display_name": name, "short_description": description, "expertise": expertise}
         data = {field: value for field, value in given.items() if value is not None}
         if not data:
-            raise CommandRejected(
-                "user/update", "nothing is to be changed", remedy="give a name, a description or expertise"
-            )
-        return await self._write("user/update", id, data)
+            remedy = "give one of --name, --description, --expertise"
+            raise CommandRejected("user/update", "there is nothing to change", remedy=remedy)
+        try:
+            record = await self._write(id, data)
+        except CommandRejected as error:
+            raise CommandRejected("user/update", error.reason, remedy=error.remedy) from None
+        user.take_up(record)
+        return record
 
     @command("user/freeze")
-    async def freeze(self, *, id: str, reason: str = "frozen by an operator") -> dict[str, Any]:
-        """Let a user hear and answer nothing until it is thawed; what it has not answered stays unread."""
-        self._known("user/freeze", "id", id)
-        if not reason:
-            raise CommandRejected("user/freeze", "the reason is empty", parameter="reason", remedy="say why")
-        record = await self._write("user/freeze", id, {"frozen": reason})
-        await self._follow_frozen(record)
+    async def freeze(self, *, id: str, reason: str = "an operator froze it") -> dict[str, Any]:
+        """Freeze a user: it hears and says nothing, and what it is told waits."""
+        user = self._known("user/freeze", "id", id)
+        if user.entity.status == "frozen":
+            raise CommandRejected(
+                "user/freeze", f"{id!r} is frozen already", parameter="id", remedy="`rtos user/thaw` first"
+            )
+        # Before the record says so, or it would be refused what it is about to say.
+        await self._put_aside(user, "frozen", reason)
+        try:
+            record = await self._write(id, {"status": "frozen", "frozen_reason": reason})
+        except BaseException:
+            with trio.CancelScope(shield=True):
+                await self._revive(id)
+            raise
+        user.take_up(record)
         return record
 
     @command("user/thaw")
     async def thaw(self, *, id: str) -> dict[str, Any]:
-        """Let a frozen user take part again; it catches up with what it has missed."""
-        self._known("user/thaw", "id", id)
-        self._crashes.pop(id, None)
-        record = await self._write("user/thaw", id, {"frozen": ""})
-        await self._follow_frozen(record)
-        return record
-
-    async def _write(self, asked: str, user_id: str, data: dict[str, Any]) -> dict[str, Any]:
-        try:
-            record: dict[str, Any] = await self._bus.commands.execute(
-                "data/update", collection=UserEntity.collection, id=user_id, data=data
+        """Thaw a frozen user; it catches up with what it was told meanwhile."""
+        user = self._known("user/thaw", "id", id)
+        if user.entity.status != "frozen":
+            raise CommandRejected(
+                "user/thaw", f"{id!r} is not frozen", parameter="id", remedy="`rtos user/get` shows it"
             )
-        except CommandRejected as error:
-            raise CommandRejected(asked, error.reason, remedy=error.remedy) from None
+        record = await self._write(id, {"status": "offline", "frozen_reason": ""})
+        if user.take_up(record):
+            self._lives.pardon(id)
+            await self._revive(id)
         return record
 
     @command("user/delete")
     async def delete(self, *, id: str) -> bool:
         """Delete a user; a persona has stopped when this answers. Its folder stays."""
-        self._known("user/delete", "id", id)
-        deleted: bool = await self._bus.commands.execute(
-            "data/delete", collection=UserEntity.collection, id=id
-        )
-        await self._stop(id)
-        return deleted
+        user = self._known("user/delete", "id", id)
+        accepted = await self._stop(id)
+        # One write, so that whoever waits for an answer is told if and only if nobody is left to give it.
+        operations = [{"op": "delete", "collection": UserEntity.collection, "id": id}]
+        try:
+            operations += farewells(user, await self._unanswered(user, accepted))
+            done = await self._bus.commands.execute("data/batch", operations=operations)
+        except BaseException:
+            with trio.CancelScope(shield=True):
+                await self._revive(id)
+            raise
+        return done[0] is not None
 
     @command("memory/learn")
     async def learn(self, *, user: str, name: str, text: str) -> dict[str, int]:
@@ -368,15 +340,15 @@ class UserDaemon:
             return
         record = event.payload["record"]
         if collection == ChatMessageEntity.collection:
-            self._tell(record)
+            await self._tell(record)
         elif collection == RoomEntity.collection:
             await self._follow_room(record, verb)
         elif verb == "created":
             await self._try_to_start(record)
         elif verb == "deleted":
-            await self._stop(record["id"])
+            await self._follow_deletion(record["id"])
         else:
-            await self._follow_frozen(record)
+            await self._follow_user(record)
 
     @on("data:degraded", "data:restored")
     async def follow_databases(self, event: Event) -> None:
@@ -391,19 +363,33 @@ class UserDaemon:
         elif user_id in self._users:
             await self._degrade(self._users[user_id], event.payload["reason"])
 
-    async def _follow_frozen(self, record: dict[str, Any]) -> None:
-        """Take over a user's record, and freeze or thaw it as that says; once, whoever comes first."""
-        user_id = record["id"]
-        aside = self._aside.get(user_id)
-        user = aside.user if aside is not None else self._users.get(user_id)
+    async def _follow_user(self, record: dict[str, Any]) -> None:
+        user = self._find(record["id"])
+        # What was changed by a command of this daemon is known already.
+        if user is None or not user.take_up(record):
+            return
+        if user.entity.status == "frozen" and user.id in self._users:
+            await self._put_aside(user, "frozen", user.entity.frozen_reason)
+        elif user.entity.status != "frozen" and user.id in self._aside:
+            self._lives.pardon(user.id)
+            await self._revive(user.id)
+
+    async def _follow_deletion(self, user_id: str) -> None:
+        user = self._users.get(user_id)
+        accepted = await self._stop(user_id)
         if user is None:
             return
-        user.entity = msgspec.convert(record, type=UserEntity)
-        if user.entity.frozen:
-            # Again where somebody else is at it: whoever asks wants it to have stopped.
-            await self._let_go(user, user.entity.frozen, state="frozen")
-        elif aside is not None and aside.state == "frozen":
-            await self._revive(user_id)
+        operations = farewells(user, await self._unanswered(user, accepted))
+        if operations:
+            await self._bus.commands.execute("data/batch", operations=operations)
+
+    async def _unanswered(self, user: BaseUser, accepted: list[InboxItem]) -> list[InboxItem]:
+        """What has no reply; one may have been stored just before it was stopped."""
+        replies = {reply_id(user.id, item.id): item for item in accepted}
+        answered = {"id": {"$in": list(replies)}}
+        async for record in self._records(ChatMessageEntity.collection, answered):
+            del replies[record["id"]]
+        return list(replies.values())
 
     async def _follow_room(self, record: dict[str, Any], verb: str) -> None:
         if verb == "deleted":
@@ -426,7 +412,7 @@ class UserDaemon:
         self._rooms.clear()
         await self._reread()
 
-    def _tell(self, message: dict[str, Any]) -> None:
+    async def _tell(self, message: dict[str, Any]) -> None:
         room = self._rooms.get(message["room_id"])
         if room is None:
             return
@@ -434,6 +420,11 @@ class UserDaemon:
             user = self._users.get(member)
             if isinstance(user, PersonaUser):
                 user.hear(message, room)
+            # A room may have thousands of members, and this loop has others to serve. Counted over
+            # all messages, as one that is caught up with is followed by the next in the same step.
+            self._told += 1
+            if self._told % HEARERS == 0:
+                await trio.lowlevel.checkpoint()
 
     async def _catch_up(self, room: dict[str, Any]) -> None:
         """Tell the personas of a room what they have not heard yet."""
@@ -446,7 +437,7 @@ class UserDaemon:
             return
         since = {"room_id": room["id"], "created_at": {"$gt": min(marks).at}}
         async for message in self._records(ChatMessageEntity.collection, since):
-            self._tell(message)
+            await self._tell(message)
 
     async def _enter(self, persona: PersonaUser, room: dict[str, Any]) -> Mark | None:
         try:
@@ -466,16 +457,27 @@ class UserDaemon:
 
     async def _degrade(self, user: BaseUser, reason: str) -> None:
         log.warning("user %s is degraded: %s", user.id, reason)
-        await self._let_go(user, reason, state="degraded")
+        await self._put_aside(user, "degraded", reason)
 
-    async def _let_go(
-        self, user: BaseUser, reason: str, *, state: Literal["degraded", "failed", "frozen"]
-    ) -> None:
+    async def _put_aside(self, user: BaseUser, state: Literal["degraded", "frozen"], reason: str) -> None:
         # Twice: it must be known all the time, and be known as this at the end, whoever
         # has brought it to life meanwhile.
         self._aside[user.id] = _Aside(user, state, reason)
         await self._halt(user.id)
         self._aside[user.id] = _Aside(user, state, reason)
+
+    async def _give_up(self, persona_id: str, reason: str) -> None:
+        """Freeze a persona that fails again and again, and say so."""
+        persona = self._users.get(persona_id)
+        if persona is None:
+            return
+        log.error("persona %s is frozen: it has %s", persona_id, reason)
+        await self._put_aside(persona, "frozen", reason)
+        try:
+            persona.take_up(await self._write(persona_id, {"status": "frozen", "frozen_reason": reason}))
+        except RtosError as error:
+            log.warning("that persona %s is frozen could not be stored: %s", persona_id, error)
+        self._bus.events.emit("persona:frozen", {"persona_id": persona_id, "reason": reason})
 
     async def _revive(self, user_id: str) -> None:
         """Start a user anew, from what its database has now."""
@@ -485,7 +487,7 @@ class UserDaemon:
             return
         user = self._users.get(user_id)
         if user is not None:
-            await self._let_go(user, "its database was replaced, and it starts anew", state="degraded")
+            await self._put_aside(user, "degraded", "its database was replaced, and it starts anew")
         await self._try_to_start(record)
         async for room in self._records(RoomEntity.collection):
             if user_id in room["member_ids"]:
@@ -494,22 +496,32 @@ class UserDaemon:
     async def _start(self, record: dict[str, Any]) -> None:
         """Bring a user to life, once, however many ask for it at the same time."""
         user_id = record["id"]
-        if user_id in self._starting:
+        # Again after each wait: when a start fails, all who waited for it come here at once.
+        while user_id in self._starting:
             await self._starting[user_id].wait()
         if user_id in self._users:
             return
         done = self._starting[user_id] = trio.Event()
         try:
             user = self._make(record)
-            if user.entity.frozen:
-                self._aside[user_id] = _Aside(user, "frozen", user.entity.frozen)
-                return
             await user.initialize()
-            self._users[user_id] = user
-            self._aside.pop(user_id, None)
+            if user.entity.status == "frozen":
+                self._aside[user_id] = _Aside(user, "frozen", user.entity.frozen_reason)
+            else:
+                self._users[user_id] = user
+                self._aside.pop(user_id, None)
         finally:
             del self._starting[user_id]
             done.set()
+
+    async def _start_made(self, record: dict[str, Any]) -> None:
+        """Bring to life who was made just now, unless it was deleted meanwhile and that was told already."""
+        await self._start(record)
+        there = await self._bus.commands.execute(
+            "data/read", collection=UserEntity.collection, id=record["id"]
+        )
+        if there is None:
+            await self._stop(record["id"])
 
     def _make(self, record: dict[str, Any]) -> BaseUser:
         if record["type"] != "persona":
@@ -523,92 +535,23 @@ class UserDaemon:
             activate=self._wake,
         )
 
-    async def _stop(self, user_id: str) -> None:
-        await self._halt(user_id)
+    async def _stop(self, user_id: str) -> list[InboxItem]:
+        """Let go of a user for good; what it had accepted and not answered."""
+        accepted = await self._halt(user_id)
         self._aside.pop(user_id, None)
-        self._crashes.pop(user_id, None)
+        self._lives.forget(user_id)
+        return accepted
 
-    async def _halt(self, user_id: str) -> None:
-        restart = self._restarts.pop(user_id, None)
-        if restart is not None:
-            restart.cancel()
-        if user_id in self._starting:
+    async def _halt(self, user_id: str) -> list[InboxItem]:
+        while user_id in self._starting:
             await self._starting[user_id].wait()
         user = self._users.pop(user_id, None)
-        if isinstance(user, PersonaUser):
-            user.stop()
-        life = self._lives.get(user_id)
-        if life is not None:
-            life.scope.cancel()
-            await life.ended.wait()
+        await self._lives.end(user_id)
+        return user.hand_back() if isinstance(user, PersonaUser) else []
 
     def _activate(self, persona: PersonaUser) -> None:
-        """Give a persona a task, unless it has one; at the level that it has now."""
-        if self._users.get(persona.id, persona) is not persona:
-            return
-        life = self._lives.get(persona.id)
-        if life is not None:
-            if life.context.base_level != persona.level:
-                life.context.rebase(persona.level)
-            return
-        context = self._bus.scheduler.context(f"persona {persona.id}", level=persona.level)
-        life = self._lives[persona.id] = _Life(context)
-        with context:
-            self._nursery.start_soon(self._live, persona, life, name=f"persona {persona.id}")
-
-    async def _live(self, persona: PersonaUser, life: _Life) -> None:
-        try:
-            failure = await self._serve(persona, life)
-            if failure is not None and self._users.get(persona.id) is persona:
-                await self._follow_failure(persona, failure)
-        except RtosError:
-            log.exception("persona %s failed, and could not be put aside", persona.id)
-        finally:
-            self._bus.scheduler.release(life.context)
-
-    async def _serve(self, persona: PersonaUser, life: _Life) -> Exception | None:
-        try:
-            with life.scope:
-                await persona.attend_all()
-        except Exception as error:
-            # One persona's fault is not the others'. What it has not finished is
-            # still unread, and comes again when it starts again.
-            log.exception("persona %s failed", persona.id)
-            return error
-        finally:
-            del self._lives[persona.id]
-            life.ended.set()
-        return None
-
-    async def _follow_failure(self, persona: PersonaUser, failure: Exception) -> None:
-        """Start a persona again after a while, or freeze it with a report when that is of no use."""
-        self._bus.events.emit("persona:failed", {"persona_id": persona.id})
-        delay = self._crashes.setdefault(persona.id, CrashLoop()).note(trio.current_time())
-        what = f"{type(failure).__name__}: {failure}"
-        if delay == math.inf:
-            reason = f"failed {MOST} times within {WINDOW:.0f} s, at last with {what}"[:MAX_LINE]
-            log.error("persona %s is frozen: it %s", persona.id, reason)
-            await self._follow_frozen(await self._write("user/freeze", persona.id, {"frozen": reason}))
-            self._bus.events.emit("persona:frozen", {"persona_id": persona.id, "reason": reason})
-            return
-        await self._let_go(persona, f"failed with {what}; starts again in {delay:g} s", state="failed")
-        at = trio.current_time() + delay
-        begin = partial(self._begin_restart, persona.id)
-        self._restarts[persona.id] = self._bus.scheduler.add_timer(at, begin)
-
-    def _begin_restart(self, user_id: str) -> None:
-        self._restarts.pop(user_id, None)
-        context = self._bus.scheduler.context(f"start {user_id}", level=self.level)
-        with context:
-            self._nursery.start_soon(self._restart, user_id, context)
-
-    async def _restart(self, user_id: str, context: SchedulingContext) -> None:
-        try:
-            await self._revive(user_id)
-        except StoreError as error:
-            log.warning("persona %s could not be started again: %s", user_id, error)
-        finally:
-            self._bus.scheduler.release(context)
+        if self._users.get(persona.id, persona) is persona:
+            self._lives.activate(persona)
 
     # Records.
 
@@ -632,13 +575,25 @@ class UserDaemon:
         ]
         await self._bus.commands.execute("data/batch", operations=operations)
 
-    def _records(self, collection: str, wanted: dict[str, Any] | None = None) -> _Records:
-        return _Records(self._bus, collection, wanted)
+    def _records(self, collection: str, wanted: dict[str, Any] | None = None) -> Records:
+        return Records(self._bus, collection, wanted)
+
+    async def _write(self, user_id: str, data: dict[str, Any]) -> dict[str, Any]:
+        """Merge fields into the record of a user; the record."""
+        record: dict[str, Any] = await self._bus.commands.execute(
+            "data/update", collection=UserEntity.collection, id=user_id, data=data
+        )
+        return record
+
+    def _why_aside(self, user_id: str) -> dict[str, str]:
+        return {"state": self._aside[user_id].state, "reason": self._aside[user_id].reason}
+
+    def _find(self, user_id: str) -> BaseUser | None:
+        user = self._users.get(user_id)
+        return self._aside[user_id].user if user is None and user_id in self._aside else user
 
     def _known(self, asked: str, parameter: str, user_id: str) -> BaseUser:
-        user = self._users.get(user_id)
-        if user is None and user_id in self._aside:
-            user = self._aside[user_id].user
+        user = self._find(user_id)
         if user is None:
             raise CommandRejected(
                 asked,

@@ -28,18 +28,28 @@ class BaseUser:
       id: also the name of its folder.
       created_at: timestamp of its record.
       entity: what is known of it to all.
+      version: of the record that this was taken from.
       state: its own state, once ``initialize`` has run.
     """
 
-    __slots__ = ("_bus", "_directories", "created_at", "entity", "id", "state")
+    __slots__ = ("_bus", "_directories", "created_at", "entity", "id", "state", "version")
 
     def __init__(self, record: dict[str, Any], *, bus: Bus, directories: UserDirectoryManager) -> None:
         self.id: str = record["id"]
         self.created_at: str = record["created_at"]
+        self.version: int = record["version"]
         self.entity = msgspec.convert(record, type=UserEntity)
         self.state = UserStateEntity.default(self.id, self.entity.type)
         self._bus = bus
         self._directories = directories
+
+    def take_up(self, record: dict[str, Any]) -> bool:
+        """Be what a record says; false if that is nothing newer. Not a checkpoint."""
+        if record["version"] <= self.version:
+            return False
+        self.version = record["version"]
+        self.entity = msgspec.convert(record, type=UserEntity)
+        return True
 
     @property
     def database_path(self) -> Path:
@@ -64,14 +74,15 @@ class BaseUser:
 
     async def save_state(self) -> None:
         """Store its state; durable when this returns."""
-        await self._bus.commands.execute("data/store", **self.state_operation(), user_id=self.id)
-
-    def state_operation(self) -> dict[str, Any]:
-        """What stores the state: the parameters of ``data/store``, also for a batch."""
-        return {"key": STATE_KEY, "value": msgspec.to_builtins(self.state)}
+        await self._bus.commands.execute("data/store", **state_operation(self.state), user_id=self.id)
 
 
 class HumanUser(BaseUser):
     """A user of flesh and blood: nothing more than a user."""
 
     __slots__ = ()
+
+
+def state_operation(state: UserStateEntity) -> dict[str, Any]:
+    """What stores a state: the parameters of ``data/store``, also for a batch."""
+    return {"key": STATE_KEY, "value": msgspec.to_builtins(state)}

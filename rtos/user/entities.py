@@ -24,7 +24,7 @@ UserType = Literal["human", "agent", "persona", "system"]
 UserStatus = Literal["online", "offline", "away", "busy", "frozen", "deleted"]
 ItemType = Literal["chat", "document", "user-profile", "system-config", "widget-debug", "data-explorer"]
 ItemPriority = Literal["low", "normal", "high", "urgent"]
-MemoryKind = Literal["passage", "exchange", "fact"]
+MemoryKind = Literal["passage", "exchange", "fact", "episodic"]
 
 MAX_NAME: Final = 100
 """The longest name of a user or a room, in characters."""
@@ -76,9 +76,9 @@ class UserEntity:
         default=(), validator=[unique, short(MAX_ENTRIES), attrs.validators.deep_iterable(non_blank)]
     )
     """Keywords; a message that holds one of them concerns this user more."""
-    frozen: str = attrs.field(default="", validator=short(MAX_LINE))
-    """Why nobody serves it and it hears nothing; empty while it takes part."""
     last_active_at: str | None = None
+    frozen_reason: str = attrs.field(default="", validator=short(MAX_LINE))
+    """Why its status is `frozen`, for people."""
 
     def __attrs_post_init__(self) -> None:
         usual = CAPABILITIES[self.type]

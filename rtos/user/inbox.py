@@ -27,7 +27,7 @@ import attrs
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-ShedReason = Literal["full", "infeasible", "loop", "cleared"]
+ShedReason = Literal["full", "infeasible", "loop", "cleared", "failed"]
 PATIENCE: Final = 60.0
 """In so many seconds of waiting, what does not matter at all comes to matter fully."""
 _SLACK: Final = 64
@@ -64,7 +64,7 @@ class Shed:
 
     `full`: others matter more and there was no room. `infeasible`: it cannot be
     answered before its deadline any more. `loop`: too many replies led to it.
-    `cleared`: the inbox was emptied.
+    `cleared`: the inbox was emptied. `failed`: it was served, and that failed again and again.
     """
 
     item: InboxItem
@@ -132,7 +132,7 @@ class PersonaInbox:
         self._seen: OrderedDict[str, None] = OrderedDict()
         self._places: dict[str, int] = {}
         self._offered = self._taken = self._coalesced = 0
-        self._shed: dict[ShedReason, int] = {"full": 0, "infeasible": 0, "loop": 0, "cleared": 0}
+        self._shed: dict[ShedReason, int] = {"full": 0, "infeasible": 0, "loop": 0, "cleared": 0, "failed": 0}
 
     def __len__(self) -> int:
         return len(self._waiting)

@@ -6,30 +6,24 @@ responder what to say. It has a task only while there is something to do; what
 wakes it is a message, or the one instant at which something will change.
 
 Law: every message that was accepted ends in exactly one of: a reply, a visible
-refusal, or a note that it was not for this persona. The reply has an id made
-from the message's, and the read mark moves after the reply is stored, so a crash
-in between repeats the message and adds nothing.
+refusal, or a note that it was not for this persona. How that survives a crash is
+shown in `rtos.user.servicing`.
 """
 
 from __future__ import annotations
 
-import logging
 import math
-import uuid
 from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
 import trio
 
-from rtos.errors import Conflict, RtosError
 from rtos.user.affect import PersonaState
-from rtos.user.base import BaseUser
-from rtos.user.inbox import InboxItem, PersonaInbox
+from rtos.user.base import BaseUser, state_operation
+from rtos.user.hearing import ANSWER_WITHIN, concerns, heard
+from rtos.user.inbox import InboxItem, PersonaInbox, Shed
 from rtos.user.marks import Mark, RoomProgress
-from rtos.user.passages import Passage
-from rtos.user.priority import Circumstances, mentions, priority, touches
-from rtos.user.responder import Question
-from rtos.user.words import terms
+from rtos.user.priority import CALLED, LEVEL
+from rtos.user.servicing import Servicing, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,24 +31,12 @@ if TYPE_CHECKING:
     from rtos.bus import Bus
     from rtos.scheduler import Timer
     from rtos.user.directory import UserDirectoryManager
-    from rtos.user.entities import RoomEntity
-    from rtos.user.inbox import Shed
+    from rtos.user.entities import RoomEntity, UserStateEntity
     from rtos.user.responder import Responder
 
-log = logging.getLogger("rtos.persona")
-
 PERSONA_KEY: Final = "persona_state"
-LEVEL: Final = 5
-"""Personas think at this level: below every daemon, above background work."""
-CALLED: Final = 4
-"""Whom a human calls by name thinks at this one: ahead of all who were not called."""
-ANSWER_WITHIN: Final = 60.0
-"""Seconds from the arrival of a message after which an answer is worth nothing."""
-CANDIDATES: Final = 30
-"""How many passages a recall looks at before they are ranked."""
 COST_OF_REPLY: Final = 500.0
 """What one reply costs, in the unit of the temperament's ``cost_scale`` (tokens)."""
-_REPLIES: Final = uuid.UUID("6f1c3b52-8a07-4f0e-9d61-3c1f5f0a2b77")
 
 
 class PersonaUser(BaseUser):
@@ -66,22 +48,20 @@ class PersonaUser(BaseUser):
       directories: paths.
       responder: who finds the words.
       wall_clock: seconds since the epoch; what energy and mood are a function of.
-      activate: starts ``attend_all`` in a task of its own, if none runs, at the ``level``
-        that it has; told again when that changes.
+      activate: starts ``attend_all`` in a task of its own, if none runs; told again when ``level`` changes.
     """
 
-    # There may be a hundred thousand, of which nearly all have nothing to do: what only serves
-    # messages is made with the first and let go of after the last.
+    # Of a hundred thousand nearly all have nothing to do: what only serves messages comes and goes with them.
     __slots__ = (
         "_activate",
         "_called",
         "_estimate",
         "_inbox",
-        "_refusals",
         "_responder",
         "_rooms",
         "_timer",
         "_wall_clock",
+        "_work",
         "feeling",
     )
 
@@ -102,7 +82,7 @@ class PersonaUser(BaseUser):
         self._wall_clock = wall_clock
         self._activate = activate
         self._rooms: dict[str, RoomProgress] = {}
-        self._refusals: tuple[Shed, ...] = ()
+        self._work: tuple[InboxItem | Shed, ...] = ()
         self._timer: Timer | None = None
         self._estimate = 0.0
         # Messages of humans that call it by name and are not done with.
@@ -110,7 +90,7 @@ class PersonaUser(BaseUser):
 
     @property
     def inbox(self) -> PersonaInbox:
-        """What it has been told and has not attended to; made when it is first asked for."""
+        """What it has been told and has not attended to; made when first asked for."""
         if self._inbox is None:
             self._inbox = PersonaInbox()
         return self._inbox
@@ -141,7 +121,28 @@ class PersonaUser(BaseUser):
         """Forget what waits; it stays unread, and is caught up with when the persona starts again."""
         self._disarm()
         self._inbox = None
+        self._work = ()
         self._called = frozenset()
+
+    def hand_back(self) -> list[InboxItem]:
+        """Stop, and give back what it had accepted and not answered, in order of arrival."""
+        taken = [work.item if isinstance(work, Shed) else work for work in self._work]
+        waiting = [] if self._inbox is None else [shed.item for shed in self._inbox.clear()]
+        self.stop()
+        return sorted([*taken, *waiting], key=lambda item: item.arrived)
+
+    @property
+    def in_hand(self) -> str | None:
+        """The id of the message that is being served; after a failure, of the one it failed at."""
+        if not self._work:
+            return None
+        work = self._work[0]
+        return work.item.id if isinstance(work, Shed) else work.id
+
+    def give_up(self) -> None:
+        """Refuse the message in hand instead of trying it again."""
+        if self._work and isinstance(self._work[0], InboxItem):
+            self._work = (Shed(self._work[0], "failed"), *self._work[1:])
 
     # What it is told.
 
@@ -163,73 +164,37 @@ class PersonaUser(BaseUser):
         progress = self._rooms.get(message["room_id"])
         if progress is None or not progress.begin(Mark(message["created_at"], message["id"])):
             return
-        if not self._concerns(message, room):
+        if not concerns(message, room.member_ids, self.id, self.entity.display_name):
             progress.finish(message["id"])
             return
         now = trio.current_time()
-        item = self._item(message, room, now)
+        item = heard(message, room.member_ids, self.id, self.entity, now=now)
         offered = self.inbox.offer(item, now, estimate=self._estimate)
-        self._refusals += offered.shed
+        self._work += offered.shed
         if offered.outcome == "accepted" and item.mentions and item.sender_type == "human":
             self._called |= {item.id}
         self._activate(self)
-
-    def _concerns(self, message: dict[str, Any], room: RoomEntity) -> bool:
-        if message["sender_id"] == self.id:
-            return False
-        text = message["text"]
-        if message["sender_type"] != "human":
-            # Personas that answer each other unasked would never stop, and one
-            # that quotes a name calls nobody.
-            return mentions(
-                text.split("\n", 1)[0][: len(self.entity.display_name) + 2], self.entity.display_name
-            )
-        if mentions(text, self.entity.display_name):
-            return True
-        others = (member.replace("-", " ") for member in room.member_ids if member != self.id)
-        return not any(mentions(text, other) for other in others)
-
-    def _item(self, message: dict[str, Any], room: RoomEntity, now: float) -> InboxItem:
-        mentioned = mentions(message["text"], self.entity.display_name)
-        about = Circumstances(
-            human=message["sender_type"] == "human",
-            mention=mentioned,
-            known_room=self.id in room.member_ids,
-            expertise=touches(message["text"], self.entity.expertise),
-        )
-        return InboxItem(
-            id=message["id"],
-            room_id=message["room_id"],
-            sender_id=message["sender_id"],
-            sender_type=message["sender_type"],
-            text=message["text"],
-            priority=priority(about),
-            arrived=now,
-            deadline=now + ANSWER_WITHIN,
-            causal_depth=message["causal_depth"],
-            mentions=mentioned,
-        )
 
     # What it does.
 
     async def attend_all(self) -> None:
         """Serve what is worth it now, then arm the one timer and leave.
 
-        Always a checkpoint. A cancellation leaves what was not finished unread.
+        A checkpoint if anything is served. A cancellation or an error leaves what
+        was not finished unread, and first in hand when this is called again.
         """
         self._disarm()
         self._feel(self.feeling.advance(self._wall_clock()))
-        while True:
-            now = trio.current_time()
-            taken = self.inbox.take(now, self.feeling.threshold, estimate=self._estimate)
-            refusals, self._refusals = self._refusals + taken.shed, ()
-            for shed in refusals:
-                await self._refuse(shed)
-            if taken.item is None:
-                break
-            await self._attend(taken.item)
-            self._learn_pace(trio.current_time() - now)
+        while self._work or self._take():
+            work = self._work[0]
+            await (self._refuse(work) if isinstance(work, Shed) else self._attend(work))
+            self._work = self._work[1:]
         self._arm()
+
+    def _take(self) -> bool:
+        taken = self.inbox.take(trio.current_time(), self.feeling.threshold, estimate=self._estimate)
+        self._work = taken.shed if taken.item is None else (*taken.shed, taken.item)
+        return bool(self._work)
 
     def _learn_pace(self, seconds: float) -> None:
         # Capped, so that one slow answer cannot make every later message look hopeless.
@@ -237,69 +202,43 @@ class PersonaUser(BaseUser):
         self._estimate = min(paced, ANSWER_WITHIN / 2)
 
     async def _attend(self, item: InboxItem) -> None:
+        began = trio.current_time()
         self._feel(self.feeling.begin_work(self._wall_clock()))
-        try:
-            with trio.fail_at(item.deadline):
-                passages = await self.recall(item.text, limit=CANDIDATES)
-                question = Question(text=item.text, asker=item.sender_id, persona=self.entity.display_name)
-                reply = await self._responder.respond(question, passages)
-                await self._say(item, reply.text, reply.sources)
-        except (RtosError, trio.TooSlowError) as error:
-            log.warning("%s could not answer %s: %s", self.id, item.id, error)
-            await self._say(item, "I could not answer this in time; please ask me again.", ())
+        servicing = self._servicing()
+        said = await servicing.answer(item)
         self._feel(self.feeling.end_work(self._wall_clock(), COST_OF_REPLY))
-        await self._finish(item)
+        await self._conclude(servicing, item, said)
+        self._learn_pace(trio.current_time() - began)
 
     async def _refuse(self, shed: Shed) -> None:
-        item = shed.item
+        item, servicing = shed.item, self._servicing()
         self._bus.events.emit(
             "inbox:shed", {"persona_id": self.id, "message_id": item.id, "reason": shed.reason}
         )
         if item.sender_type == "human":
-            await self._say(item, "I am too busy to answer this now; please ask me again later.", ())
-        await self._finish(item)
+            await servicing.say(item, refusal(shed.reason))
+        await self._conclude(servicing, item, None)
 
-    async def _say(self, item: InboxItem, text: str, sources: tuple[str, ...]) -> None:
-        try:
-            await self._bus.commands.execute(
-                "chat/send",
-                id=reply_id(self.id, item.id),
-                room=item.room_id,
-                sender=self.id,
-                text=text,
-                reply_to=item.id,
-                sources=list(sources),
-                causal_depth=item.causal_depth + 1,
-            )
-        except Conflict:
-            log.info("%s had answered %s before a restart", self.id, item.id)
+    def _servicing(self) -> Servicing:
+        return Servicing(self._bus, self._responder, self.id, self.entity.display_name)
 
-    async def _finish(self, item: InboxItem) -> None:
+    async def _conclude(self, servicing: Servicing, item: InboxItem, said: str | None) -> None:
         progress = self._rooms[item.room_id]
         progress.finish(item.id)
+        mark = progress.mark
+        await servicing.conclude(item, said, *self._state_operations(self._read_to(item.room_id, mark)))
+        # Only now, and in what it is by now, or another write of the state could say what is not true yet.
+        self.state = self._read_to(item.room_id, mark)
         if item.id in self._called:
             self._called -= {item.id}
             self._activate(self)
-        mark = progress.mark
-        if mark.message_id:
-            self.state = self.state.with_read(item.room_id, mark.message_id, mark.at)
-        await self.save()
 
-    async def save(self) -> None:
-        """Store its state, its marks and how it feels, all or nothing."""
+    def _read_to(self, room_id: str, mark: Mark) -> UserStateEntity:
+        return self.state.with_read(room_id, mark.message_id, mark.at) if mark.message_id else self.state
+
+    def _state_operations(self, state: UserStateEntity) -> list[dict[str, Any]]:
         feeling = {"key": PERSONA_KEY, "value": self.feeling.to_builtins()}
-        operations = [{"op": "store", **self.state_operation()}, {"op": "store", **feeling}]
-        await self._bus.commands.execute("data/batch", operations=operations, user_id=self.id)
-
-    async def recall(self, text: str, *, limit: int) -> list[Passage]:
-        """The passages of its memory that a search finds for a text, best first."""
-        query = " ".join(terms(text))
-        if not query:
-            return []
-        found = await self._bus.commands.execute(
-            "data/search", collection="memories", query=query, limit=limit, user_id=self.id
-        )
-        return [_passage(record) for record in found["items"]]
+        return [{"op": "store", **state_operation(state)}, {"op": "store", **feeling}]
 
     # How it feels, and when that will change.
 
@@ -331,21 +270,3 @@ class PersonaUser(BaseUser):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-
-
-def reply_id(persona_id: str, message_id: str) -> str:
-    """The id of the one reply that a persona gives to a message."""
-    return uuid.uuid5(_REPLIES, f"{persona_id}/{message_id}").hex
-
-
-def _passage(record: dict[str, Any]) -> Passage:
-    return msgspec.convert(
-        {
-            "id": record["id"],
-            "text": record["body"],
-            "source": record["source"],
-            "heading": record["heading"],
-            "line": 0,
-        },
-        type=Passage,
-    )

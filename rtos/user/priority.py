@@ -33,6 +33,11 @@ PRIORITY: Final[Mapping[str, float]] = MappingProxyType(
 )
 """What each circumstance adds."""
 
+LEVEL: Final = 5
+"""Personas think at this level: below every daemon, above background work."""
+CALLED: Final = 4
+"""Whom a human calls by name thinks at this one: ahead of all who were not called."""
+
 FRESH: Final = 60.0
 """A message younger than this on arrival is fresh, in seconds."""
 RECENT: Final = 300.0

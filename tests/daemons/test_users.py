@@ -4,101 +4,26 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
-import attrs
 import pytest
 import trio
+from living import World, replies
 
 from rtos.bus import Bus
-from rtos.daemons.chat import ChatDaemon
-from rtos.daemons.data import Collection, DataDaemon, MemoryBackend, open_sqlite_backend
-from rtos.daemons.users import UserDaemon
+from rtos.daemons.data import open_sqlite_backend
 from rtos.errors import CommandRejected, DaemonDown, StoreCorrupt
-from rtos.scheduler import open_scheduler, open_supervisor
 from rtos.user.directory import UserDirectoryManager
-from rtos.user.entities import ENTITIES
-from rtos.user.persona import ANSWER_WITHIN, PersonaUser, reply_id
-from rtos.user.responder import Question, Reply
+from rtos.user.persona import ANSWER_WITHIN
+from rtos.user.servicing import memory_id, reply_id
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
-
-    from rtos.user.passages import Passage
-
-
-class Script:
-    """A responder that says what it was asked, after a while."""
-
-    def __init__(self) -> None:
-        self.asked: list[str] = []
-        self.takes = 1.0
-        self.fails = False
-
-    async def respond(self, question: Question, passages: Sequence[Passage]) -> Reply:
-        self.asked.append(question.text)
-        if self.fails:
-            raise ValueError("no words")
-        await trio.sleep(self.takes)
-        return Reply(f"re: {question.text}", tuple(passage.source for passage in passages))
-
-
-class World:
-    """What outlives a system: the stored records and the folders."""
-
-    collections: ClassVar[list[Collection]] = [
-        Collection(name, entity=entity, search=entity.search_fields) for name, entity in ENTITIES.items()
-    ]
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.script = Script()
-        self.wall = 1_000_000.0
-        self.backend: MemoryBackend | None = None
-
-    @asynccontextmanager
-    async def _store(self, collections: Any, clock: Any, on_change: Any) -> AsyncIterator[MemoryBackend]:
-        if self.backend is None:
-            self.backend = MemoryBackend(collections, clock, on_change)
-        self.backend._on_change = on_change
-        yield self.backend
-
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[Bus]:
-        daemons = [
-            DataDaemon(self.collections, self._store),
-            ChatDaemon(),
-            UserDaemon(UserDirectoryManager(self.root), self.script, wall_clock=self.now),
-        ]
-        self.users = daemons[2]
-        async with open_scheduler() as scheduler:
-            bus = Bus(scheduler)
-            with (
-                bus.attach(daemons[0]) as one,
-                bus.attach(daemons[1]) as two,
-                bus.attach(daemons[2]) as three,
-            ):
-                specs = [attrs.evolve(spec, shutdown=0.5) for spec in (one, two, three)]
-                async with open_supervisor(scheduler, specs, intensity=0):
-                    yield bus
-
-    def now(self) -> float:
-        return self.wall + trio.current_time()
-
-    def persona(self, id: str = "helper-ai") -> PersonaUser:
-        user = self.users._users[id]
-        assert isinstance(user, PersonaUser)
-        return user
+    from collections.abc import AsyncIterator
 
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
     return World(tmp_path)
-
-
-async def _replies(bus: Bus, room: str = "general") -> list[tuple[str, str]]:
-    history = await bus.commands.execute("chat/history", room=room)
-    return [(message["sender_id"], message["text"]) for message in history["items"]]
 
 
 async def test_a_message_is_answered(world: World, autojump_clock: trio.testing.MockClock) -> None:
@@ -133,7 +58,7 @@ async def test_personas_do_not_answer_each_other_unasked(
         await bus.commands.execute("chat/send", room="general", text="hello")
         await trio.sleep(100)
         # Both are asked by the human, and neither by the other.
-        assert sorted(await _replies(bus)) == [
+        assert sorted(await replies(bus)) == [
             ("helper-ai", "re: hello"),
             ("operator", "hello"),
             ("other-ai", "re: hello"),
@@ -148,7 +73,7 @@ async def test_who_is_called_by_name_answers_alone(
         await bus.commands.execute("room/join", room="general", user="other-ai")
         await bus.commands.execute("chat/send", room="general", text="what now, @Other AI?")
         await trio.sleep(100)
-        assert await _replies(bus) == [
+        assert await replies(bus) == [
             ("operator", "what now, @Other AI?"),
             ("other-ai", "re: what now, @Other AI?"),
         ]
@@ -158,11 +83,11 @@ async def test_an_idle_persona_has_no_task_and_no_timer(
     world: World, autojump_clock: trio.testing.MockClock
 ) -> None:
     async with world.running() as bus:
-        assert world.users._lives == {}
+        assert world.users._lives.serving() == []
         assert bus.scheduler.statistics().timers == 0
         await bus.commands.execute("chat/send", room="general", text="hello")
         await trio.sleep(5)
-        assert world.users._lives == {}
+        assert world.users._lives.serving() == []
         # It is still lively; the one timer is the instant at which that changes.
         assert world.persona().feeling.label == "active"
         assert bus.scheduler.statistics().timers == 1
@@ -198,10 +123,10 @@ async def test_what_was_not_answered_is_answered_after_a_restart(
     world.script.takes = 1.0
     async with world.running() as bus:
         await trio.sleep(5)
-        assert await _replies(bus) == [("operator", "hello"), ("helper-ai", "re: hello")]
+        assert await replies(bus) == [("operator", "hello"), ("helper-ai", "re: hello")]
     async with world.running() as bus:
         await trio.sleep(5)
-        assert len(await _replies(bus)) == 2
+        assert len(await replies(bus)) == 2
     assert world.script.asked == ["hello", "hello"]
 
 
@@ -214,10 +139,16 @@ async def test_an_answer_that_was_stored_before_a_crash_is_not_given_twice(
         answer = {"room": "general", "sender": "helper-ai", "reply_to": sent["id"], "text": "re: hello"}
         await bus.commands.execute("chat/send", id=reply_id("helper-ai", sent["id"]), **answer)
         await trio.sleep(5)
-        assert len(await _replies(bus)) == 2
-    async with world.running():
+        assert len(await replies(bus)) == 2
+    async with world.running() as bus:
         await trio.sleep(5)
-        assert world.script.asked == ["hello"]
+        assert len(await replies(bus)) == 2
+        # It was found, and nothing was thought; what is remembered is what was said.
+        assert world.script.asked == []
+        memories = await bus.commands.execute("data/list", collection="memories", user_id="helper-ai")
+        assert [memory["id"] for memory in memories["items"]] == [memory_id("helper-ai", sent["id"])]
+        assert memories["items"][0]["body"] == "operator: hello\nhelper-ai: re: hello"
+        assert memories["items"][0]["source"] == f"room general, message {sent['id']}"
 
 
 async def test_a_question_that_takes_too_long_is_answered_with_regret(
@@ -227,7 +158,7 @@ async def test_a_question_that_takes_too_long_is_answered_with_regret(
     async with world.running() as bus:
         await bus.commands.execute("chat/send", room="general", text="hello")
         await trio.sleep(2 * ANSWER_WITHIN)
-        assert (await _replies(bus))[1] == (
+        assert (await replies(bus))[1] == (
             "helper-ai",
             "I could not answer this in time; please ask me again.",
         )
@@ -242,32 +173,35 @@ async def test_too_many_questions_get_a_visible_refusal_each(
             for number in range(4):
                 await bus.commands.execute("chat/send", room="general", text=str(number))
             await trio.sleep(1000)
-            replies = [text for sender, text in await _replies(bus) if sender == "helper-ai"]
-            assert len(replies) == 4  # nobody is left without an answer
-            assert sum("re: " in text for text in replies) == 1
-            assert sum("too busy" in text for text in replies) == 3
+            said = [text for sender, text in await replies(bus) if sender == "helper-ai"]
+            assert len(said) == 4  # nobody is left without an answer
+            assert sum("re: " in text for text in said) == 1
+            assert sum("too busy" in text for text in said) == 3
             assert (await shed.receive()).payload["reason"] == "infeasible"
         assert world.persona().waiting == 0
         assert world.persona()._inbox is None  # who has nothing to do holds nothing to do it with
 
 
-async def test_a_persona_that_fails_harms_nobody(
+async def test_a_persona_that_fails_once_is_tried_again(
     world: World, autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     world.script.fails = True
     async with world.running() as bus:
         with bus.events.subscribe("persona:failed") as failures:
-            await bus.commands.execute("chat/send", room="general", text="hello")
-            assert (await failures.receive()).payload == {"persona_id": "helper-ai"}
+            sent = await bus.commands.execute("chat/send", room="general", text="hello")
+            told = (await failures.receive()).payload
+            assert told["persona_id"] == "helper-ai"
+            assert told["message_id"] == sent["id"]
         world.script.fails = False
         await bus.commands.execute("chat/send", room="general", text="again")
         await trio.sleep(5)
-        assert ("helper-ai", "re: again") in await _replies(bus)
+        assert await replies(bus) == [
+            ("operator", "hello"),
+            ("operator", "again"),
+            ("helper-ai", "re: hello"),
+            ("helper-ai", "re: again"),
+        ]
     assert "no words" in caplog.text
-    async with world.running() as bus:
-        await trio.sleep(5)
-        # It was never finished, so it is taken up again.
-        assert ("helper-ai", "re: hello") in await _replies(bus)
 
 
 async def test_a_persona_is_started_once_however_many_ask(
@@ -288,11 +222,15 @@ async def test_a_deleted_persona_stops_at_once(world: World, autojump_clock: tri
     async with world.running() as bus:
         await bus.commands.execute("chat/send", room="general", text="hello")
         await trio.sleep(1)
-        assert list(world.users._lives) == ["helper-ai"]
+        assert world.users._lives.serving() == ["helper-ai"]
         assert await bus.commands.execute("user/delete", id="helper-ai") is True
-        assert world.users._lives == {}
+        assert world.users._lives.serving() == []
         await trio.sleep(100)
-        assert await _replies(bus) == [("operator", "hello")]
+        assert world.script.asked == ["hello"]
+        assert await replies(bus) == [
+            ("operator", "hello"),
+            ("helper-ai", "I was deleted before I could answer this; please ask somebody else."),
+        ]
 
 
 async def test_users_made_by_others_come_to_life_by_the_event(
@@ -321,7 +259,7 @@ async def test_a_newcomer_does_not_answer_what_was_said_before(
         await bus.commands.execute("room/join", room="general", user="new-one")
         await bus.commands.execute("chat/send", room="general", text="@new-one new")
         await trio.sleep(20)
-        assert [text for sender, text in await _replies(bus) if sender == "new-one"] == ["re: @new-one new"]
+        assert [text for sender, text in await replies(bus) if sender == "new-one"] == ["re: @new-one new"]
 
 
 async def test_state_is_stored_as_the_seed_says(world: World, autojump_clock: trio.testing.MockClock) -> None:

@@ -1,9 +1,12 @@
 """The long torture, about a quarter of an hour and more: ``make torture``.
 
-python tests/torture [--kills 500] [--answers 200] [--minutes 10] [--databases 10000] [--seed N]
+python tests/torture [--kills 500] [--answers 200] [--servicing 0] [--minutes 10]
+    [--databases 10000] [--seed N]
 
 Kills, faults at every step of the way to the disk, power cuts, fuzzing, many databases.
-Ends with an error at the first that is not as it must be; 0 leaves a part out.
+`--answers N` kills who answers at N points, between statements and commands; `--servicing N` at N steps
+of the loop, 0 for every one of them.
+Ends with an error at the first that is not as it must be; 0 leaves a part out, and -1 the servicing.
 """
 
 from __future__ import annotations
@@ -22,7 +25,8 @@ import trio
 from crash import Lives, faithful
 from fuzz import fuzz
 from many import OPEN, touch_all
-from test_servicing_kill import kill_while_answering
+from servicing import kill_at_each
+from test_answering_kill import kill_while_answering
 
 LIVES = 20
 """Of one database, before the next begins afresh."""
@@ -75,10 +79,11 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--kills", type=int, default=500)
-    parser.add_argument("--answers", type=int, default=200)
     parser.add_argument("--no-faults", action="store_true")
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--databases", type=int, default=10_000)
+    parser.add_argument("--answers", type=int, default=200)
+    parser.add_argument("--servicing", type=int, default=0)
     parser.add_argument("--seed", type=int, default=Random().randrange(10**6))
     options = parser.parse_args()
     say(f"seed {options.seed}")
@@ -87,11 +92,14 @@ def main() -> None:
         kills(place, options.kills, options.seed)
         if not options.no_faults:
             faults(place, options.seed)
+        if options.databases:
+            databases(place / "many", options.databases)
         if options.answers:
             asked = kill_while_answering(place / "answers", options.answers, options.seed)
             say(f"{options.answers} kills of who answers: {asked} questions, each with one answer")
-        if options.databases:
-            databases(place / "many", options.databases)
+        if options.servicing >= 0:
+            ended, asked = kill_at_each(place / "servicing", options.servicing)
+            say(f"{ended} kills amid the servicing, {asked} messages answered once each")
         if options.minutes:
             asked = fuzz(place / "fuzz", seed=options.seed, seconds=60 * options.minutes)
             say(f"{asked} hostile requests")

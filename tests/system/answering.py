@@ -1,6 +1,6 @@
 """A system that asks its persona question after question, until it is killed at a certain point.
 
-python servicing.py ROOT POINT: dies by SIGKILL at the POINT-th of what it passes: the begin and the end of
+python answering.py ROOT POINT: dies by SIGKILL at the POINT-th of what it passes: the begin and the end of
 every command, and every statement of every database. With 0 it asks nothing and ends when all is answered.
 Prints each question that was acknowledged.
 """

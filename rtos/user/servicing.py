@@ -1,0 +1,210 @@
+"""Servicing: what is done about one message, from recall to the memory of it.
+
+Owns no state and knows no persona: it is given who speaks, and the message.
+
+Law: a message is answered once in effect, wherever it is cut short. The reply is
+in the shared database, and the rest in the user's own, so they cannot be one
+write; two writes are enough, in this order:
+
+1. The reply, under an id made from the persona's and the message's. Creating what
+   is there already is refused, so at most one reply is ever stored.
+2. One batch of the user's database: the read mark, how the persona feels, and the
+   memory of the exchange, under an id made in the same way.
+
+Before 1 nothing is stored and the mark is below the message, so it is heard again.
+Between 1 and 2 it is heard again too; the reply is found, nothing is thought or
+said, and the memory is made from the reply that was given. After 2 either the mark
+has passed the message, or an older one is still open and it is heard again; then
+reply and memory are found and only the mark is written. Each write is all or
+nothing, and no other state counts, so there are no other points.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+import msgspec
+import trio
+
+from rtos.errors import CommandRejected, Conflict, RtosError
+from rtos.user.entities import MAX_TEXT, ChatMessageEntity, MemoryEntity, UserEntity
+from rtos.user.passages import Passage
+from rtos.user.responder import Question, Reply
+from rtos.user.words import terms
+
+if TYPE_CHECKING:
+    from rtos.bus import Bus
+    from rtos.user.inbox import InboxItem
+    from rtos.user.responder import Responder
+
+log = logging.getLogger("rtos.persona")
+
+CANDIDATES: Final = 30
+"""How many passages a recall looks at before they are ranked."""
+LATE: Final = "I could not answer this in time; please ask me again."
+REFUSALS: Final = {
+    "failed": "I have failed at this more than once and will not try again; please ask me differently.",
+    "busy": "I am too busy to answer this now; please ask me again later.",
+}
+"""What a human is told of a message that is not served, by reason; "busy" for all others."""
+_REPLIES: Final = uuid.UUID("6f1c3b52-8a07-4f0e-9d61-3c1f5f0a2b77")
+_MEMORIES: Final = uuid.UUID("0c8a4d5e-52c4-4c0b-9d0e-7a6f6b1f3e21")
+
+
+@attrs.frozen
+class Servicing:
+    """Serves messages for one speaker, one after the other.
+
+    Attributes:
+      bus: commands and events.
+      responder: who finds the words.
+      user_id: who speaks, and whose memory is searched.
+      display_name: what it is called.
+    """
+
+    bus: Bus
+    responder: Responder
+    user_id: str
+    display_name: str
+
+    async def answer(self, item: InboxItem) -> str | None:
+        """Find an answer and give it; regret when there is none in time.
+
+        Returns:
+          What was said, now or before a restart; ``None`` if the room is gone.
+
+        Always a checkpoint. A cancellation leaves a reply that is stored or none.
+        """
+        try:
+            with trio.fail_at(item.deadline):
+                given = await self._given(item)
+                if given is not None:
+                    return given
+                question = Question(text=item.text, asker=item.sender_id, persona=self.display_name)
+                passages = await self.recall(item.text, limit=CANDIDATES)
+                return await self.say(item, await self.responder.respond(question, passages))
+        except (RtosError, trio.TooSlowError) as error:
+            log.warning("%s could not answer %s: %s", self.user_id, item.id, error)
+        return await self.say(item, Reply(LATE))
+
+    async def say(self, item: InboxItem, reply: Reply) -> str | None:
+        """Reply to a message, unless it has a reply.
+
+        Returns:
+          What stands as the reply now; ``None`` if it can be given to nobody,
+          because the room is gone or the speaker is not in it any more.
+
+        Raises:
+          RtosError: it cannot be said now, and may be later.
+
+        Always a checkpoint. A cancellation leaves a reply that is stored or none.
+        """
+        try:
+            await self.bus.commands.execute(
+                "chat/send",
+                id=reply_id(self.user_id, item.id),
+                room=item.room_id,
+                sender=self.user_id,
+                text=reply.text,
+                reply_to=item.id,
+                sources=list(reply.sources),
+                causal_depth=item.causal_depth + 1,
+            )
+        except Conflict:
+            log.info("%s had answered %s before", self.user_id, item.id)
+            return await self._given(item)
+        except CommandRejected as error:
+            if await self._may_not_speak():
+                raise
+            log.warning("%s can tell nobody the answer to %s: %s", self.user_id, item.id, error)
+            return None
+        return reply.text
+
+    async def conclude(self, item: InboxItem, said: str | None, *operations: dict[str, Any]) -> None:
+        """Store that a message is done, in one batch; with a memory of it if anything was said.
+
+        Args:
+          item: the message.
+          said: the reply that was given.
+          operations: what else belongs to it, read mark and state.
+
+        Always a checkpoint. A cancellation leaves all of it or nothing.
+        """
+        done = list(operations)
+        if said is not None:
+            memory = remembered(self.user_id, item, said)
+            known = await self._read(MemoryEntity.collection, memory["id"], user_id=self.user_id)
+            done += [memory] if known is None else []
+        await self.bus.commands.execute("data/batch", operations=done, user_id=self.user_id)
+
+    async def recall(self, text: str, *, limit: int) -> list[Passage]:
+        """What it has learned that fits a text, best first; not what was said before."""
+        query = " ".join(terms(text))
+        if not query:
+            return []
+        found = await self.bus.commands.execute(
+            "data/search", collection=MemoryEntity.collection, query=query, limit=limit, user_id=self.user_id
+        )
+        # An answer that quotes earlier answers would drown what they were made from.
+        return [_passage(record) for record in found["items"] if record["kind"] != "episodic"]
+
+    async def _given(self, item: InboxItem) -> str | None:
+        record = await self._read(ChatMessageEntity.collection, reply_id(self.user_id, item.id))
+        return None if record is None else record["text"]
+
+    async def _may_not_speak(self) -> bool:
+        record = await self._read(UserEntity.collection, self.user_id)
+        return record is None or record["status"] == "frozen"
+
+    async def _read(self, collection: str, id: str, *, user_id: str | None = None) -> dict[str, Any] | None:
+        found: dict[str, Any] | None = await self.bus.commands.execute(
+            "data/read", collection=collection, id=id, user_id=user_id
+        )
+        return found
+
+
+def refusal(reason: str) -> Reply:
+    """What a human is told of a message that is not served for a reason."""
+    return Reply(REFUSALS.get(reason, REFUSALS["busy"]))
+
+
+def reply_id(persona_id: str, message_id: str) -> str:
+    """The id of the one reply that a persona gives to a message."""
+    return uuid.uuid5(_REPLIES, f"{persona_id}/{message_id}").hex
+
+
+def memory_id(persona_id: str, message_id: str) -> str:
+    """The id of the one memory that a persona keeps of a message and its reply."""
+    return uuid.uuid5(_MEMORIES, f"{persona_id}/{message_id}").hex
+
+
+def remembered(persona_id: str, item: InboxItem, said: str) -> dict[str, Any]:
+    """The operation that keeps a memory of an exchange; its source names room and message."""
+    body = f"{item.sender_id}: {item.text}\n{persona_id}: {said}".encode()[:MAX_TEXT]
+    memory = {
+        "kind": "episodic",
+        "body": body.decode("utf-8", "ignore"),
+        "source": f"room {item.room_id}, message {item.id}",
+    }
+    return {
+        "op": "create",
+        "collection": MemoryEntity.collection,
+        "id": memory_id(persona_id, item.id),
+        "data": memory,
+    }
+
+
+def _passage(record: dict[str, Any]) -> Passage:
+    return msgspec.convert(
+        {
+            "id": record["id"],
+            "text": record["body"],
+            "source": record["source"],
+            "heading": record["heading"],
+            "line": 0,
+        },
+        type=Passage,
+    )

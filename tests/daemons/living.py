@@ -1,0 +1,94 @@
+"""A system of users and chat in memory, for tests of their life."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import attrs
+import trio
+
+from rtos.bus import Bus
+from rtos.daemons.chat import ChatDaemon
+from rtos.daemons.data import Collection, DataDaemon, MemoryBackend
+from rtos.daemons.users import UserDaemon
+from rtos.scheduler import open_scheduler, open_supervisor
+from rtos.user.directory import UserDirectoryManager
+from rtos.user.entities import ENTITIES
+from rtos.user.persona import PersonaUser
+from rtos.user.responder import Question, Reply
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from rtos.user.passages import Passage
+
+
+class Script:
+    """A responder that says what it was asked, after a while."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.takes = 1.0
+        self.fails = False
+
+    async def respond(self, question: Question, passages: Sequence[Passage]) -> Reply:
+        self.asked.append(question.text)
+        if self.fails:
+            raise ValueError("no words")
+        await trio.sleep(self.takes)
+        return Reply(f"re: {question.text}", tuple(passage.source for passage in passages))
+
+
+class World:
+    """What outlives a system: the stored records and the folders."""
+
+    collections: ClassVar[list[Collection]] = [
+        Collection(name, entity=entity, search=entity.search_fields) for name, entity in ENTITIES.items()
+    ]
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.script = Script()
+        self.wall = 1_000_000.0
+        self.backend: MemoryBackend | None = None
+
+    @asynccontextmanager
+    async def _store(self, collections: Any, clock: Any, on_change: Any) -> AsyncIterator[MemoryBackend]:
+        if self.backend is None:
+            self.backend = MemoryBackend(collections, clock, on_change)
+        self.backend._on_change = on_change
+        yield self.backend
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Bus]:
+        daemons = [
+            DataDaemon(self.collections, self._store),
+            ChatDaemon(),
+            UserDaemon(UserDirectoryManager(self.root), self.script, wall_clock=self.now),
+        ]
+        self.users = daemons[2]
+        async with open_scheduler() as scheduler:
+            bus = Bus(scheduler)
+            with (
+                bus.attach(daemons[0]) as one,
+                bus.attach(daemons[1]) as two,
+                bus.attach(daemons[2]) as three,
+            ):
+                specs = [attrs.evolve(spec, shutdown=0.5) for spec in (one, two, three)]
+                async with open_supervisor(scheduler, specs, intensity=0):
+                    yield bus
+
+    def now(self) -> float:
+        return self.wall + trio.current_time()
+
+    def persona(self, id: str = "helper-ai") -> PersonaUser:
+        user = self.users._users[id]
+        assert isinstance(user, PersonaUser)
+        return user
+
+
+async def replies(bus: Bus, room: str = "general") -> list[tuple[str, str]]:
+    history = await bus.commands.execute("chat/history", room=room)
+    return [(message["sender_id"], message["text"]) for message in history["items"]]

@@ -1,0 +1,158 @@
+"""A process that is killed at the n-th step of the servicing, and what must be true afterwards.
+
+As a program it boots the whole system on a folder, lets a human send a few messages,
+and kills itself when the loop begins its n-th step after the first of them was sent.
+As a module it runs that program at one step after the other, several on the same
+folder, so that a life also takes up what the last one left; then it lets the
+system come to rest, and holds what is stored against what must be.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import uuid
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import attrs
+import trio
+
+from rtos.runtime import Configuration, open_runtime
+from rtos.user import servicing
+from rtos.user.records import Records
+from rtos.user.servicing import memory_id
+
+TEXTS = ("@helper-ai what is a bowline?", "and a reef knot?", "@helper-ai why?", "where?", "thank you")
+LEARNED = "A bowline makes a loop that does not slip. A reef knot joins two ropes of one size."
+PERSONA = "helper-ai"
+LIVES = 10
+"""On one folder; more would leave more to answer than an inbox holds, and refusals are not remembered."""
+
+
+class Death(trio.abc.Instrument):
+    """Counts the steps of the loop, and kills the process at one of them."""
+
+    def __init__(self, at: int) -> None:
+        self.at = at
+        self.steps = 0
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        """One more, or the end."""
+        self.steps += 1
+        if self.steps == self.at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+async def _all(bus: Any, collection: str, user_id: str | None = None) -> list[dict[str, Any]]:
+    return [record async for record in Records(bus, collection, user_id=user_id)]
+
+
+async def _kept(bus: Any) -> list[dict[str, Any]]:
+    return [memory for memory in await _all(bus, "memories", PERSONA) if memory["kind"] == "episodic"]
+
+
+async def _at_rest(bus: Any) -> None:
+    """Wait until every message of a human is remembered, which is the last that is done about it."""
+    with bus.events.subscribe("data:memories:created") as done:
+        while True:
+            asked = [m for m in await _all(bus, "chat_messages") if m["sender_type"] == "human"]
+            kept = {memory["id"] for memory in await _kept(bus)}
+            if all(memory_id(PERSONA, message["id"]) in kept for message in asked):
+                return
+            await done.receive()
+
+
+async def _live(root: Path, at: int) -> dict[str, Any]:
+    async with open_runtime(Configuration(root=root, socket=False)) as runtime:
+        death = Death(at)
+        learned = {"user": PERSONA, "name": "knots.txt", "text": LEARNED}
+        await runtime.commands.execute("memory/learn", **learned)
+        if at:
+            trio.lowlevel.add_instrument(death)
+            for text in TEXTS:
+                await runtime.commands.execute("chat/send", room="general", text=text)
+        with trio.fail_after(60):
+            await _at_rest(runtime.bus)
+        return {
+            "steps": death.steps,
+            "messages": await _all(runtime.bus, "chat_messages"),
+            "memories": await _kept(runtime.bus),
+        }
+
+
+@attrs.frozen
+class Rest:
+    """What is stored when nothing is left to do.
+
+    Attributes:
+      steps: how many the loop took from the first message on.
+      asked: the ids of the messages of humans.
+      answers: how many replies each has.
+      memories: how many memories there are of each exchange, by the memory's id.
+    """
+
+    steps: int
+    asked: list[str]
+    answers: Counter[str]
+    memories: Counter[str]
+
+    def check(self) -> None:
+        """Every message was answered once, and is remembered once."""
+        wrong = {message: self.answers[message] for message in self.asked if self.answers[message] != 1}
+        assert not wrong, f"not answered once: {wrong}"
+        assert self.answers.keys() == set(self.asked)
+        assert self.memories == Counter(memory_id(PERSONA, message) for message in self.asked)
+
+
+def live(root: Path, at: int, *ways: str) -> Rest | None:
+    """One process; ``None`` if it was killed at that step."""
+    words = [sys.executable, __file__, str(root), str(at), *ways]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
+    if at and done.returncode == -signal.SIGKILL:
+        return None
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    return Rest(
+        told["steps"],
+        [message["id"] for message in told["messages"] if message["sender_type"] == "human"],
+        Counter(message["reply_to"] for message in told["messages"] if message["reply_to"]),
+        Counter(memory["id"] for memory in told["memories"]),
+    )
+
+
+def kill_at_each(root: Path, points: int, *ways: str) -> tuple[int, int]:
+    """Kill at so many steps, evenly over all that the servicing takes; 0 for each of them.
+
+    Returns:
+      How many lives were ended, and how many messages were found to be answered once.
+    """
+    whole = live(root / "whole", sys.maxsize, *ways)
+    assert whole is not None
+    whole.check()
+    stride = max(1, whole.steps // points) if points else 1
+    steps = range(1, whole.steps + 1, stride)
+    ended = asked = 0
+    for first in range(0, len(steps), LIVES):
+        place = root / str(first)
+        ended += sum(live(place, at, *ways) is None for at in steps[first : first + LIVES])
+        rest = live(place, 0, *ways)
+        assert rest is not None
+        rest.check()
+        asked += len(rest.asked)
+    return ended, asked
+
+
+def program(root: str, at: str, way: str = "") -> None:
+    """Live, and say what is stored; ``forgetful`` gives replies any id, which the oracle must find."""
+    if way == "forgetful":
+        servicing.reply_id = lambda *_: uuid.uuid4().hex
+    sys.stdout.write(json.dumps(trio.run(_live, Path(root), int(at))))
+
+
+if __name__ == "__main__":
+    program(*sys.argv[1:])
