@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from rtos.bus import command
-from rtos.errors import CommandRejected
-from rtos.user.entities import MemoryEntity
+from rtos.errors import CommandRejected, Conflict, NotFound
+from rtos.user.entities import ArchivedMemoryEntity, MemoryEntity
+from rtos.user.memory import Memory, correction, creation, dated, reinforcement, timestamp_of
 from rtos.user.passages import split
-from rtos.user.words import terms
+from rtos.user.recall import recall
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -32,10 +33,12 @@ class Memories:
 
     Attributes:
       _bus: where storage is reached.
+      _wall_clock: seconds since the epoch.
       _known: a user by the command that asks, its parameter and the id; rejects who there is not.
     """
 
     _bus: Bus
+    _wall_clock: Callable[[], float]
     _known: Callable[[str, str, str], BaseUser]
 
     @command("memory/learn")
@@ -56,16 +59,49 @@ class Memories:
 
     @command("memory/recall")
     async def recall(self, *, user: str, query: str, limit: int = 5) -> dict[str, Any]:
-        """The passages of a user's memory that fit a query best."""
+        """Recall the memories that fit a query best and are strong enough to come to mind."""
         self._known("memory/recall", "user", user)
-        found: dict[str, Any] = await self._bus.commands.execute(
-            "data/search",
-            collection=MemoryEntity.collection,
-            query=" ".join(terms(query)) or query,
-            limit=limit,
-            user_id=user,
+        items = await recall(self._bus, user, query, limit=limit, now=self._wall_clock())
+        return {"items": items, "count": len(items)}
+
+    @command("memory/use")
+    async def use(self, *, user: str, ids: list[str]) -> dict[str, int]:
+        """Note that memories were of use, so that they fade more slowly; says how many there are."""
+        self._known("memory/use", "user", user)
+        if len(ids) > PAGE:
+            raise CommandRejected(
+                "memory/use", f"{len(ids)} ids are too many", parameter="ids", remedy=f"use at most {PAGE}"
+            )
+        return {"used": await self._use(user, list(dict.fromkeys(ids)))}
+
+    @command("memory/correct")
+    async def correct(
+        self,
+        *,
+        user: str,
+        id: str,
+        text: str,
+        said_by: str | None = None,
+        message_id: str | None = None,
+        room_id: str | None = None,
+    ) -> dict[str, Any]:
+        """Correct a memory: the new text takes its place, and what was there is kept in the archive."""
+        self._known("memory/correct", "user", user)
+        record = await self._bus.commands.execute(
+            "data/read", collection=MemoryEntity.collection, id=id, user_id=user
         )
-        return found
+        if record is None:
+            raise CommandRejected(
+                "memory/correct",
+                f"there is no memory {id!r}",
+                parameter="id",
+                remedy="recall it to see its id",
+            )
+        said = {"said_by": said_by, "message_id": message_id, "room_id": room_id}
+        operations = correction(Memory.of(record), text, self._wall_clock(), **said)
+        written = await self._bus.commands.execute("data/batch", operations=operations, user_id=user)
+        made: dict[str, Any] = written[0]
+        return made
 
     @command("memory/forget")
     async def forget(self, *, user: str, id: str | None = None, source: str | None = None) -> dict[str, int]:
@@ -78,23 +114,48 @@ class Memories:
                 parameter="id",
                 remedy="give one of the two",
             )
+        memories, archive = MemoryEntity.collection, ArchivedMemoryEntity.collection
+        forgotten = await self._forget(user, memories, _meant(id, "source", source), source)
+        # What was superseded is forgotten with the rest, and is not counted: it was recalled no more.
+        await self._forget(user, archive, _meant(id, "memory.source", source), source)
+        return {"forgotten": forgotten}
+
+    async def _forget(self, user: str, collection: str, wanted: dict[str, Any], source: str | None) -> int:
         forgotten = 0
-        collection = MemoryEntity.collection
-        async for page in self._pages(user, collection, _meant(id, source)):
-            ids = [record["id"] for record in page if source is None or _is_from(record["source"], source)]
+        async for page in self._pages(user, collection, wanted):
+            ids = [record["id"] for record in page if source is None or _is_from(record, source)]
             operations = [{"op": "delete", "collection": collection, "id": id} for id in ids]
             if operations:
                 await self._bus.commands.execute("data/batch", operations=operations, user_id=user)
             forgotten += len(ids)
-        return {"forgotten": forgotten}
+        return forgotten
+
+    async def _use(self, user: str, ids: list[str]) -> int:
+        while True:
+            found = [page async for page in self._pages(user, MemoryEntity.collection, {"id": {"$in": ids}})]
+            now = self._wall_clock()
+            operations = [reinforcement(Memory.of(record), now) for page in found for record in page]
+            if not operations:
+                return 0
+            try:
+                await self._bus.commands.execute("data/batch", operations=operations, user_id=user)
+            except (Conflict, NotFound):
+                # One of them was changed or forgotten meanwhile, and none has been noted.
+                continue
+            return len(operations)
 
     async def _learn_page(self, user: str, passages: Sequence[Passage]) -> int:
         """Learn what of it is not known; how many that are."""
         ids = [passage.id for passage in passages]
         there: set[str] = set()
-        async for page in self._pages(user, MemoryEntity.collection, {"id": {"$in": ids}}):
-            there.update(record["id"] for record in page)
-        operations = [_learned(passage) for passage in passages if passage.id not in there]
+        # What was corrected is known too: to learn the document again does not make it right.
+        for collection in (MemoryEntity.collection, ArchivedMemoryEntity.collection):
+            async for page in self._pages(user, collection, {"id": {"$in": ids}}):
+                there.update(record["id"] for record in page)
+        now = timestamp_of(self._wall_clock())
+        operations = [
+            creation(passage.id, _learned(passage, now)) for passage in passages if passage.id not in there
+        ]
         if operations:
             await self._bus.commands.execute("data/batch", operations=operations, user_id=user)
         return len(operations)
@@ -114,20 +175,16 @@ class Memories:
                 return
 
 
-def _learned(passage: Passage) -> dict[str, Any]:
-    data = {
-        "kind": "passage",
-        "body": passage.text,
-        "source": passage.source,
-        "heading": passage.heading,
-    }
-    return {"op": "create", "collection": MemoryEntity.collection, "id": passage.id, "data": data}
+def _meant(id: str | None, field: str, source: str | None) -> dict[str, Any]:
+    return {"id": id} if source is None else {field: {"$contains": source}}
 
 
-def _meant(id: str | None, source: str | None) -> dict[str, Any]:
-    return {"id": id} if source is None else {"source": {"$contains": source}}
-
-
-def _is_from(cited: str, source: str) -> bool:
+def _is_from(record: dict[str, Any], source: str) -> bool:
     """Whether a memory cites a source: as a whole, or with the lines of the document."""
+    cited: str = record.get("memory", record)["source"]
     return cited == source or cited.startswith((f"{source}, line ", f"{source}, lines "))
+
+
+def _learned(passage: Passage, now: str) -> MemoryEntity:
+    entity = MemoryEntity(kind="passage", body=passage.text, source=passage.source, heading=passage.heading)
+    return dated(entity, now)

@@ -28,6 +28,7 @@ from rtos.user.inbox import InboxItem, PersonaInbox
 from rtos.user.marks import Mark, RoomProgress
 from rtos.user.passages import Passage
 from rtos.user.priority import Circumstances, mentions, priority, touches
+from rtos.user.recall import recall
 from rtos.user.responder import Question
 from rtos.user.words import terms
 
@@ -275,13 +276,10 @@ class PersonaUser(BaseUser):
 
     async def recall(self, text: str, *, limit: int) -> list[Passage]:
         """The passages of its memory that a search finds for a text, best first."""
-        query = " ".join(terms(text))
-        if not query:
+        if not terms(text):
             return []
-        found = await self._bus.commands.execute(
-            "data/search", collection="memories", query=query, limit=limit, user_id=self.id
-        )
-        return [_passage(record) for record in found["items"]]
+        found = await recall(self._bus, self.id, text, limit=limit, now=self._wall_clock())
+        return [_passage(record) for record in found]
 
     # How it feels, and when that will change.
 
@@ -328,6 +326,7 @@ def _passage(record: dict[str, Any]) -> Passage:
             "source": record["source"],
             "heading": record["heading"],
             "line": 0,
+            "strength": record["strength"],
         },
         type=Passage,
     )

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
+import msgspec
 import pytest
+import trio
 
 from rtos.bus import Bus
 from rtos.daemons.chat import ChatDaemon
 from rtos.daemons.data import Collection, DataDaemon, open_memory_backend, open_sqlite_backend
 from rtos.daemons.users import UserDaemon
-from rtos.errors import CommandRejected
+from rtos.errors import CommandRejected, NotFound
 from rtos.scheduler import open_scheduler, open_supervisor
 from rtos.user.directory import UserDirectoryManager
-from rtos.user.entities import ENTITIES
+from rtos.user.entities import ENTITIES, MemoryEntity
+from rtos.user.memory import Memory, correction, creation, dated, seconds_of, timestamp_of
 from rtos.user.responder import RecallResponder
 
 if TYPE_CHECKING:
@@ -120,3 +124,106 @@ async def test_who_is_unknown_has_no_memory(world: World) -> None:
     for name, given in (("recall", {"query": "x"}), ("forget", {"id": "x"})):
         with pytest.raises(CommandRejected, match="there is no user 'nobody'"):
             await world.bus.commands.execute(f"memory/{name}", user="nobody", **given)
+
+
+async def _remember(world: World, id: str, body: str, **fields: Any) -> None:
+    at = timestamp_of(world.wall)
+    entity = dated(msgspec.convert({"kind": "exchange", "body": body, **fields}, type=MemoryEntity), at)
+    await _batch(world, [creation(id, attrs.evolve(entity, at=at))])
+
+
+async def _batch(world: World, operations: list[dict[str, Any]]) -> None:
+    await world.bus.commands.execute("data/batch", operations=operations, user_id="helper-ai")
+
+
+async def _stored(world: World, collection: str) -> dict[str, dict[str, Any]]:
+    found = await world.bus.commands.execute(
+        "data/list", collection=collection, limit=500, user_id="helper-ai"
+    )
+    return {item["id"]: item for item in found["items"]}
+
+
+async def test_what_has_faded_is_recalled_no_more_though_nothing_ran(world: World) -> None:
+    await _remember(world, "m1", "the crane is red")
+    await world.do("learn", name="notes.md", text=NOTES)
+    world.wall += 80 * DAY
+    assert sorted(await world.bodies("crane")) == ["The crane is red.", "the crane is red"]
+    world.wall += 2 * DAY
+    assert await world.bodies("crane") == ["The crane is red."]
+
+
+async def test_the_stronger_of_two_that_fit_alike_comes_first(world: World) -> None:
+    await _remember(world, "m1", "the crane is red")
+    world.wall += 30 * DAY
+    await _remember(world, "m2", "the crane is blue")
+    assert await world.bodies("crane") == ["the crane is blue", "the crane is red"]
+    await world.do("use", ids=["m1"])
+    world.wall += 30 * DAY
+    # The one that was of use fades more slowly from then on.
+    assert await world.bodies("crane") == ["the crane is red", "the crane is blue"]
+
+
+async def test_access_is_written_back(world: World) -> None:
+    """The reference system counted no access, so that what was of use was forgotten like the rest."""
+    await _remember(world, "m1", "the crane is red")
+    world.wall += 9 * DAY
+    assert await world.do("use", ids=["m1", "m1", "none"]) == {"used": 1}
+    record = (await _stored(world, "memories"))["m1"]
+    assert (record["uses"], record["last_used"]) == (1, timestamp_of(world.wall))
+    assert record["stability"] == pytest.approx(2.0)
+    assert seconds_of(record["fades_at"]) == pytest.approx(world.wall + 2 * 81 * DAY)
+    assert await world.do("use", ids=[]) == {"used": 0}
+    with pytest.raises(CommandRejected, match="501 ids are too many; use at most 500"):
+        await world.do("use", ids=["x"] * 501)
+
+
+async def test_uses_at_the_same_time_are_all_counted(world: World) -> None:
+    await _remember(world, "m1", "the crane is red")
+    async with trio.open_nursery() as nursery:
+        for _ in range(10):
+            nursery.start_soon(partial(world.do, "use", ids=["m1"]))
+    assert (await _stored(world, "memories"))["m1"]["uses"] == 10
+
+
+async def test_a_correction_takes_the_place_of_what_it_keeps(world: World) -> None:
+    await world.do("learn", name="notes.md", text=NOTES)
+    old = (await world.do("recall", query="crane", limit=1))["items"][0]
+    new = await world.do(
+        "correct", id=old["id"], text="The crane is blue.", said_by="operator", message_id="c1"
+    )
+    found = (await world.do("recall", query="crane"))["items"]
+    assert [(one["body"], one["said_by"], one["message_id"]) for one in found] == [
+        ("The crane is blue.", "operator", "c1")
+    ]
+    kept = (await _stored(world, "archived_memories"))[old["id"]]
+    assert kept["memory"]["body"] == "The crane is red."
+    assert kept["memory"]["source"] == "notes.md, line 5"
+    assert (kept["reason"], kept["superseded_by"]) == ("corrected", new["id"])
+    # To learn the document again does not bring back what was wrong in it.
+    assert await world.do("learn", name="notes.md", text=NOTES) == {"learned": 0, "known": 2}
+    assert await world.bodies("crane") == ["The crane is blue."]
+    # To forget the document forgets that as well, and then it is news.
+    assert await world.do("forget", source="notes.md") == {"forgotten": 1}
+    assert await _stored(world, "archived_memories") == {}
+    assert await world.do("learn", name="notes.md", text=NOTES) == {"learned": 2, "known": 0}
+
+
+async def test_what_is_not_there_cannot_be_corrected(world: World) -> None:
+    with pytest.raises(CommandRejected, match="there is no memory 'm9'; recall it to see its id"):
+        await world.do("correct", id="m9", text="x")
+    assert await _stored(world, "memories") == {}
+
+
+async def test_what_is_forgotten_while_it_is_archived_does_not_come_back(world: World) -> None:
+    await _remember(world, "m1", "the crane is red")
+    memory = Memory.of((await _stored(world, "memories"))["m1"])
+    await world.do("forget", id="m1")
+    with pytest.raises(NotFound, match="memories/m1"):
+        await _batch(world, correction(memory, "the crane is blue", world.wall))
+    assert await _stored(world, "memories") == await _stored(world, "archived_memories") == {}
+
+
+@pytest.mark.parametrize("limit", [0, -1, 501])
+async def test_a_recall_has_bounds(limit: int, world: World) -> None:
+    with pytest.raises(CommandRejected, match=f"limit is {limit}"):
+        await world.do("recall", query="x", limit=limit)
