@@ -135,24 +135,26 @@ def _scale(entity: MemoryEntity) -> float:
 # Recall.
 
 
-def weighed(records: Iterable[Mapping[str, Any]], now: float) -> list[dict[str, Any]]:
-    """What a search found, by relevance times strength, without what has faded.
+def weighed(record: Mapping[str, Any], now: float) -> dict[str, Any] | None:
+    """What a search found, by relevance times strength.
 
     Args:
-      records: of the collection, with the search's ``score``; more is better.
+      record: of the collection, with the search's ``score``; more is better.
       now: seconds since the epoch.
 
     Returns:
-      The records, each with ``relevance`` (the search's), ``strength`` and ``score``
-      (their product), best first; equals stay as they came.
+      The record with ``relevance`` (the search's), ``strength`` and ``score`` (their
+      product); ``None`` if it has faded.
     """
-    found = []
-    for record in records:
-        memory = Memory.of(record)
-        if not is_faded(memory, now):
-            strong = strength(memory, now)
-            relevance = record["score"]
-            found.append({**record, "relevance": relevance, "strength": strong, "score": relevance * strong})
+    memory = Memory.of(record)
+    if is_faded(memory, now):
+        return None
+    relevance, strong = record["score"], strength(memory, now)
+    return {**record, "relevance": relevance, "strength": strong, "score": relevance * strong}
+
+
+def best_first(found: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """In order of their product; equals stay as they came."""
     return sorted(found, key=lambda record: -record["score"])
 
 

@@ -18,6 +18,7 @@ from rtos.user.memory import (
     MAX_STABILITY,
     Memory,
     archival,
+    best_first,
     correction,
     dated,
     fading_at,
@@ -123,15 +124,13 @@ def test_use_after_a_while_counts_and_repetition_at_once_does_not() -> None:
 
 
 def test_recall_is_by_relevance_times_strength() -> None:
-    found = weighed(
-        [
-            record("fits best, old", score=3.0, age=27),
-            record("fits well, fresh", score=2.0, age=0),
-            record("fits best, taught", score=2.5, age=27, kind="passage"),
-            record("as good as gone", score=9.0, age=82),
-        ],
-        NOW,
-    )
+    records = [
+        record("fits best, old", score=3.0, age=27),
+        record("fits well, fresh", score=2.0, age=0),
+        record("fits best, taught", score=2.5, age=27, kind="passage"),
+        record("as good as gone", score=9.0, age=82),
+    ]
+    found = best_first(one for one in (weighed(record, NOW) for record in records) if one is not None)
     assert [
         (one["id"], one["relevance"], round(one["strength"], 3), round(one["score"], 3)) for one in found
     ] == [
