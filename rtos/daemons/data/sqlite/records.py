@@ -15,6 +15,7 @@ import msgspec
 
 from rtos.daemons.data.plain import copied, wanted_words
 from rtos.daemons.data.query import Query, is_after, matches, sorted_records
+from rtos.daemons.data.sqlite.rarity import rarest
 from rtos.daemons.data.sqlite.schema import rows, table_of, text_table_of
 from rtos.daemons.data.sqlite.select import SELECT, Selection, select
 
@@ -76,10 +77,19 @@ def selected(connection: apsw.Connection, selection: Selection, query: Query) ->
 
 
 def search(connection: apsw.Connection, collection: str, text: str, limit: int) -> list[Record]:
-    """The records that hold words of a text, by BM25."""
+    """The records that hold words of a text, by BM25; of many words the rarest decide."""
     words = wanted_words(text)
     if not words:
         return []
+    rare = rarest(connection, collection, words)
+    found = _search(connection, collection, rare, limit)
+    if len(found) < limit and len(rare) < len(words):
+        # A common word finds the rest, so that whoever has few records finds them all.
+        found = _search(connection, collection, words, limit)
+    return found
+
+
+def _search(connection: apsw.Connection, collection: str, words: Sequence[str], limit: int) -> list[Record]:
     # Every word is quoted: what a user types is never an operator.
     expression = " OR ".join(f'"{word}"' for word in words)
     table, text_table = table_of(collection), text_table_of(collection)
