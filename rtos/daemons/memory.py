@@ -7,25 +7,42 @@ at all.
 
 from __future__ import annotations
 
+import math
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final
 
+import attrs
 import trio
 
 from rtos.bus import command
 from rtos.errors import CommandRejected, Conflict, NotFound
+from rtos.user.consolidation import Topics, merger
 from rtos.user.entities import ArchivedMemoryEntity, MemoryEntity
-from rtos.user.memory import Memory, correction, creation, dated, reinforcement, timestamp_of
+from rtos.user.memory import (
+    Memory,
+    archival,
+    correction,
+    creation,
+    dated,
+    next_fading_at,
+    reinforcement,
+    timestamp_of,
+)
 from rtos.user.passages import split
 from rtos.user.recall import recall
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncGenerator, Callable, Sequence
 
     from rtos.bus import Bus
     from rtos.user.base import BaseUser
     from rtos.user.passages import Passage
 
 PAGE: Final = 500
+SUMMARIES: Final = 4
+"""How many summaries a consolidation makes at once: to check such a batch takes the loop a millisecond."""
+FADING: Final = 50
+"""How many memories are set aside at once, for the same reason."""
 
 
 class Memories:
@@ -103,6 +120,20 @@ class Memories:
         made: dict[str, Any] = written[0]
         return made
 
+    @command("memory/consolidate")
+    async def consolidate(self, *, user: str) -> dict[str, Any]:
+        """Set aside what has faded, and merge exchanges about one thing; says when more will have faded."""
+        self._known("memory/consolidate", "user", user)
+        now = self._wall_clock()
+        faded, following = await fade(self._bus, user, now)
+        done = await consolidate(self._bus, user, now)
+        return {
+            "faded": faded,
+            "merged": done.merged,
+            "summaries": done.summaries,
+            "next_fading_at": timestamp_of(following) if following < math.inf else None,
+        }
+
     @command("memory/forget")
     async def forget(self, *, user: str, id: str | None = None, source: str | None = None) -> dict[str, int]:
         """Forget a memory, or all that come from a document or another source; says how many there were."""
@@ -114,35 +145,39 @@ class Memories:
                 parameter="id",
                 remedy="give one of the two",
             )
-        memories, archive = MemoryEntity.collection, ArchivedMemoryEntity.collection
-        forgotten = await self._forget(user, memories, _meant(id, "source", source), source)
+        kept, archive = MemoryEntity.collection, ArchivedMemoryEntity.collection
+        forgotten = await self._forget(user, kept, _meant(id, "source", source), source)
         # What was superseded is forgotten with the rest, and is not counted: it was recalled no more.
         await self._forget(user, archive, _meant(id, "memory.source", source), source)
         return {"forgotten": forgotten}
 
     async def _forget(self, user: str, collection: str, wanted: dict[str, Any], source: str | None) -> int:
         forgotten = 0
-        async for page in self._pages(user, collection, wanted):
-            ids = [record["id"] for record in page if source is None or _is_from(record, source)]
-            operations = [{"op": "delete", "collection": collection, "id": id} for id in ids]
-            if operations:
-                await self._bus.commands.execute("data/batch", operations=operations, user_id=user)
-            forgotten += len(ids)
+        async with aclosing(memories(self._bus, user, wanted, collection=collection)) as pages:
+            async for page in pages:
+                ids = [record["id"] for record in page if source is None or _is_from(record, source)]
+                operations = [{"op": "delete", "collection": collection, "id": id} for id in ids]
+                if operations:
+                    await self._bus.commands.execute("data/batch", operations=operations, user_id=user)
+                forgotten += len(ids)
         return forgotten
 
     async def _use(self, user: str, ids: list[str]) -> int:
         while True:
-            found = [page async for page in self._pages(user, MemoryEntity.collection, {"id": {"$in": ids}})]
+            page = await self._bus.commands.execute(
+                "data/list",
+                collection=MemoryEntity.collection,
+                filter={"id": {"$in": ids}},
+                limit=PAGE,
+                user_id=user,
+            )
             now = self._wall_clock()
-            operations = [reinforcement(Memory.of(record), now) for page in found for record in page]
+            operations = [reinforcement(Memory.of(record), now) for record in page["items"]]
             if not operations:
                 return 0
-            try:
-                await self._bus.commands.execute("data/batch", operations=operations, user_id=user)
-            except (Conflict, NotFound):
-                # One of them was changed or forgotten meanwhile, and none has been noted.
-                continue
-            return len(operations)
+            # Otherwise one of them was changed or forgotten meanwhile, and none has been noted.
+            if await _all_or_none(self._bus, user, operations):
+                return len(operations)
 
     async def _learn_page(self, user: str, passages: Sequence[Passage]) -> int:
         """Learn what of it is not known; how many that are."""
@@ -150,8 +185,11 @@ class Memories:
         there: set[str] = set()
         # What was corrected is known too: to learn the document again does not make it right.
         for collection in (MemoryEntity.collection, ArchivedMemoryEntity.collection):
-            async for page in self._pages(user, collection, {"id": {"$in": ids}}):
-                there.update(record["id"] for record in page)
+            async with aclosing(
+                memories(self._bus, user, {"id": {"$in": ids}}, collection=collection)
+            ) as pages:
+                async for page in pages:
+                    there.update(record["id"] for record in page)
         now = timestamp_of(self._wall_clock())
         operations = [
             creation(passage.id, _learned(passage, now)) for passage in passages if passage.id not in there
@@ -159,20 +197,6 @@ class Memories:
         if operations:
             await self._bus.commands.execute("data/batch", operations=operations, user_id=user)
         return len(operations)
-
-    async def _pages(
-        self, user: str, collection: str, wanted: dict[str, Any]
-    ) -> AsyncIterator[list[dict[str, Any]]]:
-        """All records that are wanted, page by page; what comes meanwhile disturbs nothing."""
-        cursor: str | None = None
-        while True:
-            found = await self._bus.commands.execute(
-                "data/list", collection=collection, filter=wanted, limit=PAGE, cursor=cursor, user_id=user
-            )
-            yield found["items"]
-            cursor = found["next_cursor"]
-            if cursor is None:
-                return
 
 
 def _meant(id: str | None, field: str, source: str | None) -> dict[str, Any]:
@@ -188,3 +212,109 @@ def _is_from(record: dict[str, Any], source: str) -> bool:
 def _learned(passage: Passage, now: str) -> MemoryEntity:
     entity = MemoryEntity(kind="passage", body=passage.text, source=passage.source, heading=passage.heading)
     return dated(entity, now)
+
+
+@attrs.frozen
+class Consolidated:
+    """What a consolidation has done."""
+
+    merged: int = 0
+    """Exchanges that went into summaries."""
+    summaries: int = 0
+
+
+async def consolidate(bus: Bus, user_id: str, now: float) -> Consolidated:
+    """Merge exchanges about one thing into summaries, up to ``SUMMARIES``.
+
+    For when a persona is rested and has nothing else to do; again, while it merges any.
+
+    Args:
+      bus: where storage is reached.
+      user_id: whose memories.
+      now: seconds since the epoch.
+
+    Returns:
+      What was merged: nothing, too, where a memory was changed or forgotten meanwhile.
+
+    A checkpoint after every few memories, so whoever is more urgent goes first. It may be
+    cancelled at any point and loses nothing: all that it writes is one batch at its end.
+    """
+    groups: list[list[Memory]] = []
+    async with aclosing(memories(bus, user_id, {"kind": "exchange"})) as pages:
+        async for page in pages:
+            topics = Topics(now)
+            for record in page:
+                topics.add(Memory.of(record))
+                await trio.lowlevel.checkpoint()
+            groups += topics.groups()
+            if len(groups) >= SUMMARIES:
+                break
+    del groups[SUMMARIES:]
+    operations = [operation for group in groups for operation in merger(group, now)]
+    if not operations or not await _all_or_none(bus, user_id, operations):
+        return Consolidated()
+    return Consolidated(merged=sum(map(len, groups)), summaries=len(groups))
+
+
+async def fade(bus: Bus, user_id: str, now: float) -> tuple[int, float]:
+    """Move what has faded to the archive, and say when to come again.
+
+    Args:
+      bus: where storage is reached.
+      user_id: whose memories.
+      now: seconds since the epoch.
+
+    Returns:
+      How many have faded, and the instant at which the next one will have, in seconds since
+      the epoch: where the one timer goes. ``math.inf`` if there is none.
+
+    Checkpoints. It may be cancelled at any point: each page is moved as a whole or not at all.
+    """
+    faded = 0
+    due = {"fades_at": {"$lte": timestamp_of(now)}}
+    async with aclosing(memories(bus, user_id, due, limit=FADING)) as pages:
+        async for page in pages:
+            operations = []
+            for record in page:
+                operations += archival(Memory.of(record), "faded", now)
+                await trio.lowlevel.checkpoint()
+            if operations and await _all_or_none(bus, user_id, operations):
+                faded += len(page)
+    found = await bus.commands.execute(
+        "data/list",
+        collection=MemoryEntity.collection,
+        filter={"fades_at": {"$gt": timestamp_of(now)}},
+        sort=["fades_at"],
+        limit=1,
+        user_id=user_id,
+    )
+    return faded, next_fading_at(map(Memory.of, found["items"]))
+
+
+async def memories(
+    bus: Bus,
+    user_id: str,
+    wanted: dict[str, Any],
+    *,
+    collection: str = MemoryEntity.collection,
+    limit: int = PAGE,
+) -> AsyncGenerator[list[dict[str, Any]], None]:
+    """All memories that are wanted, page by page; what comes and goes meanwhile disturbs nothing."""
+    cursor: str | None = None
+    while True:
+        found = await bus.commands.execute(
+            "data/list", collection=collection, filter=wanted, limit=limit, cursor=cursor, user_id=user_id
+        )
+        yield found["items"]
+        cursor = found["next_cursor"]
+        if cursor is None:
+            return
+
+
+async def _all_or_none(bus: Bus, user_id: str, operations: list[dict[str, Any]]) -> bool:
+    """Write a batch; whether it was done, or what it is about has been changed meanwhile."""
+    try:
+        await bus.commands.execute("data/batch", operations=operations, user_id=user_id)
+    except (Conflict, NotFound):
+        return False
+    return True

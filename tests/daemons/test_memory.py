@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -14,6 +15,7 @@ import trio
 from rtos.bus import Bus
 from rtos.daemons.chat import ChatDaemon
 from rtos.daemons.data import Collection, DataDaemon, open_memory_backend, open_sqlite_backend
+from rtos.daemons.memory import FADING, consolidate
 from rtos.daemons.users import UserDaemon
 from rtos.errors import CommandRejected, NotFound
 from rtos.scheduler import open_scheduler, open_supervisor
@@ -227,3 +229,131 @@ async def test_what_is_forgotten_while_it_is_archived_does_not_come_back(world: 
 async def test_a_recall_has_bounds(limit: int, world: World) -> None:
     with pytest.raises(CommandRejected, match=f"limit is {limit}"):
         await world.do("recall", query="x", limit=limit)
+
+
+def _about(topic: str, number: int) -> str:
+    words = {"crane": "the red crane lifts heavy cargo", "tide": "high tide floods northern meadows"}
+    return f"{words[topic]} {number}"
+
+
+async def _exchanges(world: World, count: int = 3) -> None:
+    """So many exchanges about each of two things, and one about neither; all of them over."""
+    for number in range(count):
+        for topic in ("crane", "tide"):
+            body = _about(topic, number)
+            await _remember(world, f"{topic}{number}", body, room_id="general", said_by="operator")
+            world.wall += 60
+    await _remember(world, "alone", "lunch was late today", room_id="general")
+    world.wall += 2 * 3600
+
+
+async def test_exchanges_about_one_thing_become_one_memory(world: World) -> None:
+    await _exchanges(world)
+    done = await world.do("consolidate")
+    assert (done["faded"], done["merged"], done["summaries"]) == (0, 6, 2)
+    found = (await world.do("recall", query="crane"))["items"]
+    assert [one["kind"] for one in found] == ["summary"]
+    assert found[0]["body"].split("\n") == [_about("crane", number) for number in range(3)]
+    assert found[0]["supersedes"] == ["crane0", "crane1", "crane2"]
+    assert (found[0]["room_id"], found[0]["said_by"]) == ("general", "operator")
+    kept = await _stored(world, "archived_memories")
+    assert kept["crane1"]["memory"]["body"] == _about("crane", 1)
+    assert (kept["crane1"]["reason"], kept["crane1"]["superseded_by"]) == ("merged", found[0]["id"])
+    assert set(await _stored(world, "memories")) >= {"alone", found[0]["id"]}
+    # What there is no more to merge of is left alone.
+    assert (await world.do("consolidate"))["summaries"] == 0
+
+
+async def test_what_has_faded_is_set_aside_and_the_next_instant_is_told(world: World) -> None:
+    await _remember(world, "old", "the crane is red")
+    world.wall += DAY
+    await _remember(world, "new", "the tide is high")
+    await world.do("learn", name="notes.md", text=NOTES)
+    world.wall += 80.5 * DAY
+    done = await world.do("consolidate")
+    assert done["faded"] == 1
+    assert seconds_of(done["next_fading_at"]) == pytest.approx(world.wall + 0.5 * DAY)
+    kept = await _stored(world, "archived_memories")
+    assert [(id, one["reason"], one["memory"]["body"]) for id, one in kept.items()] == [
+        ("old", "faded", "the crane is red")
+    ]
+    world.wall += 0.5 * DAY + 1
+    assert await world.do("consolidate") == {
+        "faded": 1,
+        "merged": 0,
+        "summaries": 0,
+        # What was learned stays.
+        "next_fading_at": None,
+    }
+    assert len(await _stored(world, "memories")) == 2
+
+
+async def test_more_than_a_page_fades(world: World) -> None:
+    at = timestamp_of(world.wall)
+    entity = dated(MemoryEntity(kind="exchange", body="it rained"), at)
+    await _batch(world, [creation(f"m{number}", entity) for number in range(2 * FADING + 1)])
+    world.wall += 82 * DAY
+    assert (await world.do("consolidate"))["faded"] == 2 * FADING + 1
+    assert await _stored(world, "memories") == {}
+
+
+class _CancelledAt(trio.abc.Instrument):
+    """Cancels a scope before one of the steps of a task."""
+
+    def __init__(self, step: int) -> None:
+        self.left = step
+        self.scope = trio.CancelScope()
+        self.task = trio.lowlevel.current_task()
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        if task is self.task:
+            self.left -= 1
+            if self.left == 0:
+                self.scope.cancel()
+
+
+async def _all_lines(world: World) -> set[str]:
+    """Every line that is remembered or archived; each memory is in one of the two."""
+    kept, archived = await _stored(world, "memories"), await _stored(world, "archived_memories")
+    assert not set(kept) & set(archived)
+    bodies = [one["body"] for one in kept.values()] + [one["memory"]["body"] for one in archived.values()]
+    return {line for body in bodies for line in body.split("\n")}
+
+
+async def test_a_consolidation_that_is_cancelled_anywhere_loses_nothing_and_leaves_no_half(
+    world: World,
+) -> None:
+    await _exchanges(world)
+    lines = await _all_lines(world)
+    for step in itertools.count(1):
+        instrument = _CancelledAt(step)
+        trio.lowlevel.add_instrument(instrument)
+        with instrument.scope:
+            await consolidate(world.bus, "helper-ai", world.wall)
+        trio.lowlevel.remove_instrument(instrument)
+        assert await _all_lines(world) == lines
+        kept = sorted(one["kind"] for one in (await _stored(world, "memories")).values())
+        assert kept in (["exchange"] * 7, ["exchange", "summary", "summary"])
+        if not instrument.scope.cancelled_caught:
+            break
+    assert step > 5
+    assert kept == ["exchange", "summary", "summary"]
+
+
+async def test_what_is_said_meanwhile_is_neither_lost_nor_merged(world: World) -> None:
+    await _exchanges(world)
+    await _remember(world, "now", _about("crane", 9), room_id="general")
+    await world.do("consolidate")
+    # It is still being talked about.
+    assert "now" in await _stored(world, "memories")
+
+
+async def test_a_consolidation_gives_way_to_whoever_forgets_meanwhile(world: World) -> None:
+    """Otherwise a summary would bring back what somebody wanted to be forgotten."""
+    await _exchanges(world)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(partial(world.do, "forget", id="crane1"))
+        nursery.start_soon(consolidate, world.bus, "helper-ai", world.wall)
+    await world.do("forget", id="crane1")
+    assert "crane1" not in await _stored(world, "memories")
+    assert "crane1" not in await _stored(world, "archived_memories")
