@@ -1,23 +1,24 @@
-"""The commands that remember and forget: a part of the UserDaemon, which owns the users.
+"""The commands of memory: a part of the UserDaemon, which owns the users.
 
 Law: a user's memories are in that user's database and nowhere else. What is answered
-here has been stored, or is gone; a page of a document is learned as a whole or not
-at all.
+here has been stored; a page of a document is learned as a whole or not at all.
 """
 
 from __future__ import annotations
 
 import math
-from contextlib import aclosing
+from contextlib import aclosing, contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 import trio
 
 from rtos.bus import command
-from rtos.errors import CommandRejected, Conflict, NotFound
+from rtos.daemons.forgetting import ARCHIVE, KEPT, Forgetting
+from rtos.errors import CommandRejected
+from rtos.user import stored
 from rtos.user.consolidation import Topics, merger
-from rtos.user.entities import ArchivedMemoryEntity, MemoryEntity
+from rtos.user.entities import MemoryEntity
 from rtos.user.memory import (
     Memory,
     archival,
@@ -30,33 +31,28 @@ from rtos.user.memory import (
 )
 from rtos.user.passages import split
 from rtos.user.recall import recall
+from rtos.user.stored import PAGE
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from rtos.bus import Bus
-    from rtos.user.base import BaseUser
     from rtos.user.passages import Passage
 
-PAGE: Final = 500
 SUMMARIES: Final = 4
 """How many summaries a consolidation makes at once: to check such a batch takes the loop a millisecond."""
 FADING: Final = 50
 """How many memories are set aside at once, for the same reason."""
 
 
-class Memories:
+class Memories(Forgetting):
     """``memory/*``.
 
     Attributes:
-      _bus: where storage is reached.
       _wall_clock: seconds since the epoch.
-      _known: a user by the command that asks, its parameter and the id; rejects who there is not.
     """
 
-    _bus: Bus
     _wall_clock: Callable[[], float]
-    _known: Callable[[str, str, str], BaseUser]
 
     @command("memory/learn")
     async def learn(self, *, user: str, name: str, text: str) -> dict[str, int]:
@@ -89,7 +85,13 @@ class Memories:
             raise CommandRejected(
                 "memory/use", f"{len(ids)} ids are too many", parameter="ids", remedy=f"use at most {PAGE}"
             )
-        return {"used": await self._use(user, list(dict.fromkeys(ids)))}
+        while True:
+            found = await stored.by_id(self._bus, user, KEPT, ids)
+            now = self._wall_clock()
+            operations = [reinforcement(Memory.of(record), now) for record in found]
+            # Otherwise one of them was changed or forgotten meanwhile, and none has been noted.
+            if not operations or await stored.all_or_none(self._bus, user, operations):
+                return {"used": len(operations)}
 
     @command("memory/correct")
     async def correct(
@@ -104,18 +106,15 @@ class Memories:
     ) -> dict[str, Any]:
         """Correct a memory: the new text takes its place, and what was there is kept in the archive."""
         self._known("memory/correct", "user", user)
-        record = await self._bus.commands.execute(
-            "data/read", collection=MemoryEntity.collection, id=id, user_id=user
-        )
-        if record is None:
+        found = await stored.by_id(self._bus, user, KEPT, [id])
+        if not found:
+            remedy = "recall it to see its id"
             raise CommandRejected(
-                "memory/correct",
-                f"there is no memory {id!r}",
-                parameter="id",
-                remedy="recall it to see its id",
+                "memory/correct", f"there is no memory {id!r}", parameter="id", remedy=remedy
             )
         said = {"said_by": said_by, "message_id": message_id, "room_id": room_id}
-        operations = correction(Memory.of(record), text, self._wall_clock(), **said)
+        with _rejecting("memory/correct", "text"):
+            operations = correction(Memory.of(found[0]), text, self._wall_clock(), **said)
         written = await self._bus.commands.execute("data/batch", operations=operations, user_id=user)
         made: dict[str, Any] = written[0]
         return made
@@ -134,79 +133,28 @@ class Memories:
             "next_fading_at": timestamp_of(following) if following < math.inf else None,
         }
 
-    @command("memory/forget")
-    async def forget(self, *, user: str, id: str | None = None, source: str | None = None) -> dict[str, int]:
-        """Forget a memory, or all that come from a document or another source; says how many there were."""
-        self._known("memory/forget", "user", user)
-        if (id is None) == (source is None) or source == "":
-            raise CommandRejected(
-                "memory/forget",
-                "takes either an id or a source",
-                parameter="id",
-                remedy="give one of the two",
-            )
-        kept, archive = MemoryEntity.collection, ArchivedMemoryEntity.collection
-        forgotten = await self._forget(user, kept, _meant(id, "source", source), source)
-        # What was superseded is forgotten with the rest, and is not counted: it was recalled no more.
-        await self._forget(user, archive, _meant(id, "memory.source", source), source)
-        return {"forgotten": forgotten}
-
-    async def _forget(self, user: str, collection: str, wanted: dict[str, Any], source: str | None) -> int:
-        forgotten = 0
-        async with aclosing(memories(self._bus, user, wanted, collection=collection)) as pages:
-            async for page in pages:
-                ids = [record["id"] for record in page if source is None or _is_from(record, source)]
-                operations = [{"op": "delete", "collection": collection, "id": id} for id in ids]
-                if operations:
-                    await self._bus.commands.execute("data/batch", operations=operations, user_id=user)
-                forgotten += len(ids)
-        return forgotten
-
-    async def _use(self, user: str, ids: list[str]) -> int:
-        while True:
-            page = await self._bus.commands.execute(
-                "data/list",
-                collection=MemoryEntity.collection,
-                filter={"id": {"$in": ids}},
-                limit=PAGE,
-                user_id=user,
-            )
-            now = self._wall_clock()
-            operations = [reinforcement(Memory.of(record), now) for record in page["items"]]
-            if not operations:
-                return 0
-            # Otherwise one of them was changed or forgotten meanwhile, and none has been noted.
-            if await _all_or_none(self._bus, user, operations):
-                return len(operations)
-
     async def _learn_page(self, user: str, passages: Sequence[Passage]) -> int:
         """Learn what of it is not known; how many that are."""
         ids = [passage.id for passage in passages]
-        there: set[str] = set()
         # What was corrected is known too: to learn the document again does not make it right.
-        for collection in (MemoryEntity.collection, ArchivedMemoryEntity.collection):
-            async with aclosing(
-                memories(self._bus, user, {"id": {"$in": ids}}, collection=collection)
-            ) as pages:
-                async for page in pages:
-                    there.update(record["id"] for record in page)
+        there = [await stored.by_id(self._bus, user, collection, ids) for collection in (KEPT, ARCHIVE)]
+        known = {record["id"] for records in there for record in records}
         now = timestamp_of(self._wall_clock())
-        operations = [
-            creation(passage.id, _learned(passage, now)) for passage in passages if passage.id not in there
-        ]
+        with _rejecting("memory/learn", "name"):
+            operations = [creation(one.id, _learned(one, now)) for one in passages if one.id not in known]
         if operations:
             await self._bus.commands.execute("data/batch", operations=operations, user_id=user)
         return len(operations)
 
 
-def _meant(id: str | None, field: str, source: str | None) -> dict[str, Any]:
-    return {"id": id} if source is None else {field: {"$contains": source}}
-
-
-def _is_from(record: dict[str, Any], source: str) -> bool:
-    """Whether a memory cites a source: as a whole, or with the lines of the document."""
-    cited: str = record.get("memory", record)["source"]
-    return cited == source or cited.startswith((f"{source}, line ", f"{source}, lines "))
+@contextmanager
+def _rejecting(asked: str, parameter: str) -> Iterator[None]:
+    """Say of what a memory cannot hold that it was given wrongly."""
+    try:
+        yield
+    except ValueError as error:
+        reason, _, remedy = str(error).rpartition("; ")
+        raise CommandRejected(asked, reason, parameter=parameter, remedy=remedy) from None
 
 
 def _learned(passage: Passage, now: str) -> MemoryEntity:
@@ -240,7 +188,7 @@ async def consolidate(bus: Bus, user_id: str, now: float) -> Consolidated:
     cancelled at any point and loses nothing: all that it writes is one batch at its end.
     """
     groups: list[list[Memory]] = []
-    async with aclosing(memories(bus, user_id, {"kind": "exchange"})) as pages:
+    async with aclosing(stored.pages(bus, user_id, {"kind": "exchange"})) as pages:
         async for page in pages:
             topics = Topics(now)
             for record in page:
@@ -251,7 +199,7 @@ async def consolidate(bus: Bus, user_id: str, now: float) -> Consolidated:
                 break
     del groups[SUMMARIES:]
     operations = [operation for group in groups for operation in merger(group, now)]
-    if not operations or not await _all_or_none(bus, user_id, operations):
+    if not operations or not await stored.all_or_none(bus, user_id, operations):
         return Consolidated()
     return Consolidated(merged=sum(map(len, groups)), summaries=len(groups))
 
@@ -272,49 +220,20 @@ async def fade(bus: Bus, user_id: str, now: float) -> tuple[int, float]:
     """
     faded = 0
     due = {"fades_at": {"$lte": timestamp_of(now)}}
-    async with aclosing(memories(bus, user_id, due, limit=FADING)) as pages:
+    async with aclosing(stored.pages(bus, user_id, due, limit=FADING)) as pages:
         async for page in pages:
             operations = []
             for record in page:
                 operations += archival(Memory.of(record), "faded", now)
                 await trio.lowlevel.checkpoint()
-            if operations and await _all_or_none(bus, user_id, operations):
+            if operations and await stored.all_or_none(bus, user_id, operations):
                 faded += len(page)
     found = await bus.commands.execute(
         "data/list",
-        collection=MemoryEntity.collection,
+        collection=KEPT,
         filter={"fades_at": {"$gt": timestamp_of(now)}},
         sort=["fades_at"],
         limit=1,
         user_id=user_id,
     )
     return faded, next_fading_at(map(Memory.of, found["items"]))
-
-
-async def memories(
-    bus: Bus,
-    user_id: str,
-    wanted: dict[str, Any],
-    *,
-    collection: str = MemoryEntity.collection,
-    limit: int = PAGE,
-) -> AsyncGenerator[list[dict[str, Any]], None]:
-    """All memories that are wanted, page by page; what comes and goes meanwhile disturbs nothing."""
-    cursor: str | None = None
-    while True:
-        found = await bus.commands.execute(
-            "data/list", collection=collection, filter=wanted, limit=limit, cursor=cursor, user_id=user_id
-        )
-        yield found["items"]
-        cursor = found["next_cursor"]
-        if cursor is None:
-            return
-
-
-async def _all_or_none(bus: Bus, user_id: str, operations: list[dict[str, Any]]) -> bool:
-    """Write a batch; whether it was done, or what it is about has been changed meanwhile."""
-    try:
-        await bus.commands.execute("data/batch", operations=operations, user_id=user_id)
-    except (Conflict, NotFound):
-        return False
-    return True

@@ -14,13 +14,14 @@ import uuid
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
+import msgspec
 
-from rtos.user.entities import MAX_LINE, MAX_TEXT, MemoryEntity
-from rtos.user.memory import MAX_STABILITY, archival, creation, dated, is_faded, timestamp_of
+from rtos.user.entities import MAX_LINE, MAX_TEXT, ArchivedMemoryEntity, MemoryEntity
+from rtos.user.memory import MAX_STABILITY, archival, creation, dated, is_faded, timestamp_of, unchanged
 from rtos.user.words import stem, terms
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from rtos.user.memory import Memory
 
@@ -91,6 +92,24 @@ def merger(members: Sequence[Memory], now: float) -> list[dict[str, Any]]:
     id = uuid.uuid5(_SUMMARIES, "/".join(ids)).hex
     moves = [move for one in members for move in archival(one, "merged", now, superseded_by=id)]
     return [creation(id, _summary(members, ids, now)), *moves]
+
+
+def dissolution(summary: Memory, kept: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The writes that put what a summary was made of in its place again.
+
+    Args:
+      summary: what is to go.
+      kept: the records in the archive of what is to come back; what is left out stays there.
+    """
+    operations: list[dict[str, Any]] = [
+        unchanged(summary),
+        {"op": "delete", "collection": MemoryEntity.collection, "id": summary.id},
+    ]
+    for record in kept:
+        entity = msgspec.convert(record["memory"], type=MemoryEntity)
+        operations.append({"op": "delete", "collection": ArchivedMemoryEntity.collection, "id": record["id"]})
+        operations.append(creation(record["id"], entity))
+    return operations
 
 
 def _summary(members: Sequence[Memory], ids: tuple[str, ...], now: float) -> MemoryEntity:

@@ -182,6 +182,20 @@ def reinforcement(memory: Memory, now: float) -> dict[str, Any]:
     }
 
 
+def unchanged(memory: Memory) -> dict[str, Any]:
+    """A write that fails, and its batch with it, unless a memory is as it was read.
+
+    A deletion of what is gone succeeds, so without this what was forgotten could come back.
+    """
+    return {
+        "op": "update",
+        "collection": MemoryEntity.collection,
+        "id": memory.id,
+        "data": {},
+        "expected_version": memory.version,
+    }
+
+
 def archival(
     memory: Memory, reason: ArchiveReason, now: float, *, superseded_by: str | None = None
 ) -> list[dict[str, Any]]:
@@ -192,14 +206,7 @@ def archival(
     )
     memories, archive = MemoryEntity.collection, ArchivedMemoryEntity.collection
     return [
-        # A deletion of what is gone succeeds; this one does not, and so nothing forgotten comes back.
-        {
-            "op": "update",
-            "collection": memories,
-            "id": memory.id,
-            "data": {},
-            "expected_version": memory.version,
-        },
+        unchanged(memory),
         {"op": "delete", "collection": memories, "id": memory.id},
         {"op": "delete", "collection": archive, "id": memory.id},
         {"op": "create", "collection": archive, "id": memory.id, "data": msgspec.to_builtins(kept)},

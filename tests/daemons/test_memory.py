@@ -205,8 +205,9 @@ async def test_a_correction_takes_the_place_of_what_it_keeps(world: World) -> No
     assert await world.do("learn", name="notes.md", text=NOTES) == {"learned": 0, "known": 2}
     assert await world.bodies("crane") == ["The crane is blue."]
     # To forget the document forgets that as well, and then it is news.
-    assert await world.do("forget", source="notes.md") == {"forgotten": 1}
+    assert await world.do("forget", source="notes.md") == {"forgotten": 2}
     assert await _stored(world, "archived_memories") == {}
+    await world.do("forget", id=new["id"])
     assert await world.do("learn", name="notes.md", text=NOTES) == {"learned": 2, "known": 0}
 
 
@@ -357,3 +358,50 @@ async def test_a_consolidation_gives_way_to_whoever_forgets_meanwhile(world: Wor
     await world.do("forget", id="crane1")
     assert "crane1" not in await _stored(world, "memories")
     assert "crane1" not in await _stored(world, "archived_memories")
+    assert _about("crane", 1) not in await _all_lines(world)
+
+
+async def test_time_counts_and_not_how_often_somebody_looked(world: World) -> None:
+    """The reference system took its last ten looks for ten minutes; they were five seconds."""
+    await _remember(world, "m1", "the crane is red")
+    world.wall += 9 * DAY
+    seen = [(await world.do("recall", query="crane"))["items"][0]["strength"] for _ in range(20)]
+    assert seen == [pytest.approx(0.5)] * 20
+    assert (await _stored(world, "memories"))["m1"]["version"] == 1
+
+
+async def test_what_went_into_a_summary_can_be_forgotten(world: World) -> None:
+    await _exchanges(world, 4)
+    await world.do("consolidate")
+    assert await world.do("forget", id="crane1") == {"forgotten": 1}
+    # Those that are left are as they were, and may be merged anew.
+    assert await world.bodies("crane") == [_about("crane", number) for number in (3, 2, 0)]
+    assert "crane1" not in await _stored(world, "archived_memories")
+    assert (await world.do("consolidate"))["merged"] == 3
+    assert await world.bodies("crane") == ["\n".join(_about("crane", number) for number in (0, 2, 3))]
+
+
+async def test_a_summary_is_forgotten_with_all_that_it_was_made_of(world: World) -> None:
+    await _exchanges(world)
+    await world.do("consolidate")
+    summary = (await world.do("recall", query="crane"))["items"][0]
+    new = await world.do("correct", id=summary["id"], text="there is no crane")
+    assert await world.do("forget", id=new["id"]) == {"forgotten": 1}
+    kept = [one["memory"]["body"] for one in (await _stored(world, "archived_memories")).values()]
+    assert sorted(kept) == [_about("tide", number) for number in range(3)]
+    assert await world.bodies("crane") == []
+
+
+@pytest.mark.parametrize(
+    ("text", "error"), [(" ", "body is blank; give some text"), ("x" * 20_000, "shorten it")]
+)
+async def test_a_correction_that_cannot_be_kept_is_rejected(text: str, error: str, world: World) -> None:
+    await _remember(world, "m1", "the crane is red")
+    with pytest.raises(CommandRejected, match=error):
+        await world.do("correct", id="m1", text=text)
+    assert await world.bodies("crane") == ["the crane is red"]
+
+
+async def test_a_document_whose_name_cannot_be_cited_is_rejected(world: World) -> None:
+    with pytest.raises(CommandRejected, match=r"memory/learn: parameter 'name': .*shorten it"):
+        await world.do("learn", name="n" * 600, text=NOTES)
