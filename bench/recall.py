@@ -171,13 +171,15 @@ class _Steps(trio.abc.Instrument):
 
     def __init__(self) -> None:
         self.longest = 0
-        self._began = 0
+        self._began: dict[trio.lowlevel.Task, int] = {}
 
-    def before_task_step(self, task: trio.lowlevel.Task) -> None:  # noqa: ARG002 - Trio's signature
-        self._began = time.thread_time_ns()
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self._began[task] = time.thread_time_ns()
 
-    def after_task_step(self, task: trio.lowlevel.Task) -> None:  # noqa: ARG002 - Trio's signature
-        self.longest = max(self.longest, time.thread_time_ns() - self._began)
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
+        # Of the step in which this was put in place, nobody has seen the beginning.
+        if (began := self._began.pop(task, None)) is not None:
+            self.longest = max(self.longest, time.thread_time_ns() - began)
 
 
 async def _longest(commands: Commands, texts: Sequence[str]) -> int:

@@ -17,7 +17,7 @@ from rtos.bus import command
 from rtos.daemons.forgetting import ARCHIVE, KEPT, Forgetting
 from rtos.errors import CommandRejected
 from rtos.user import stored
-from rtos.user.consolidation import Topics, merger
+from rtos.user.consolidation import SETTLED, Topics, merger
 from rtos.user.entities import MemoryEntity
 from rtos.user.memory import (
     Memory,
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 SUMMARIES: Final = 4
 """How many summaries a consolidation makes at once: to check such a batch takes the loop a millisecond."""
+LOOKED_AT: Final = 300
+"""How many exchanges a consolidation looks at: the last ones that are over."""
 FADING: Final = 50
 """How many memories are set aside at once, for the same reason."""
 
@@ -174,7 +176,8 @@ class Consolidated:
 async def consolidate(bus: Bus, user_id: str, now: float) -> Consolidated:
     """Merge exchanges about one thing into summaries, up to ``SUMMARIES``.
 
-    For when a persona is rested and has nothing else to do; again, while it merges any.
+    For when a persona is rested and has nothing else to do; again, while it merges any. What
+    is older than the last ``LOOKED_AT`` that are in no summary is left to fade.
 
     Args:
       bus: where storage is reached.
@@ -184,20 +187,22 @@ async def consolidate(bus: Bus, user_id: str, now: float) -> Consolidated:
     Returns:
       What was merged: nothing, too, where a memory was changed or forgotten meanwhile.
 
-    A checkpoint after every few memories, so whoever is more urgent goes first. It may be
+    A checkpoint after every memory, so whoever is more urgent goes first. It may be
     cancelled at any point and loses nothing: all that it writes is one batch at its end.
     """
-    groups: list[list[Memory]] = []
-    async with aclosing(stored.pages(bus, user_id, {"kind": "exchange"})) as pages:
-        async for page in pages:
-            topics = Topics(now)
-            for record in page:
-                topics.add(Memory.of(record))
-                await trio.lowlevel.checkpoint()
-            groups += topics.groups()
-            if len(groups) >= SUMMARIES:
-                break
-    del groups[SUMMARIES:]
+    newest = await bus.commands.execute(
+        "data/list",
+        collection=KEPT,
+        filter={"kind": "exchange", "at": {"$lte": timestamp_of(now - SETTLED)}},
+        sort=["-at"],
+        limit=LOOKED_AT,
+        user_id=user_id,
+    )
+    topics = Topics(now)
+    for record in reversed(newest["items"]):
+        topics.add(Memory.of(record))
+        await trio.lowlevel.checkpoint()
+    groups = topics.groups()[:SUMMARIES]
     operations = [operation for group in groups for operation in merger(group, now)]
     if not operations or not await stored.all_or_none(bus, user_id, operations):
         return Consolidated()

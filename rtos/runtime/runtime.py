@@ -41,7 +41,7 @@ EXPORTS = "exports"
 SOCKET = "control.sock"
 SWITCH_INTERVAL = 0.0005
 """Seconds after which a busy thread has to let the loop go on."""
-INDEXES = {"users": ("type",), "chat_messages": ("room_id",), "memories": ("fades_at", "kind")}
+INDEXES = {"users": ("type",), "chat_messages": ("room_id",), "memories": ("fades_at", "at")}
 """What is looked up often, by collection."""
 
 

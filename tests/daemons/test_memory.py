@@ -15,7 +15,7 @@ import trio
 from rtos.bus import Bus
 from rtos.daemons.chat import ChatDaemon
 from rtos.daemons.data import Collection, DataDaemon, open_memory_backend, open_sqlite_backend
-from rtos.daemons.memory import FADING, consolidate
+from rtos.daemons.memory import FADING, LOOKED_AT, consolidate
 from rtos.daemons.users import UserDaemon
 from rtos.errors import CommandRejected, NotFound
 from rtos.scheduler import open_scheduler, open_supervisor
@@ -263,6 +263,21 @@ async def test_exchanges_about_one_thing_become_one_memory(world: World) -> None
     assert set(await _stored(world, "memories")) >= {"alone", found[0]["id"]}
     # What there is no more to merge of is left alone.
     assert (await world.do("consolidate"))["summaries"] == 0
+
+
+async def test_of_many_exchanges_the_last_are_looked_at(world: World) -> None:
+    await _exchanges(world)
+    at = timestamp_of(world.wall)
+    entity = dated(MemoryEntity(kind="exchange", body="x"), at)
+    others = [attrs.evolve(entity, body=f"unlike{number} any{number}") for number in range(LOOKED_AT - 4)]
+    await _batch(world, [creation(f"n{number}", one) for number, one in enumerate(others)])
+    world.wall += DAY
+    # Of the crane one and of the tide two are among the last, and that is no topic.
+    assert (await world.do("consolidate"))["merged"] == 0
+    await world.do("forget", id="n0")
+    await world.do("forget", id="n1")
+    await world.do("forget", id="n2")
+    assert (await world.do("consolidate"))["merged"] == 6
 
 
 async def test_what_has_faded_is_set_aside_and_the_next_instant_is_told(world: World) -> None:
