@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from rtos.bus import Bus
     from rtos.user.passages import Passage
 
-SUMMARIES: Final = 4
+SUMMARIES: Final = 2
 """How many summaries a consolidation makes at once: to check such a batch takes the loop a millisecond."""
 LOOKED_AT: Final = 300
 """How many exchanges a consolidation looks at: the last ones that are over."""
