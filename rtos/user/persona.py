@@ -220,7 +220,7 @@ class PersonaUser(BaseUser):
         await self._conclude(servicing, item, None)
 
     def _servicing(self) -> Servicing:
-        return Servicing(self._bus, self._responder, self.id, self.entity.display_name)
+        return Servicing(self._bus, self._responder, self.id, self.entity.display_name, self._wall_clock)
 
     async def _conclude(self, servicing: Servicing, item: InboxItem, said: str | None) -> None:
         progress = self._rooms[item.room_id]
