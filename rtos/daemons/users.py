@@ -35,6 +35,7 @@ from rtos.user.entities import MAX_LINE, ChatMessageEntity, MemoryEntity, RoomEn
 from rtos.user.identity import slug, validate_user_id
 from rtos.user.passages import split
 from rtos.user.persona import PersonaUser
+from rtos.user.preferences import PreferencesBook
 from rtos.user.words import terms
 
 if TYPE_CHECKING:
@@ -105,6 +106,7 @@ class UserDaemon:
       directories: where users live.
       responder: who finds the words for personas.
       wall_clock: seconds since the epoch.
+      preferences: what the files of users hold; of nobody anything by default.
     """
 
     name: ClassVar[str] = "users"
@@ -119,8 +121,10 @@ class UserDaemon:
         responder: Responder,
         *,
         wall_clock: Callable[[], float] = time.time,
+        preferences: PreferencesBook | None = None,
     ) -> None:
         self._directories = directories
+        self._preferences = preferences or PreferencesBook()
         self._responder = responder
         self._wall_clock = wall_clock
         self._bus: Bus
@@ -212,6 +216,7 @@ class UserDaemon:
             **msgspec.to_builtins(user.entity),
             "database": str(user.database_path),
             "state": msgspec.to_builtins(user.state),
+            "preferences": attrs.asdict(self._preferences.effective(id, user.state.preferences)),
         }
         if id in self._aside:
             return shown | {"state": self._aside[id].state, "reason": self._aside[id].reason}
