@@ -101,7 +101,6 @@ class FolderWatches:
 
         Always a checkpoint; a cancellation loses nothing.
         """
-        await trio.lowlevel.checkpoint_if_cancelled()
         while True:
             await trio.lowlevel.wait_readable(self._descriptor)
             try:
@@ -132,6 +131,8 @@ class FolderWatches:
 def open_folder_watches() -> Iterator[FolderWatches | None]:
     """Watch folders while the block runs; ``None`` where the platform cannot.
 
+    Nobody may wait any more when the block ends.
+
     Raises:
       OSError: the kernel gives this user no more of them
         (``EMFILE``: `fs.inotify.max_user_instances`).
@@ -146,7 +147,6 @@ def open_folder_watches() -> Iterator[FolderWatches | None]:
     try:
         yield FolderWatches(libc, descriptor)
     finally:
-        trio.lowlevel.notify_closing(descriptor)
         os.close(descriptor)
 
 
