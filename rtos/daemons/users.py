@@ -32,6 +32,7 @@ from rtos.user.farewell import farewells
 from rtos.user.identity import slug, validate_user_id
 from rtos.user.lives import Lives
 from rtos.user.persona import PersonaUser
+from rtos.user.preferences import PreferencesBook
 from rtos.user.records import Records
 from rtos.user.servicing import reply_id
 
@@ -66,6 +67,7 @@ class UserDaemon(Memories):
       directories: where users live.
       responder: who finds the words for personas.
       wall_clock: seconds since the epoch.
+      preferences: what the files of users hold; of nobody anything by default.
     """
 
     name: ClassVar[str] = "users"
@@ -80,8 +82,10 @@ class UserDaemon(Memories):
         responder: Responder,
         *,
         wall_clock: Callable[[], float] = time.time,
+        preferences: PreferencesBook | None = None,
     ) -> None:
         self._directories = directories
+        self._preferences = preferences or PreferencesBook()
         self._responder = responder
         self._wall_clock = wall_clock
         self._bus: Bus
@@ -168,6 +172,7 @@ class UserDaemon(Memories):
             **msgspec.to_builtins(user.entity),
             "database": str(user.database_path),
             "state": msgspec.to_builtins(user.state),
+            "preferences": attrs.asdict(self._preferences.effective(id, user.state.preferences)),
         }
         if id in self._aside:
             return shown | self._why_aside(id)
