@@ -18,6 +18,7 @@ from rtos.daemons.forgetting import ARCHIVE, KEPT, Forgetting
 from rtos.errors import CommandRejected
 from rtos.user import stored
 from rtos.user.consolidation import SETTLED, Topics, merger
+from rtos.user.embedding import embeddings
 from rtos.user.entities import MemoryEntity
 from rtos.user.memory import (
     Memory,
@@ -28,6 +29,7 @@ from rtos.user.memory import (
     next_fading_at,
     reinforcement,
     timestamp_of,
+    unchanged,
 )
 from rtos.user.passages import split
 from rtos.user.recall import recall
@@ -37,12 +39,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from rtos.bus import Bus
+    from rtos.user.embedding import Embedder
     from rtos.user.passages import Passage
 
 SUMMARIES: Final = 2
 """How many summaries a consolidation makes at once: to check such a batch takes the loop a millisecond."""
 LOOKED_AT: Final = 300
 """How many exchanges a consolidation looks at: the last ones that are over."""
+EMBEDDED: Final = 100
+"""How many memories without a vector a consolidation gives one."""
 FADING: Final = 50
 """How many memories are set aside at once, for the same reason."""
 
@@ -52,9 +57,11 @@ class Memories(Forgetting):
 
     Attributes:
       _wall_clock: seconds since the epoch.
+      _embedder: who makes vectors of memories; ``None`` for recall by words alone.
     """
 
     _wall_clock: Callable[[], float]
+    _embedder: Embedder | None
 
     @command("memory/learn")
     async def learn(self, *, user: str, name: str, text: str) -> dict[str, int]:
@@ -76,7 +83,9 @@ class Memories(Forgetting):
     async def recall(self, *, user: str, query: str, limit: int = 5) -> dict[str, Any]:
         """Recall the memories that fit a query best and are strong enough to come to mind."""
         self._known("memory/recall", "user", user)
-        items = await recall(self._bus, user, query, limit=limit, now=self._wall_clock())
+        items = await recall(
+            self._bus, user, query, limit=limit, now=self._wall_clock(), embedder=self._embedder
+        )
         return {"items": items, "count": len(items)}
 
     @command("memory/use")
@@ -128,8 +137,10 @@ class Memories(Forgetting):
         now = self._wall_clock()
         faded, following = await fade(self._bus, user, now)
         done = await consolidate(self._bus, user, now)
+        embedded = 0 if self._embedder is None else await embed(self._bus, user, self._embedder)
         return {
             "faded": faded,
+            "embedded": embedded,
             "merged": done.merged,
             "summaries": done.summaries,
             "next_fading_at": timestamp_of(following) if following < math.inf else None,
@@ -142,8 +153,16 @@ class Memories(Forgetting):
         there = [await stored.by_id(self._bus, user, collection, ids) for collection in (KEPT, ARCHIVE)]
         known = {record["id"] for records in there for record in records}
         now = timestamp_of(self._wall_clock())
+        new = [one for one in passages if one.id not in known]
         with _rejecting("memory/learn", "name"):
-            operations = [creation(one.id, _learned(one, now)) for one in passages if one.id not in known]
+            learned = [_learned(one, now) for one in new]
+        if self._embedder is not None and learned:
+            vectors = await trio.to_thread.run_sync(embeddings, self._embedder, list(map(_text_of, learned)))
+            learned = [
+                attrs.evolve(entity, **attrs.asdict(vector))
+                for entity, vector in zip(learned, vectors, strict=True)
+            ]
+        operations = [creation(one.id, entity) for one, entity in zip(new, learned, strict=True)]
         if operations:
             await self._bus.commands.execute("data/batch", operations=operations, user_id=user)
         return len(operations)
@@ -162,6 +181,35 @@ def _rejecting(asked: str, parameter: str) -> Iterator[None]:
 def _learned(passage: Passage, now: str) -> MemoryEntity:
     entity = MemoryEntity(kind="passage", body=passage.text, source=passage.source, heading=passage.heading)
     return dated(entity, now)
+
+
+def _text_of(entity: MemoryEntity) -> str:
+    """What of a memory an embedder is to look at."""
+    return f"{entity.heading}\n{entity.body}"
+
+
+async def embed(bus: Bus, user_id: str, embedder: Embedder) -> int:
+    """Give vectors to memories that have none of this embedder, up to ``EMBEDDED``.
+
+    Returns:
+      How many; none, too, where one was changed or forgotten meanwhile.
+
+    Checkpoints. It may be cancelled at any point: all that it writes is one batch at its end.
+    """
+    theirs = {"signature": {"$gte": f"{embedder.name}:", "$lt": f"{embedder.name};"}}
+    found = await bus.commands.execute(
+        "data/list", collection=KEPT, filter={"$not": theirs}, limit=EMBEDDED, user_id=user_id
+    )
+    memories = [Memory.of(record) for record in found["items"]]
+    if not memories:
+        return 0
+    texts = [_text_of(memory.entity) for memory in memories]
+    vectors = await trio.to_thread.run_sync(embeddings, embedder, texts)
+    operations = [
+        {**unchanged(memory), "data": attrs.asdict(vector)}
+        for memory, vector in zip(memories, vectors, strict=True)
+    ]
+    return len(operations) if await stored.all_or_none(bus, user_id, operations) else 0
 
 
 @attrs.frozen

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from rtos.user.directory import UserDirectoryManager
+    from rtos.user.embedding import Embedder
     from rtos.user.inbox import InboxItem
     from rtos.user.marks import Mark
     from rtos.user.responder import Responder
@@ -68,6 +69,7 @@ class UserDaemon(Memories):
       responder: who finds the words for personas.
       wall_clock: seconds since the epoch.
       preferences: what the files of users hold; of nobody anything by default.
+      embedder: who makes vectors of memories; without one recall goes by words.
     """
 
     name: ClassVar[str] = "users"
@@ -83,11 +85,13 @@ class UserDaemon(Memories):
         *,
         wall_clock: Callable[[], float] = time.time,
         preferences: PreferencesBook | None = None,
+        embedder: Embedder | None = None,
     ) -> None:
         self._directories = directories
         self._preferences = preferences or PreferencesBook()
         self._responder = responder
         self._wall_clock = wall_clock
+        self._embedder = embedder
         self._bus: Bus
         self._users: dict[str, BaseUser] = {}
         self._aside: dict[str, _Aside] = {}
@@ -481,6 +485,7 @@ class UserDaemon(Memories):
             directories=self._directories,
             responder=self._responder,
             wall_clock=self._wall_clock,
+            embedder=self._embedder,
             activate=self._wake,
         )
 

@@ -160,7 +160,7 @@ def _daemons(configuration: Configuration, root: Path, bus: Bus, children: _Chil
         else partial(open_sqlite_backend, database_path)
     )
     book = PreferencesBook()
-    users = UserDaemon(directories, RecallResponder(), preferences=book)
+    users = UserDaemon(directories, RecallResponder(), preferences=book, embedder=configuration.embedder)
     daemons: list[Daemon] = [
         DataDaemon(collections, open_backend, exports=root / EXPORTS),
         ChatDaemon(),

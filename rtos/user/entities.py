@@ -236,6 +236,7 @@ class MemoryEntity:
     collection: ClassVar[str] = "memories"
     search_fields: ClassVar[tuple[str, ...]] = ("heading", "body")
     indexed_fields: ClassVar[tuple[str, ...]] = ("fades_at", "at")
+    near_fields: ClassVar[tuple[str, str]] = ("signature", "vector")
 
     kind: MemoryKind
     body: str = attrs.field(validator=[non_blank, small(MAX_TEXT)])
@@ -256,6 +257,9 @@ class MemoryEntity:
     """The ids of what stands in the archive since this took its place."""
     fades_at: str | None = None
     """When it is due to fade, if it does; found from the other fields, and kept for looking it up."""
+    signature: str | None = attrs.field(default=None, validator=attrs.validators.optional(short(2048)))
+    vector: str | None = attrs.field(default=None, validator=attrs.validators.optional(short(8192)))
+    """Both together say what it is near to, where an embedder has looked at it (`rtos.user.embedding`)."""
 
 
 @attrs.frozen(kw_only=True)

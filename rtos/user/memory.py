@@ -40,6 +40,7 @@ GROWTH: Final = 2.0
 """By how many times itself a stability grows at most when something is of use; at once again, by none."""
 MAX_STABILITY: Final = 3650.0
 """Days."""
+_FUSED: Final = 60
 _END_OF_TIME: Final = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
 _CORRECTIONS: Final = uuid.UUID("f3d0a1d2-8a5e-4c53-9a39-0f3f0f6f2c11")
 _FORM: Final = "%Y-%m-%dT%H:%M:%S.%fZ"
@@ -143,14 +144,38 @@ def weighed(record: Mapping[str, Any], now: float) -> dict[str, Any] | None:
       now: seconds since the epoch.
 
     Returns:
-      The record with ``relevance`` (the search's), ``strength`` and ``score`` (their
+      The record without its vector, with ``relevance`` (the search's), ``strength`` and ``score`` (their
       product); ``None`` if it has faded.
     """
     memory = Memory.of(record)
     if is_faded(memory, now):
         return None
     relevance, strong = record["score"], strength(memory, now)
-    return {**record, "relevance": relevance, "strength": strong, "score": relevance * strong}
+    shown = {key: value for key, value in record.items() if key not in ("signature", "vector")}
+    return {**shown, "relevance": relevance, "strength": strong, "score": relevance * strong}
+
+
+def fused(*rankings: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Several rankings in one, by the sum of ``1 / (60 + rank)``, scaled to 0..1.
+
+    Reciprocal rank fusion (Cormack et al., SIGIR 2009). Ranks and not scores, for those of a
+    text index and of vectors are of no common measure.
+
+    Args:
+      rankings: records, best first; one may be in several.
+
+    Returns:
+      Each record once, with ``score``; 1 for what is first in all of them.
+    """
+    scores: dict[str, float] = {}
+    records: dict[str, Mapping[str, Any]] = {}
+    for ranking in rankings:
+        for rank, record in enumerate(ranking, start=1):
+            scores[record["id"]] = scores.get(record["id"], 0.0) + 1.0 / (_FUSED + rank)
+            records.setdefault(record["id"], record)
+    most = len(rankings) / (_FUSED + 1)
+    order = sorted(scores, key=lambda id: (-scores[id], id))
+    return [{**records[id], "score": scores[id] / most} for id in order]
 
 
 def best_first(found: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -230,6 +255,8 @@ def correction(memory: Memory, text: str, now: float, **said: str | None) -> lis
         body=text,
         at=at,
         last_used=None,
+        signature=None,
+        vector=None,
         # It is in no document: to cite one would make it say what it does not.
         source=f"correction by {told}" if told else "correction",
         supersedes=(memory.id,),

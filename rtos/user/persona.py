@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from rtos.bus import Bus
     from rtos.scheduler import Timer
     from rtos.user.directory import UserDirectoryManager
+    from rtos.user.embedding import Embedder
     from rtos.user.entities import RoomEntity, UserStateEntity
     from rtos.user.responder import Responder
 
@@ -48,6 +49,7 @@ class PersonaUser(BaseUser):
       directories: paths.
       responder: who finds the words.
       wall_clock: seconds since the epoch; what energy and mood are a function of.
+      embedder: who makes vectors of memories; ``None`` to recall by words alone.
       activate: starts ``attend_all`` in a task of its own, if none runs; told again when ``level`` changes.
     """
 
@@ -55,6 +57,7 @@ class PersonaUser(BaseUser):
     __slots__ = (
         "_activate",
         "_called",
+        "_embedder",
         "_estimate",
         "_inbox",
         "_responder",
@@ -73,6 +76,7 @@ class PersonaUser(BaseUser):
         directories: UserDirectoryManager,
         responder: Responder,
         wall_clock: Callable[[], float],
+        embedder: Embedder | None = None,
         activate: Callable[[PersonaUser], None],
     ) -> None:
         super().__init__(record, bus=bus, directories=directories)
@@ -80,6 +84,7 @@ class PersonaUser(BaseUser):
         self.feeling = PersonaState.rested(wall_clock())
         self._responder = responder
         self._wall_clock = wall_clock
+        self._embedder = embedder
         self._activate = activate
         self._rooms: dict[str, RoomProgress] = {}
         self._work: tuple[InboxItem | Shed, ...] = ()

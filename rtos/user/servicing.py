@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rtos.bus import Bus
+    from rtos.user.embedding import Embedder
     from rtos.user.inbox import InboxItem
     from rtos.user.responder import Responder
 
@@ -70,6 +71,7 @@ class Servicing:
       user_id: who speaks, and whose memory is searched.
       display_name: what it is called.
       wall_clock: seconds since the epoch; what memories fade by.
+      embedder: who makes vectors; ``None`` to recall by words alone.
     """
 
     bus: Bus
@@ -77,6 +79,7 @@ class Servicing:
     user_id: str
     display_name: str
     wall_clock: Callable[[], float]
+    embedder: Embedder | None = None
 
     async def answer(self, item: InboxItem) -> str | None:
         """Find an answer and give it; regret when there is none in time.
@@ -152,7 +155,9 @@ class Servicing:
         """What it remembers that fits a text, best first; not what was said before."""
         if not terms(text):
             return []
-        found = await recall(self.bus, self.user_id, text, limit=limit, now=self.wall_clock())
+        found = await recall(
+            self.bus, self.user_id, text, limit=limit, now=self.wall_clock(), embedder=self.embedder
+        )
         # An answer that quotes earlier answers would drown what they were made from.
         return [_passage(record) for record in found if record["kind"] not in SAID]
 

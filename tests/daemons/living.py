@@ -45,9 +45,7 @@ class Script:
 class World:
     """What outlives a system: the stored records and the folders."""
 
-    collections: ClassVar[list[Collection]] = [
-        Collection(name, entity=entity, search=entity.search_fields) for name, entity in ENTITIES.items()
-    ]
+    collections: ClassVar[list[Collection]] = [Collection.of(entity) for entity in ENTITIES.values()]
 
     def __init__(self, root: Path) -> None:
         self.root = root

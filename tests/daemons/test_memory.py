@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 import itertools
-from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import msgspec
 import pytest
 import trio
+from remembering import World
 
-from rtos.bus import Bus
-from rtos.daemons.chat import ChatDaemon
-from rtos.daemons.data import Collection, DataDaemon, open_memory_backend, open_sqlite_backend
 from rtos.daemons.memory import FADING, LOOKED_AT, consolidate
-from rtos.daemons.users import UserDaemon
 from rtos.errors import CommandRejected, NotFound
-from rtos.scheduler import open_scheduler, open_supervisor
-from rtos.user.directory import UserDirectoryManager
-from rtos.user.entities import ENTITIES, MemoryEntity
+from rtos.user.entities import MemoryEntity
 from rtos.user.memory import Memory, correction, creation, dated, seconds_of, timestamp_of
-from rtos.user.responder import RecallResponder
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -30,48 +23,6 @@ if TYPE_CHECKING:
 
 NOTES = "# Harbour\n\nThe quay is long.\n\nThe crane is red.\n"
 DAY = 86400.0
-
-
-class World:
-    """A system whose clock is moved by hand."""
-
-    collections: ClassVar[list[Collection]] = [
-        Collection(name, entity=entity, search=entity.search_fields) for name, entity in ENTITIES.items()
-    ]
-
-    def __init__(self, root: Path, kind: str) -> None:
-        self.root, self.kind = root, kind
-        self.wall = 1_800_000_000.0
-
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[Bus]:
-        directories = UserDirectoryManager(self.root)
-
-        def path(user_id: str | None) -> Path:
-            return self.root / "shared.db" if user_id is None else directories.get_database_path(user_id)
-
-        def store(*args: Any) -> Any:
-            return open_memory_backend(*args) if self.kind == "memory" else open_sqlite_backend(path, *args)
-
-        users = UserDaemon(directories, RecallResponder(), wall_clock=lambda: self.wall)
-        async with open_scheduler() as scheduler:
-            bus = Bus(scheduler)
-            with (
-                bus.attach(DataDaemon(self.collections, store)) as one,
-                bus.attach(ChatDaemon()) as two,
-                bus.attach(users) as three,
-            ):
-                specs = [attrs.evolve(spec, shutdown=0.5) for spec in (one, two, three)]
-                async with open_supervisor(scheduler, specs, intensity=0):
-                    self.bus = bus
-                    yield bus
-
-    async def do(self, name: str, /, **given: Any) -> Any:
-        """A command about the persona's memory."""
-        return await self.bus.commands.execute(f"memory/{name}", user="helper-ai", **given)
-
-    async def bodies(self, query: str, limit: int = 5) -> list[str]:
-        return [item["body"] for item in (await self.do("recall", query=query, limit=limit))["items"]]
 
 
 @pytest.fixture(params=["memory", "sqlite"])
@@ -296,6 +247,7 @@ async def test_what_has_faded_is_set_aside_and_the_next_instant_is_told(world: W
     world.wall += 0.5 * DAY + 1
     assert await world.do("consolidate") == {
         "faded": 1,
+        "embedded": 0,
         "merged": 0,
         "summaries": 0,
         # What was learned stays.
