@@ -42,6 +42,7 @@ NAMES: Final = (
     "reference_graph",
     "storage",
     "recall",
+    "inbox",
     "boot",
     "idle",
 )

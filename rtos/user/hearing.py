@@ -72,3 +72,10 @@ def heard(
         causal_depth=message["causal_depth"],
         mentions=mentioned,
     )
+
+
+def paced(estimate: float, seconds: float) -> float:
+    """How long an answer is taken to need, in seconds, after another one that took so many."""
+    # Capped, so that one slow answer cannot make every later message look hopeless.
+    after = estimate + (seconds - estimate) / 4 if estimate else seconds
+    return min(after, ANSWER_WITHIN / 2)

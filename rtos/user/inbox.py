@@ -3,14 +3,18 @@
 Pure: no Trio, no clock. Time is handed in, in seconds on any one clock, and
 whatever is not served is handed back with a reason, so that it can be answered.
 
-Order: virtual deadline `arrived + (1 - priority) * patience`, then the order of
-offering. Ageing every item by `1 / patience` a second gives the same order at
-every instant, but it would move the keys; these never move, so a heap will do.
+Order of one sender: virtual deadline `arrived + (1 - priority) * patience`, then the
+order of offering. Ageing every item by `1 / patience` a second gives the same order
+at every instant, but it would move the keys; these never move, so a heap will do.
 
-Bound: an item that arrived at `t` with priority `p` is overtaken, or pushed
-out, by nothing that arrives later than `t + (1 - p) * patience`, as long as
-thresholds are at most 1. A stream of more important messages delays it; it
-cannot starve it.
+Order between senders: by turns, as `rtos.user.lines` has it. Without `charge` nobody has had
+any of the persona's time, and the order is that of one sender.
+
+Bounds: of one sender, an item that arrived at `t` with priority `p` is overtaken by
+nothing that arrives later than `t + (1 - p) * patience`, as long as thresholds are at
+most 1. Of `n` senders, one that has something eligible is served after less than
+`n * n` others of equal cost, however much they send and however it matters; and of a
+sender with at most its share of the capacity, `capacity / n`, nothing is pushed out by another's.
 
 Law: `offered = taken + shed + coalesced + waiting`, after every call.
 """
@@ -19,18 +23,27 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from heapq import heapify, heappop, heappush, nsmallest
+from heapq import nsmallest
 from typing import TYPE_CHECKING, Final, Literal
 
 import attrs
 
-if TYPE_CHECKING:
-    from collections.abc import Collection
+from rtos.user.lines import Lines
+from rtos.user.places import Places
+from rtos.user.rate import Rate, Rates
 
-ShedReason = Literal["full", "infeasible", "loop", "cleared", "failed"]
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ShedReason = Literal["full", "infeasible", "loop", "superseded", "cleared", "failed"]
 PATIENCE: Final = 60.0
 """In so many seconds of waiting, what does not matter at all comes to matter fully."""
-_SLACK: Final = 64
+HORIZON: Final = 300.0
+"""Seconds of predicted work that wait at most."""
+OF_A_SENDER: Final = Rate(interval=10.0, burst=5)
+"""How often a sender that is no human is listened to."""
+OF_A_ROOM: Final = Rate(interval=5.0, burst=10)
+"""How often all that are no humans together are listened to in one room."""
 
 
 def _number(_: object, field: attrs.Attribute[float], value: float) -> None:
@@ -63,8 +76,10 @@ class Shed:
     """An item that will not be served, and why.
 
     `full`: others matter more and there was no room. `infeasible`: it cannot be
-    answered before its deadline any more. `loop`: too many replies led to it.
-    `cleared`: the inbox was emptied. `failed`: it was served, and that failed again and again.
+    answered before its deadline any more. `loop`: too many replies led to it, or too much
+    comes from senders that are no humans. `superseded`: such a sender has said something
+    newer in the same room. `cleared`: the inbox was emptied. `failed`: it was served, and that
+    failed again and again.
     """
 
     item: InboxItem
@@ -106,41 +121,56 @@ class PersonaInbox:
     Args:
       capacity: The most items that wait.
       patience: Seconds in which waiting makes up for having no priority at all.
+      horizon: The most seconds of predicted work that wait; one item may wait in any case.
       remembered: How many ids are known again when they come a second time.
       max_depth: Items of a greater causal depth are shed, or personas that answer
         each other would never stop.
     """
 
     def __init__(
-        self, capacity: int = 100, *, patience: float = PATIENCE, remembered: int = 4096, max_depth: int = 8
+        self,
+        capacity: int = 100,
+        *,
+        patience: float = PATIENCE,
+        horizon: float = HORIZON,
+        remembered: int = 4096,
+        max_depth: int = 8,
     ) -> None:
-        if capacity < 1 or remembered < 1 or max_depth < 0 or not 0 < patience < math.inf:
+        if capacity < 1 or remembered < 1 or max_depth < 0 or not 0 < patience < math.inf or not horizon > 0:
             raise ValueError(
-                f"inbox of capacity {capacity!r}, patience {patience!r}, remembered {remembered!r},"
-                f" max_depth {max_depth!r}; give positive, finite numbers"
+                f"inbox of capacity {capacity!r}, patience {patience!r}, horizon {horizon!r},"
+                f" remembered {remembered!r}, max_depth {max_depth!r}; give positive, finite numbers"
             )
         self._capacity = capacity
         self._patience = patience
+        self._horizon_of_work = horizon
         self._remembered = remembered
         self._max_depth = max_depth
         # One counter gives every item its place among equals and names it in the heaps.
         self._waiting: dict[int, InboxItem] = {}
-        self._calling = _Heap(self._waiting)
-        self._others = _Heap(self._waiting)
-        self._worst = _Heap(self._waiting)
-        self._hopeless = _Heap(self._waiting)
+        self._lines = Lines()
+        self._worst = Places(self._waiting)
+        self._hopeless = Places(self._waiting)
         self._seen: OrderedDict[str, None] = OrderedDict()
         self._places: dict[str, int] = {}
+        self._of_senders, self._of_rooms = Rates(OF_A_SENDER), Rates(OF_A_ROOM)
         self._offered = self._taken = self._coalesced = 0
-        self._shed: dict[ShedReason, int] = {"full": 0, "infeasible": 0, "loop": 0, "cleared": 0, "failed": 0}
+        self._shed: dict[ShedReason, int] = dict.fromkeys(
+            ("full", "infeasible", "loop", "superseded", "cleared", "failed"), 0
+        )
 
     def __len__(self) -> int:
         return len(self._waiting)
 
+    def is_idle(self, now: float) -> bool:
+        """Whether nothing waits and nothing is known that a new inbox would not know in effect."""
+        return not self._waiting and self._of_senders.is_idle(now) and self._of_rooms.is_idle(now)
+
     def offer(self, item: InboxItem, now: float, *, estimate: float = 0.0) -> Offered:
         """Put an item in line, once per id.
 
-        A newcomer pushes out the last in line only if it goes before it. An id
+        Where there is no room, whoever has most waiting gives way to who has less; among
+        equals a newcomer pushes out the last in line only if it goes before it. An id
         that was shed is forgotten, so that its sender may try again.
 
         Args:
@@ -153,20 +183,21 @@ class PersonaInbox:
         if item.id in self._places or item.id in self._seen:
             self._coalesced += 1
             return Offered(outcome="coalesced")
-        if item.causal_depth > self._max_depth:
+        if item.causal_depth > self._max_depth or not self._is_within_rates(item, now):
             return Offered(outcome="refused", shed=(self._give_up(item, "loop"),))
         if now + estimate > item.deadline:
             return Offered(outcome="refused", shed=(self._give_up(item, "infeasible"),))
-        shed = self._shed_infeasible(now + estimate) if len(self) >= self._capacity else ()
-        if len(self) < self._capacity:
-            self._insert(item)
-            return Offered(outcome="accepted", shed=shed)
-        worst, place = self._worst.first()
-        if self._key(item) >= -worst:
-            return Offered(outcome="refused", shed=(*shed, self._give_up(item, "full")))
-        out = self._give_up(self._remove(place), "full")
+        shed = tuple(self._supersede(item))
+        room = self._room(estimate)
+        if len(self) >= room:
+            shed += self._shed_infeasible(now + estimate)
+        while len(self) >= room:
+            place = self._who_gives_way(item)
+            if place == 0:
+                return Offered(outcome="refused", shed=(*shed, self._give_up(item, "full")))
+            shed += (self._give_up(self._remove(place), "full"),)
         self._insert(item)
-        return Offered(outcome="accepted", shed=(*shed, out))
+        return Offered(outcome="accepted", shed=shed)
 
     def take(self, now: float, threshold: float = 0.0, *, estimate: float = 0.0) -> Taken:
         """Take the next item that is worth attending to.
@@ -182,22 +213,22 @@ class PersonaInbox:
             deadline with that is shed now.
         """
         shed = self._shed_infeasible(now + estimate)
-        fronts = [self._calling.first(), self._others.first()]
-        # Nobody needs to be looked at behind the front: who is due first reaches the threshold first.
-        if fronts[1][0] > self._horizon(now, threshold):
-            fronts.pop()
-        key, place = min(fronts)
-        if key == math.inf:
+        place = self._lines.next(self._horizon(now, threshold))
+        if place == 0:
             return Taken(item=None, shed=shed)
         item = self._remove(place)
         self._taken += 1
         return Taken(item=item, shed=shed)
 
+    def charge(self, sender_id: str, seconds: float) -> None:
+        """Note how long the persona was at work for a sender, which others waited for meanwhile."""
+        self._lines.charge(sender_id, seconds)
+
     def next_eligible_at(self, now: float, threshold: float = 0.0) -> float:
         """When `take` will have an item if nothing else comes: `now`, later, or never (`math.inf`)."""
-        if self._calling.first()[0] < math.inf:
+        calls, key = self._lines.first_due()
+        if calls:
             return now
-        key = self._others.first()[0]
         if key == math.inf or key <= self._horizon(now, threshold):
             return key if key == math.inf else now
         at = max(now, key - (1.0 - threshold) * self._patience)
@@ -237,18 +268,52 @@ class PersonaInbox:
     def _horizon(self, now: float, threshold: float) -> float:
         return now + (1.0 - threshold) * self._patience
 
+    def _is_within_rates(self, item: InboxItem, now: float) -> bool:
+        if item.sender_type == "human":
+            return True
+        # Both are asked before either counts.
+        if now < self._of_senders.next_at(item.sender_id) or now < self._of_rooms.next_at(item.room_id):
+            return False
+        return self._of_senders.admit(item.sender_id, now) and self._of_rooms.admit(item.room_id, now)
+
+    def _supersede(self, item: InboxItem) -> Iterator[Shed]:
+        """What nobody need answer any more; a human has a right to every answer."""
+        if item.sender_type == "human":
+            return
+        line = self._lines.waiting(item.sender_id)
+        rooms = [place for place, other in self._waiting.items() if other.room_id == item.room_id]
+        for place in rooms:
+            if place in line:
+                yield self._give_up(self._remove(place), "superseded")
+
+    def _room(self, estimate: float) -> int:
+        if estimate <= 0:
+            return self._capacity
+        return min(self._capacity, max(1, int(self._horizon_of_work / estimate)))
+
+    def _who_gives_way(self, item: InboxItem) -> int:
+        """The place of what a newcomer pushes out; 0 if it is the newcomer who has to go."""
+        if place := self._lines.longer_than(item.sender_id):
+            return place
+        worst, place = self._lines.last(item.sender_id)
+        if place == 0:
+            key, behind = self._worst.first()
+            worst, place = -key, -behind
+        return 0 if self._key(item) >= worst else place
+
     def _insert(self, item: InboxItem) -> None:
         place, key = self._offered, self._key(item)
         self._waiting[place] = item
         self._places[item.id] = place
-        (self._calling if item.mentions else self._others).push(key, place)
+        self._lines.add(item.sender_id, place, key, mentions=item.mentions)
         self._worst.push(-key, -place)
         if item.deadline < math.inf:
             self._hopeless.push(item.deadline, place)
 
     def _remove(self, place: int) -> InboxItem:
-        item = self._waiting.pop(abs(place))
+        item = self._waiting.pop(place)
         del self._places[item.id]
+        self._lines.remove(item.sender_id, place)
         self._seen[item.id] = None
         if len(self._seen) > self._remembered:
             self._seen.popitem(last=False)
@@ -264,28 +329,3 @@ class PersonaInbox:
         while (first := self._hopeless.first())[0] < done_by:
             shed.append(self._give_up(self._remove(first[1]), "infeasible"))
         return tuple(shed)
-
-
-class _Heap:
-    """Places by key, least first; what no longer waits is skipped when it surfaces.
-
-    Place 0 belongs to nobody, and is what an empty heap shows.
-    """
-
-    __slots__ = ("_alive", "_entries")
-
-    def __init__(self, alive: Collection[int]) -> None:
-        self._alive = alive
-        self._entries: list[tuple[float, int]] = []
-
-    def push(self, key: float, place: int) -> None:
-        # Whatever left by another heap is still in here; without a sweep it could stay for ever.
-        if len(self._entries) > 2 * len(self._alive) + _SLACK:
-            self._entries = [entry for entry in self._entries if abs(entry[1]) in self._alive]
-            heapify(self._entries)
-        heappush(self._entries, (key, place))
-
-    def first(self) -> tuple[float, int]:
-        while self._entries and abs(self._entries[0][1]) not in self._alive:
-            heappop(self._entries)
-        return self._entries[0] if self._entries else (math.inf, 0)

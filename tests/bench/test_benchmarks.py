@@ -10,7 +10,7 @@ import pytest
 from bench import budget, child, cli, report
 from bench.harness import Size, run
 
-EXACT = ("thread_metric", "rhealstone", "reference_graph", "idle", "fan_in")
+EXACT = ("thread_metric", "rhealstone", "reference_graph", "idle", "fan_in", "inbox")
 """Those whose counts and virtual times are the same at every size, so that their budgets hold at once."""
 
 PROCESSES = ("boot", "idle")

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from rtos.user.inbox import InboxItem, Offered, PersonaInbox, Shed, Taken
+from rtos.user.inbox import OF_A_ROOM, OF_A_SENDER, InboxItem, Offered, PersonaInbox, Shed, Taken
 
 
 def item(
@@ -391,9 +391,130 @@ TestConservation = Conservation.TestCase
 
 def test_what_has_left_takes_no_room_for_ever() -> None:
     inbox = PersonaInbox(capacity=10, remembered=100)
+    # One that stays, so that its sender's line does.
+    inbox.offer(item("stays", arrived=1e12), 0.0)
     for number in range(20_000):
         inbox.offer(item(str(number), 0.5, float(number), deadline=number + 1e9), float(number))
         inbox.take(float(number))
-    entries = [len(heap._entries) for heap in (inbox._calling, inbox._others, inbox._worst, inbox._hopeless)]
+    line = inbox._lines._lines["joel"]
+    entries = [
+        len(places) for places in (line.calling, line.others, line.worst, inbox._worst, inbox._hopeless)
+    ]
     assert max(entries) < 100
     assert len(inbox._seen) == 100
+    inbox.clear()
+    assert len(inbox._lines) == 0
+
+
+def of(name: str, sender: str, arrived: float = 0.0, *, persona: bool = False, **more: Any) -> InboxItem:
+    kind = "persona" if persona else "human"
+    return attrs.evolve(item(name, arrived=arrived, **more), sender_id=sender, sender_type=kind)
+
+
+def test_a_noisy_sender_takes_no_more_than_its_turns() -> None:
+    inbox = PersonaInbox()
+    for number in range(20):
+        inbox.offer(of(f"noise {number}", "noisy", float(number), priority=1.0, mentions=True), 20.0)
+    inbox.offer(of("quiet", "quiet", 20.0, priority=0.2), 20.0)
+    order = []
+    while (taken := inbox.take(20.0).item) is not None:
+        order.append(taken.id)
+        inbox.charge(taken.sender_id, 2.0)
+    assert order.index("quiet") == 1
+
+
+def test_the_longest_line_gives_way_to_who_has_less_and_not_the_other_way_round() -> None:
+    inbox = PersonaInbox(capacity=4)
+    for number in range(4):
+        inbox.offer(of(f"noise {number}", "noisy", priority=0.9), 0.0)
+    # Whatever it matters: its sender has nothing here yet.
+    offered = inbox.offer(of("quiet", "quiet", 10.0, priority=0.0), 10.0)
+    assert [shed.item.id for shed in offered.shed] == ["noise 3"]
+    offered = inbox.offer(of("quiet too", "quiet", 11.0, priority=0.0), 11.0)
+    assert [shed.item.id for shed in offered.shed] == ["noise 2"]
+    # Each has its half, so what matters most pushes out nothing but its own sender's.
+    assert inbox.offer(of("quiet more", "quiet", 12.0, priority=0.0), 12.0).outcome == "refused"
+    offered = inbox.offer(of("noise 5", "noisy", priority=1.0), 12.0)
+    assert [shed.item.sender_id for shed in offered.shed] == ["noisy"]
+    assert inbox.statistics().waiting == 4
+
+
+def test_no_more_waits_than_can_be_done_in_time() -> None:
+    inbox = PersonaInbox(capacity=100, horizon=60.0)
+    for number in range(20):
+        inbox.offer(item(f"m{number}", arrived=float(number)), float(number), estimate=10.0)
+    assert len(inbox) == 6
+    # Of work that takes longer than all the time there is, one waits nevertheless.
+    slow = PersonaInbox(horizon=60.0)
+    assert slow.offer(item("long"), 0.0, estimate=600.0).outcome == "accepted"
+    assert slow.offer(item("longer", arrived=1.0), 1.0, estimate=600.0).outcome == "refused"
+    with pytest.raises(ValueError, match="horizon 0.0"):
+        PersonaInbox(horizon=0.0)
+
+
+def test_personas_are_listened_to_so_often_and_humans_always() -> None:
+    inbox = PersonaInbox(capacity=1000)
+    outcomes = []
+    for number in range(OF_A_SENDER.burst + 2):
+        offered = inbox.offer(of(f"p{number}", "chatty", persona=True), 0.0)
+        outcomes.append([shed.reason for shed in offered.shed if shed.item.id == f"p{number}"])
+        inbox.take(0.0)
+    assert outcomes == [[]] * OF_A_SENDER.burst + [["loop"]] * 2
+    later = OF_A_SENDER.interval
+    assert inbox.offer(of("again", "chatty", later, persona=True), later).outcome == "accepted"
+    for number in range(100):
+        assert inbox.offer(of(f"h{number}", "joel"), 0.0).outcome == "accepted"
+
+
+def test_many_personas_in_one_room_are_no_way_round_the_rate() -> None:
+    inbox = PersonaInbox(capacity=1000)
+    accepted = [
+        inbox.offer(of(f"p{number}", f"chatty {number}", persona=True), 0.0).outcome == "accepted"
+        for number in range(OF_A_ROOM.burst + 5)
+    ]
+    assert sum(accepted) == OF_A_ROOM.burst
+
+
+def test_an_inbox_that_still_counts_is_kept() -> None:
+    inbox = PersonaInbox()
+    assert inbox.is_idle(0.0)
+    inbox.offer(of("p", "chatty", persona=True), 0.0)
+    inbox.take(0.0)
+    assert not inbox.is_idle(0.0)
+    assert inbox.is_idle(max(OF_A_SENDER.interval, OF_A_ROOM.interval))
+    inbox.offer(item("h"), 100.0)
+    assert not inbox.is_idle(100.0)
+
+
+def test_a_newer_word_of_a_persona_takes_the_place_of_its_older_one_and_no_humans_does() -> None:
+    inbox = PersonaInbox()
+    inbox.offer(of("old", "chatty", persona=True), 0.0)
+    elsewhere = attrs.evolve(of("elsewhere", "chatty", persona=True), room_id="other")
+    inbox.offer(elsewhere, 0.0)
+    offered = inbox.offer(of("new", "chatty", persona=True), 0.0)
+    assert [(shed.item.id, shed.reason) for shed in offered.shed] == [("old", "superseded")]
+    inbox.offer(of("one", "joel"), 0.0)
+    assert inbox.offer(of("two", "joel"), 0.0).shed == ()
+    assert sorted(served(inbox)) == ["elsewhere", "new", "one", "two"]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from("abcd"), st.booleans(), st.integers(0, 3)), max_size=60))
+def test_whatever_comes_from_whom_nothing_is_lost(script: list[tuple[str, bool, int]]) -> None:
+    inbox = PersonaInbox(capacity=5, horizon=20.0)
+    ended: list[str] = []
+    for number, (sender, persona, served_) in enumerate(script):
+        now = float(number)
+        new = of(f"m{number}", sender, now, persona=persona, priority=(number % 5) / 4, deadline=now + 9)
+        ended += [shed.item.id for shed in inbox.offer(new, now, estimate=2.0).shed]
+        for _ in range(served_):
+            taken = inbox.take(now, estimate=2.0)
+            ended += [shed.item.id for shed in taken.shed]
+            if taken.item is not None:
+                ended.append(taken.item.id)
+                inbox.charge(taken.item.sender_id, 2.0)
+        counts = inbox.statistics()
+        assert counts.offered == counts.taken + counts.shed + counts.coalesced + counts.waiting
+        assert counts.waiting <= 5
+    ended += [shed.item.id for shed in inbox.clear()]
+    assert sorted(ended) == sorted(f"m{number}" for number in range(len(script)))
