@@ -120,7 +120,9 @@ def stand(message: Heard, facts: Facts) -> Standing:
     if facts.id == message.sender_id:
         return Standing(facts.id, called=False, place=None)
     called = calls(message.text, facts) if message.human else begins_with(message.text, facts)
-    return Standing(facts.id, called=called, place=_place(message, facts) if facts.able else None)
+    # Of most of what personas say nobody is called, and then no place is needed.
+    in_line = facts.able and (message.human or called)
+    return Standing(facts.id, called=called, place=_place(message, facts) if in_line else None)
 
 
 def decide(message: Heard, standings: Iterable[Standing]) -> Decision:

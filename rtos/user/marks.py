@@ -50,3 +50,40 @@ class RoomProgress:
         self._done -= passed
         self.mark = max(passed)
         return True
+
+    def holds(self, message_id: str) -> bool:
+        """Whether a message is to be done and is not."""
+        return message_id in self._open
+
+
+class Reading:
+    """How far a user has come in each of its rooms."""
+
+    __slots__ = ("_rooms",)
+
+    def __init__(self) -> None:
+        self._rooms: dict[str, RoomProgress] = {}
+
+    def __contains__(self, room_id: object) -> bool:
+        return room_id in self._rooms
+
+    def enter(self, room_id: str, mark: Mark) -> None:
+        """Begin at a place in a room."""
+        self._rooms[room_id] = RoomProgress(mark)
+
+    def mark(self, room_id: str) -> Mark:
+        """Up to where it is done in a room that it has entered."""
+        return self._rooms[room_id].mark
+
+    def begin(self, room_id: str, message: Mark) -> bool:
+        """Note a message that is to be done; false if it is done or open already, or in no room of its."""
+        return room_id in self._rooms and self._rooms[room_id].begin(message)
+
+    def finish(self, room_id: str, message_id: str) -> None:
+        """Note that a message is done, or need not be."""
+        if room_id in self._rooms:
+            self._rooms[room_id].finish(message_id)
+
+    def holds(self, room_id: str, message_id: str) -> bool:
+        """Whether a message is to be done and is not."""
+        return room_id in self._rooms and self._rooms[room_id].holds(message_id)

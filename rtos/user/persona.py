@@ -6,7 +6,8 @@ responder what to say. It has a task only while there is something to do; what
 wakes it is a message, or the one instant at which something will change.
 
 Law: every message that was accepted ends in exactly one of: a reply, a visible
-refusal, or a note that it was not for this persona. How that survives a crash is
+refusal, or a note that it was not for this persona, since it calls others or another
+one has answered for all. How that survives a crash is
 shown in `rtos.user.servicing`.
 """
 
@@ -19,20 +20,22 @@ import trio
 
 from rtos.user.affect import PersonaState
 from rtos.user.base import BaseUser, state_operation
-from rtos.user.hearing import ANSWER_WITHIN, concerns, heard
+from rtos.user.hearing import ANSWER_WITHIN, heard
 from rtos.user.inbox import InboxItem, PersonaInbox, Shed
-from rtos.user.marks import Mark, RoomProgress
+from rtos.user.marks import Mark, Reading
 from rtos.user.priority import CALLED, LEVEL
-from rtos.user.servicing import Servicing, refusal
+from rtos.user.servicing import Servicing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rtos.bus import Bus
     from rtos.scheduler import Timer
+    from rtos.user.coordination import Part
     from rtos.user.directory import UserDirectoryManager
-    from rtos.user.entities import RoomEntity, UserStateEntity
+    from rtos.user.entities import UserStateEntity
     from rtos.user.responder import Responder
+    from rtos.user.servicing import Outcome
 
 PERSONA_KEY: Final = "persona_state"
 COST_OF_REPLY: Final = 500.0
@@ -49,6 +52,7 @@ class PersonaUser(BaseUser):
       responder: who finds the words.
       wall_clock: seconds since the epoch; what energy and mood are a function of.
       activate: starts ``attend_all`` in a task of its own, if none runs; told again when ``level`` changes.
+      pass_on: lets another one answer what was for anybody, if anybody is left; see ``Questions.pass_on``.
     """
 
     # Of a hundred thousand nearly all have nothing to do: what only serves messages comes and goes with them.
@@ -57,12 +61,13 @@ class PersonaUser(BaseUser):
         "_called",
         "_estimate",
         "_inbox",
+        "_pass_on",
         "_responder",
-        "_rooms",
         "_timer",
         "_wall_clock",
         "_work",
         "feeling",
+        "reading",
     )
 
     def __init__(
@@ -74,6 +79,7 @@ class PersonaUser(BaseUser):
         responder: Responder,
         wall_clock: Callable[[], float],
         activate: Callable[[PersonaUser], None],
+        pass_on: Callable[..., bool],
     ) -> None:
         super().__init__(record, bus=bus, directories=directories)
         self._inbox: PersonaInbox | None = None
@@ -81,7 +87,8 @@ class PersonaUser(BaseUser):
         self._responder = responder
         self._wall_clock = wall_clock
         self._activate = activate
-        self._rooms: dict[str, RoomProgress] = {}
+        self._pass_on = pass_on
+        self.reading = Reading()
         self._work: tuple[InboxItem | Shed, ...] = ()
         self._timer: Timer | None = None
         self._estimate = 0.0
@@ -114,8 +121,9 @@ class PersonaUser(BaseUser):
         if record is not None:
             self.feeling = PersonaState.from_builtins(record["value"]).wake(self._wall_clock())
         for room_id, mark in self.state.room_read_state.items():
-            place = Mark(mark.last_read_message_timestamp, mark.last_read_message_id or "")
-            self._rooms[room_id] = RoomProgress(place)
+            self.reading.enter(
+                room_id, Mark(mark.last_read_message_timestamp, mark.last_read_message_id or "")
+            )
 
     def stop(self) -> None:
         """Forget what waits; it stays unread, and is caught up with when the persona starts again."""
@@ -126,7 +134,7 @@ class PersonaUser(BaseUser):
 
     def hand_back(self) -> list[InboxItem]:
         """Stop, and give back what it had accepted and not answered, in order of arrival."""
-        taken = [work.item if isinstance(work, Shed) else work for work in self._work]
+        taken = [_item(work) for work in self._work]
         waiting = [] if self._inbox is None else [shed.item for shed in self._inbox.clear()]
         self.stop()
         return sorted([*taken, *waiting], key=lambda item: item.arrived)
@@ -134,15 +142,20 @@ class PersonaUser(BaseUser):
     @property
     def in_hand(self) -> str | None:
         """The id of the message that is being served; after a failure, of the one it failed at."""
-        if not self._work:
-            return None
-        work = self._work[0]
-        return work.item.id if isinstance(work, Shed) else work.id
+        return _item(self._work[0]).id if self._work else None
 
     def give_up(self) -> None:
         """Refuse the message in hand instead of trying it again."""
         if self._work and isinstance(self._work[0], InboxItem):
             self._work = (Shed(self._work[0], "failed"), *self._work[1:])
+
+    def stand_back(self) -> bool:
+        """Leave the message in hand to another one; false if it is for this one, or nobody is left."""
+        if not self._work or not self._servicing().passes_on(_item(self._work[0])):
+            return False
+        self.inbox.forget(_item(self._work[0]).id)
+        self._work = self._work[1:]
+        return True
 
     # What it is told.
 
@@ -153,22 +166,28 @@ class PersonaUser(BaseUser):
           Up to where it is done there. Stored the first time, so that a restart
           begins at the same place. A checkpoint then, and otherwise not.
         """
-        if room_id not in self._rooms:
-            self._rooms[room_id] = RoomProgress(Mark(since))
+        if room_id not in self.reading:
+            self.reading.enter(room_id, Mark(since))
             self.state = self.state.with_read(room_id, "", since)
             await self.save_state()
-        return self._rooms[room_id].mark
+        return self.reading.mark(room_id)
 
-    def hear(self, message: dict[str, Any], room: RoomEntity) -> None:
-        """Take note of a message in a room that it is in. Not a checkpoint."""
-        progress = self._rooms.get(message["room_id"])
-        if progress is None or not progress.begin(Mark(message["created_at"], message["id"])):
-            return
-        if not concerns(message, room.member_ids, self.id, self.entity.display_name):
-            progress.finish(message["id"])
+    def hear(self, message: dict[str, Any], part: Part, *, within: float = ANSWER_WITHIN) -> None:
+        """Take note of a message in a room that it is in. Not a checkpoint.
+
+        Args:
+          message: its record.
+          part: what it is to this persona. Who is chosen has stood by.
+          within: seconds from now after which an answer is worth nothing.
+        """
+        id, room_id = message["id"], message["room_id"]
+        new = self.reading.begin(room_id, Mark(message["created_at"], id))
+        if new and part == "aside":
+            self.reading.finish(room_id, id)
+        if not (new if part == "called" else part == "chosen" and self.reading.holds(room_id, id)):
             return
         now = trio.current_time()
-        item = heard(message, room.member_ids, self.id, self.entity, now=now)
+        item = heard(message, part, self.entity, now=now, within=within)
         offered = self.inbox.offer(item, now, estimate=self._estimate)
         self._work += offered.shed
         if offered.outcome == "accepted" and item.mentions and item.sender_type == "human":
@@ -205,28 +224,29 @@ class PersonaUser(BaseUser):
         began = trio.current_time()
         self._feel(self.feeling.begin_work(self._wall_clock()))
         servicing = self._servicing()
-        said = await servicing.answer(item)
-        self._feel(self.feeling.end_work(self._wall_clock(), COST_OF_REPLY))
-        await self._conclude(servicing, item, said)
+        outcome = await servicing.answer(item)
+        cost = 0.0 if outcome.kind == "answered" else COST_OF_REPLY
+        self._feel(self.feeling.end_work(self._wall_clock(), cost))
+        await self._conclude(servicing, item, outcome)
         self._learn_pace(trio.current_time() - began)
 
     async def _refuse(self, shed: Shed) -> None:
-        item, servicing = shed.item, self._servicing()
-        self._bus.events.emit(
-            "inbox:shed", {"persona_id": self.id, "message_id": item.id, "reason": shed.reason}
-        )
-        if item.sender_type == "human":
-            await servicing.say(item, refusal(shed.reason))
-        await self._conclude(servicing, item, None)
+        servicing = self._servicing()
+        await self._conclude(servicing, shed.item, await servicing.refuse(shed))
 
     def _servicing(self) -> Servicing:
-        return Servicing(self._bus, self._responder, self.id, self.entity.display_name)
+        return Servicing(self._bus, self._responder, self.id, self.entity.display_name, self._pass_on)
 
-    async def _conclude(self, servicing: Servicing, item: InboxItem, said: str | None) -> None:
-        progress = self._rooms[item.room_id]
-        progress.finish(item.id)
-        mark = progress.mark
-        await servicing.conclude(item, said, *self._state_operations(self._read_to(item.room_id, mark)))
+    async def _conclude(self, servicing: Servicing, item: InboxItem, outcome: Outcome) -> None:
+        if outcome.kind == "passed":
+            # It stays unread until another one has answered, and may come back.
+            self.inbox.forget(item.id)
+            return
+        self.reading.finish(item.room_id, item.id)
+        mark = self.reading.mark(item.room_id)
+        await servicing.conclude(
+            item, outcome.text, *self._state_operations(self._read_to(item.room_id, mark))
+        )
         # Only now, and in what it is by now, or another write of the state could say what is not true yet.
         self.state = self._read_to(item.room_id, mark)
         if item.id in self._called:
@@ -270,3 +290,7 @@ class PersonaUser(BaseUser):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+def _item(work: InboxItem | Shed) -> InboxItem:
+    return work.item if isinstance(work, Shed) else work

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import trio
 from living import Script, World
 
-from rtos.daemons.users import HEARERS
 from rtos.scheduler.trace import Step
 from rtos.testing import TICK, spend
+from rtos.user.audience import HEARERS
 from rtos.user.directory import UserDirectoryManager
 from rtos.user.persona import PersonaUser
 from rtos.user.priority import CALLED, LEVEL
@@ -65,10 +65,12 @@ async def _people(bus: Bus, count: int, room: str, first: int = 0) -> None:
 async def _called(world: World, text: str) -> tuple[list[Step], float]:
     """What ran from a message to one of many to its first thought, and how long that took."""
     async with world.running() as bus:
-        await _people(bus, BUSY, "hall")
+        for number in range(BUSY):  # in one room one of them would answer for all
+            await _people(bus, 1, f"room-{number}", number)
         await _people(bus, 1, "cell", BUSY)
         await trio.sleep(1)
-        await bus.commands.execute("chat/send", room="hall", text="what do you all think?")
+        for number in range(BUSY):
+            await bus.commands.execute("chat/send", room=f"room-{number}", text="what do you think?")
         await world.script.all_busy.wait()
         assert len(world.users._lives.serving()) == BUSY
         sent = trio.current_time()
