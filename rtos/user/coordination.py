@@ -47,8 +47,9 @@ VIGOUR: Final[Mapping[Label, float]] = MappingProxyType(
 RELEVANCE: Final = 0.6
 """The share of the score that expertise makes up; vigour is the rest."""
 EACH_WAITING: Final = 0.1
-"""What every message that waits for a persona takes off its score, up to `MOST_WAITING` of them."""
-MOST_WAITING: Final = 5
+"""What every message that waits for a persona takes off its score, up to `MOST_WAITING` of them:
+with seven, one who knows about it comes after one who does not and is free."""
+MOST_WAITING: Final = 10
 
 
 @attrs.frozen(kw_only=True)

@@ -180,7 +180,8 @@ QUESTION = Heard(id="m", sender_id="ann", text="which knots hold?")
         (persona("Ada", label="tired"), persona("Cy", label="overwhelmed", expertise=("knots",))),
         (persona("Ada", waiting=1), persona("Cy", waiting=2)),
         (persona("Ada", waiting=9), persona("Cy", rests=True, expertise=("knots",))),
-        (persona("Ada", expertise=("knots",), waiting=3), persona("Cy")),
+        (persona("Ada", expertise=("knots",), waiting=5), persona("Cy")),
+        (persona("Ada"), persona("Cy", expertise=("knots",), waiting=7)),
     ],
 )
 def test_who_is_preferred(better: Facts, worse: Facts) -> None:
