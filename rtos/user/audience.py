@@ -10,12 +10,15 @@ message until there is a reply, and none is lost with the one who was asked.
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 import trio
 
+from rtos.errors import RtosError
 from rtos.user.coordination import Decision, Facts, Heard, Standing, decide, stand
+from rtos.user.marks import UNSAVED
 from rtos.user.servicing import question_of
 
 if TYPE_CHECKING:
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
     from rtos.user.entities import RoomEntity
     from rtos.user.persona import PersonaUser
     from rtos.user.questions import Questions
+
+log = logging.getLogger("rtos.users")
 
 HEARERS: Final = 16
 """So many are looked at, or told, in one step."""
@@ -70,6 +75,7 @@ class Audience:
                 if settled is not None and member != message["sender_id"]:
                     persona.reading.finish(message["room_id"], settled)
                 persona.hear(message, decision.part(member))
+                await self._save_marks(persona)
             await self._give_way()
         if settled is not None:
             self._settle(settled, message["sender_id"], unanswered)
@@ -114,13 +120,22 @@ class Audience:
         )
 
     def _settle(self, message_id: str, by: str, unanswered: Unanswered | None) -> None:
-        message = self.questions.close(message_id, by)
-        if unanswered is not None:
-            message = unanswered.pop(message_id, message)
+        self.questions.close(message_id)
+        message = None if unanswered is None else unanswered.pop(message_id, None)
         persona = self.served(by)
         if persona is not None and message is not None:
-            # It had replied before a restart, and has yet to note that it did.
+            # It had replied before it was stopped, and has yet to note that it did.
             persona.hear(message, "chosen")
+
+    async def _save_marks(self, persona: PersonaUser) -> None:
+        """Store how far one has come that is not served, or a restart would tell it all of that again."""
+        if persona.reading.unsaved < UNSAVED or persona.in_hand is not None:
+            return
+        persona.state = persona.reading.write_into(persona.state)
+        try:
+            await persona.save_state()
+        except RtosError as error:
+            log.warning("how far %s has read could not be stored: %s", persona.id, error)
 
     async def _give_way(self) -> None:
         # A room may have thousands of members, and this loop has others to serve. Counted over

@@ -7,7 +7,15 @@ crash then repeats some that were done, and never forgets one that was not.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Final
+
 import attrs
+
+if TYPE_CHECKING:
+    from rtos.user.entities import UserStateEntity
+
+UNSAVED: Final = 100
+"""So often a mark may move before it is stored, by one who has nothing to answer."""
 
 
 @attrs.frozen(order=True)
@@ -57,12 +65,17 @@ class RoomProgress:
 
 
 class Reading:
-    """How far a user has come in each of its rooms."""
+    """How far a user has come in each of its rooms.
 
-    __slots__ = ("_rooms",)
+    Args:
+      unsaved: how many messages are done already that no stored mark tells of.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_rooms", "unsaved")
+
+    def __init__(self, unsaved: int = 0) -> None:
         self._rooms: dict[str, RoomProgress] = {}
+        self.unsaved = unsaved
 
     def __contains__(self, room_id: object) -> bool:
         return room_id in self._rooms
@@ -82,8 +95,16 @@ class Reading:
     def finish(self, room_id: str, message_id: str) -> None:
         """Note that a message is done, or need not be."""
         if room_id in self._rooms:
-            self._rooms[room_id].finish(message_id)
+            self.unsaved += self._rooms[room_id].finish(message_id)
 
     def holds(self, room_id: str, message_id: str) -> bool:
         """Whether a message is to be done and is not."""
         return room_id in self._rooms and self._rooms[room_id].holds(message_id)
+
+    def write_into(self, state: UserStateEntity) -> UserStateEntity:
+        """The state with all marks in it, to be stored by whoever asks."""
+        self.unsaved = 0
+        for room_id, progress in self._rooms.items():
+            if progress.mark.message_id:
+                state = state.with_read(room_id, progress.mark.message_id, progress.mark.at)
+        return state

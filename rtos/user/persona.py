@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from typing import TYPE_CHECKING, Any, Final
+from zlib import crc32
 
 import trio
 
@@ -22,7 +23,7 @@ from rtos.user.affect import PersonaState
 from rtos.user.base import BaseUser, state_operation
 from rtos.user.hearing import ANSWER_WITHIN, heard
 from rtos.user.inbox import InboxItem, PersonaInbox, Shed
-from rtos.user.marks import Mark, Reading
+from rtos.user.marks import UNSAVED, Mark, Reading
 from rtos.user.priority import CALLED, LEVEL
 from rtos.user.servicing import Servicing
 
@@ -88,7 +89,8 @@ class PersonaUser(BaseUser):
         self._wall_clock = wall_clock
         self._activate = activate
         self._pass_on = pass_on
-        self.reading = Reading()
+        # Not the same for all of a room, or they would all store their marks at once.
+        self.reading = Reading(crc32(self.id.encode()) % UNSAVED)
         self._work: tuple[InboxItem | Shed, ...] = ()
         self._timer: Timer | None = None
         self._estimate = 0.0
@@ -243,18 +245,13 @@ class PersonaUser(BaseUser):
             self.inbox.forget(item.id)
             return
         self.reading.finish(item.room_id, item.id)
-        mark = self.reading.mark(item.room_id)
-        await servicing.conclude(
-            item, outcome.text, *self._state_operations(self._read_to(item.room_id, mark))
-        )
+        state = self.reading.write_into(self.state)
+        await servicing.conclude(item, outcome.text, *self._state_operations(state))
         # Only now, and in what it is by now, or another write of the state could say what is not true yet.
-        self.state = self._read_to(item.room_id, mark)
+        self.state = self.reading.write_into(self.state)
         if item.id in self._called:
             self._called -= {item.id}
             self._activate(self)
-
-    def _read_to(self, room_id: str, mark: Mark) -> UserStateEntity:
-        return self.state.with_read(room_id, mark.message_id, mark.at) if mark.message_id else self.state
 
     def _state_operations(self, state: UserStateEntity) -> list[dict[str, Any]]:
         feeling = {"key": PERSONA_KEY, "value": self.feeling.to_builtins()}

@@ -45,6 +45,7 @@ class _Question:
     left: deque[str]
     asked: list[str] = attrs.field(factory=list)
     trying: set[str] = attrs.field(factory=set)
+    """Who was asked and has not stood back."""
     timer: Timer | None = None
 
 
@@ -89,10 +90,9 @@ class Questions:
             return False
         question.trying.discard(persona_id)
         in_time = trio.current_time() < question.deadline
-        if question.trying or ((gone or in_time) and self._ask_next(question)):
+        if ((gone or in_time) and self._ask_next(question)) or question.trying:
             return True
         if not gone:
-            question.trying.add(persona_id)
             return False
         question.left.extend(id for id in question.asked if id != persona_id)
         question.asked.clear()
@@ -101,17 +101,11 @@ class Questions:
         self.close(message_id)
         return False
 
-    def close(self, message_id: str, by: str | None = None) -> dict[str, Any] | None:
-        """Note that a message has its reply.
-
-        Returns:
-          The message, if whoever has replied does not know of it: it was not asked.
-        """
+    def close(self, message_id: str) -> None:
+        """Note that a message has its reply, or will have none. Not a checkpoint."""
         question = self._open.pop(message_id, None)
-        if question is None:
-            return None
-        self._disarm(question)
-        return None if by in question.trying else question.message
+        if question is not None:
+            self._disarm(question)
 
     def close_room(self, room_id: str) -> None:
         """Forget what was asked in a room that is gone."""

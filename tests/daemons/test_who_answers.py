@@ -15,6 +15,8 @@ from rtos.errors import StoreBusy
 from rtos.user.coordination import LONGEST_TALK
 from rtos.user.hearing import ANSWER_WITHIN
 from rtos.user.lives import TRIES
+from rtos.user.marks import UNSAVED
+from rtos.user.persona import PersonaUser
 from rtos.user.questions import TURN
 from rtos.user.responder import Reply
 from rtos.user.servicing import LATE, REFUSALS, memory_id, reply_id
@@ -249,16 +251,17 @@ async def test_where_all_are_frozen_it_waits_for_the_first_to_be_thawed(
 async def test_where_all_are_deleted_the_last_says_so(world: World, autojump_clock: MockClock) -> None:
     world.script.takes = 5.0
     async with room(world) as bus:
-        await say(bus, "hello")
-        gone = []
+        sent = await say(bus, "hello")
+        gone: list[str] = []
         for _ in NAMES:
             await trio.sleep(1)
             gone.append(world.script.who()[-1])
             await bus.commands.execute("user/delete", id=gone[-1])
         await trio.sleep(100)
         assert sorted(gone) == list(NAMES)
-        [(sender, text)] = await answers(bus)
-        assert (sender, "I was deleted before I could answer this" in text) == (gone[-1], True)
+        [_, said] = (await bus.commands.execute("chat/history", room="hall"))["items"]
+        assert (said["sender_id"], said["id"]) == (gone[-1], reply_id(None, sent["id"]))
+        assert "I was deleted before I could answer this" in said["text"]
 
 
 async def test_who_fails_is_replaced_at_once(world: World, autojump_clock: MockClock) -> None:
@@ -302,10 +305,26 @@ async def test_who_failed_is_asked_again_where_nobody_else_is_left(
         await trio.sleep(1)
         assert world.script.who()[0] == "ada"
         world.script.failing = set()
+        await say(bus, "@ada busy?")
+        await say(bus, "@ada still busy?")
         for name in ("bo", "cy"):
             await bus.commands.execute("user/freeze", id=name)
-        await trio.sleep(10)
+        await trio.sleep(20)
+        assert ("ada", "ada: knots?") in await answers(bus)
+        assert len(await answers(bus)) == 3
+        assert open_messages(world) == 0
+
+
+async def test_nobody_refuses_while_another_one_still_thinks(world: World, autojump_clock: MockClock) -> None:
+    world.script.slow = {"ada": 45.0}
+    world.script.failing = {"bo", "cy"}
+    async with room(world, ada=["knots"]) as bus:
+        await say(bus, "knots?")
+        await trio.sleep(TURN + 1)
+        assert sorted(world.script.who()) == ["ada", "bo", "cy"], "the second failed, and so did the third"
+        await trio.sleep(100)
         assert await answers(bus) == [("ada", "ada: knots?")]
+        assert open_messages(world) == 0
 
 
 async def test_whose_memory_cannot_be_read_is_replaced(
@@ -378,6 +397,9 @@ async def test_where_nobody_finds_an_answer_one_says_so_in_time(
 ) -> None:
     world.script.takes = 1e6
     async with room(world) as bus:
+        for name in ("di", "eve"):
+            await bus.commands.execute("user/create", type="persona", name=name)
+            await bus.commands.execute("room/join", room="hall", user=name)
         with bus.events.subscribe("data:chat_messages:created") as told:
             await say(bus, "hello")
             asked = trio.current_time()
@@ -385,7 +407,7 @@ async def test_where_nobody_finds_an_answer_one_says_so_in_time(
             regret = (await told.receive()).payload["record"]
             assert trio.current_time() - asked == pytest.approx(ANSWER_WITHIN, abs=0.01)
         assert regret["text"] == LATE
-        assert sorted(world.script.who()) == list(NAMES), "all have tried, one after the other"
+        assert len(set(world.script.who())) == len(world.script.thought) == ANSWER_WITHIN / TURN
         await trio.sleep(1000)
         assert len(await answers(bus)) == 1
         assert open_messages(world) == 0
@@ -447,7 +469,7 @@ async def test_who_leaves_the_room_is_replaced(world: World, autojump_clock: Moc
 @pytest.mark.parametrize("when", [0.0, 0.5, 1.5, TURN + 0.5, TURN + 1.5])
 @pytest.mark.parametrize("spent", ["asked", "others", "nobody"])
 async def test_a_restart_at_any_time_leaves_one_answer(
-    world: World, when: float, spent: str, autojump_clock: MockClock
+    world: World, when: float, spent: str, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.script.slow = {"ada": 1000.0}
     if when < TURN:
@@ -464,7 +486,14 @@ async def test_a_restart_at_any_time_leaves_one_answer(
         await trio.sleep(100)
         assert len(await answers(bus)) == 1
         thought = len(world.script.thought)
-    for _ in range(2):
+    served = []
+
+    async def counted(persona: PersonaUser) -> None:
+        served.append(persona.id)
+
+    for again in range(2):
+        if again:
+            monkeypatch.setattr(PersonaUser, "attend_all", counted)
         async with world.running() as bus:
             await trio.sleep(100)
             assert len(await answers(bus)) == 1
@@ -473,6 +502,30 @@ async def test_a_restart_at_any_time_leaves_one_answer(
             memories = [len(await kept(bus, name)) for name in NAMES]
             [(sender, _)] = await answers(bus)
             assert memories == [int(name == sender) for name in NAMES]
+    assert served == [], "what is done wakes nobody"
+
+
+async def test_who_stands_by_stores_how_far_it_has_come(
+    world: World, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.script.takes = 0.1
+    async with room(world, ada=["knots"]) as bus:
+        for number in range(150):
+            await say(bus, f"knots {number}")
+            await trio.sleep(1)
+    told: Counter[str] = Counter()
+    real = PersonaUser.hear
+
+    def counting(persona: PersonaUser, *given: Any, **named: Any) -> None:
+        told[persona.id] += 1
+        real(persona, *given, **named)
+
+    monkeypatch.setattr(PersonaUser, "hear", counting)
+    async with world.running():
+        await trio.sleep(10)
+        assert len(world.script.who()) == 150
+    # Questions and answers are 300, of which only the last are told again.
+    assert 0 < max(told.values()) <= UNSAVED + 2
 
 
 async def test_an_answer_without_a_mark_is_remembered_by_who_gave_it_alone(
