@@ -49,3 +49,10 @@ def heard(
         mentions=part == "called",
         anybody=part == "chosen",
     )
+
+
+def paced(estimate: float, seconds: float) -> float:
+    """How long an answer is taken to need, in seconds, after another one that took so many."""
+    # Capped, so that one slow answer cannot make every later message look hopeless.
+    after = estimate + (seconds - estimate) / 4 if estimate else seconds
+    return min(after, ANSWER_WITHIN / 2)

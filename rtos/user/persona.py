@@ -21,7 +21,7 @@ import trio
 
 from rtos.user.affect import PersonaState
 from rtos.user.base import BaseUser, state_operation
-from rtos.user.hearing import ANSWER_WITHIN, heard
+from rtos.user.hearing import ANSWER_WITHIN, heard, paced
 from rtos.user.inbox import InboxItem, PersonaInbox, Shed
 from rtos.user.marks import UNSAVED, Mark, Reading
 from rtos.user.priority import CALLED, LEVEL
@@ -194,6 +194,7 @@ class PersonaUser(BaseUser):
         self._work += offered.shed
         if offered.outcome == "accepted" and item.mentions and item.sender_type == "human":
             self._called |= {item.id}
+        self._feel_load()
         self._activate(self)
 
     # What it does.
@@ -213,14 +214,10 @@ class PersonaUser(BaseUser):
         self._arm()
 
     def _take(self) -> bool:
+        self._feel_load()
         taken = self.inbox.take(trio.current_time(), self.feeling.threshold, estimate=self._estimate)
         self._work = taken.shed if taken.item is None else (*taken.shed, taken.item)
         return bool(self._work)
-
-    def _learn_pace(self, seconds: float) -> None:
-        # Capped, so that one slow answer cannot make every later message look hopeless.
-        paced = self._estimate + (seconds - self._estimate) / 4 if self._estimate else seconds
-        self._estimate = min(paced, ANSWER_WITHIN / 2)
 
     async def _attend(self, item: InboxItem) -> None:
         began = trio.current_time()
@@ -230,7 +227,7 @@ class PersonaUser(BaseUser):
         cost = 0.0 if outcome.kind == "answered" else COST_OF_REPLY
         self._feel(self.feeling.end_work(self._wall_clock(), cost))
         await self._conclude(servicing, item, outcome)
-        self._learn_pace(trio.current_time() - began)
+        self._estimate = paced(self._estimate, trio.current_time() - began)
 
     async def _refuse(self, shed: Shed) -> None:
         servicing = self._servicing()
@@ -268,6 +265,10 @@ class PersonaUser(BaseUser):
             if was != now:
                 payload = {"persona_id": self.id, "from": was, "to": now, "energy": feeling.energy}
                 self._bus.events.emit(f"persona:{name}:changed", payload)
+
+    def _feel_load(self) -> None:
+        ahead = (self.waiting + len(self._work)) * self._estimate
+        self._feel(self.feeling.burden(self._wall_clock(), ahead / ANSWER_WITHIN))
 
     def _arm(self) -> None:
         # The marks know what is done, so an empty inbox holds nothing that is still needed.

@@ -620,3 +620,25 @@ async def test_a_human_who_calls_two_that_call_each_other_is_not_drowned(
         await say(bus, "@ada @bo hello")
         await trio.sleep(10_000)
         assert len(await answers(bus)) == 2 * (LONGEST_TALK - 1), "each reply begins one talk"
+
+
+async def test_who_has_more_ahead_than_it_can_bear_is_overwhelmed_until_it_has_worked_it_off(
+    world: World, autojump_clock: MockClock
+) -> None:
+    world.script.slow = {"ada": 15.0}
+    async with room(world) as bus:
+        await say(bus, "@ada one")
+        await trio.sleep(20)
+        for number in range(4):
+            await say(bus, f"@ada {number}")
+        await trio.sleep(1)
+        assert world.persona("ada").feeling.label == "overwhelmed"
+        shown = await bus.commands.execute("user/get", id="ada")
+        assert shown["label"] == "overwhelmed"
+        for number in range(5):
+            await say(bus, f"question {number}")
+            await trio.sleep(2)
+        assert "ada" not in [sender for sender, _ in (await answers(bus))[1:]]
+        await trio.sleep(ANSWER_WITHIN)
+        assert world.persona("ada").feeling.label != "overwhelmed"
+        assert world.persona("ada").feeling.load == 0.0
