@@ -41,6 +41,7 @@ NAMES: Final = (
     "probe",
     "reference_graph",
     "storage",
+    "recall",
     "boot",
     "idle",
 )

@@ -139,7 +139,11 @@ async def _system() -> AsyncIterator[Runtime]:
 
 async def _create(runtime: Runtime, number: int, *, name: str = "Persona") -> None:
     for index in range(number):
-        await runtime.commands.execute("user/create", type="persona", name=f"{name} {index}")
+        made = await runtime.commands.execute("user/create", type="persona", name=f"{name} {index}")
+    # What their creation has left to write in the activity logs is part of it.
+    await runtime.commands.execute("user/activity", id="operator")
+    await runtime.commands.execute("user/preferences", id=made["id"])
+    await trio.testing.wait_all_tasks_blocked()
 
 
 async def _watch(

@@ -18,6 +18,7 @@ from rtos.cli.output import print_error
 from rtos.errors import ConfigurationError, RtosError
 from rtos.runtime import Configuration, Runtime, open_runtime
 from rtos.scheduler.analysis import analyse
+from rtos.user.embedding import LetterEmbedder
 
 if TYPE_CHECKING:
     from rtos.cli.arguments import Invocation
@@ -29,10 +30,10 @@ WATCHDOG = 0.25
 
 def boot(invocation: Invocation) -> int:
     """Boot a system and keep it running until a signal ends it; returns the exit code."""
-    known = {"storage", "strict", "system", "unordered"}
+    known = {"embedder", "storage", "strict", "system", "unordered"}
     unknown = [*invocation.words, *(f"--{name}" for name in invocation.options if name not in known)]
     if unknown:
-        takes = "--root=DIR, --storage=memory, --strict, --system=FILE and --unordered"
+        takes = "--root=DIR, --storage=memory, --embedder=letters, --strict, --system=FILE and --unordered"
         return _refuse(f"boot does not take {unknown[0]!r}; it takes {takes}", invocation)
     logging.basicConfig(
         level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr
@@ -40,6 +41,9 @@ def boot(invocation: Invocation) -> int:
     storage = invocation.options.get("storage", "sqlite")
     if storage not in ("sqlite", "memory"):
         return _refuse(f"boot: there is no storage {storage!r}; use sqlite or memory", invocation)
+    embedder = invocation.options.get("embedder", "none")
+    if embedder not in ("none", "letters"):
+        return _refuse(f"boot: there is no embedder {embedder!r}; use none or letters", invocation)
     unordered = bool(invocation.options.get("unordered"))
     if unordered and invocation.options.get("strict"):
         return _refuse("boot: --strict proves nothing of Trio's own order; leave out --unordered", invocation)
@@ -49,6 +53,7 @@ def boot(invocation: Invocation) -> int:
         watchdog=WATCHDOG,
         owns_process=True,
         ordered=not unordered,
+        embedder=LetterEmbedder() if embedder == "letters" else None,
     )
     show = _Lines() if invocation.json else _Text()
     try:

@@ -48,6 +48,7 @@ class HealthDaemon:
       bus: whose ports are told of.
       children: whose states are told of.
       degraded: the users who cannot be served, and why.
+      preferences: the users whose file of preferences is not in force, and why.
     """
 
     name: ClassVar[str] = "health"
@@ -57,9 +58,15 @@ class HealthDaemon:
     past_intensity: ClassVar[PastIntensity] = PastIntensity.PARK
 
     def __init__(
-        self, bus: Bus, children: HasSupervisor, *, degraded: Callable[[], dict[str, str]] = dict
+        self,
+        bus: Bus,
+        children: HasSupervisor,
+        *,
+        degraded: Callable[[], dict[str, str]] = dict,
+        preferences: Callable[[], dict[str, str]] = dict,
     ) -> None:
         self._bus = bus
+        self._preferences = preferences
         self._degraded = degraded
         self._children = children
         self._began = 0.0
@@ -100,6 +107,7 @@ class HealthDaemon:
         return {
             "daemons": [self._daemon(child) for child in self._daemons()],
             "degraded": self._degraded(),
+            "preferences": self._preferences(),
             "passes": statistics.passes,
             "sleeps": statistics.sleeps,
             "timers": statistics.timers,

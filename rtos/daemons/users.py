@@ -23,25 +23,26 @@ import msgspec
 import trio
 
 from rtos.bus import Bus, Event, command, on
+from rtos.daemons.memory import Memories
 from rtos.errors import CommandRejected, Conflict, RtosError, StoreError
 from rtos.scheduler import PastIntensity
 from rtos.user.audience import Audience, Unanswered
 from rtos.user.base import BaseUser, HumanUser
-from rtos.user.entities import ChatMessageEntity, MemoryEntity, RoomEntity, UserEntity
+from rtos.user.entities import ChatMessageEntity, RoomEntity, UserEntity
 from rtos.user.farewell import farewells
 from rtos.user.identity import slug, validate_user_id
 from rtos.user.lives import Lives
-from rtos.user.passages import split
 from rtos.user.persona import PersonaUser
+from rtos.user.preferences import PreferencesBook
 from rtos.user.questions import Questions
-from rtos.user.records import PAGE, Records
+from rtos.user.records import Records
 from rtos.user.servicing import reply_id
-from rtos.user.words import terms
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from rtos.user.directory import UserDirectoryManager
+    from rtos.user.embedding import Embedder
     from rtos.user.inbox import InboxItem
     from rtos.user.marks import Mark
     from rtos.user.responder import Responder
@@ -60,13 +61,15 @@ class _Aside:
     reason: str
 
 
-class UserDaemon:
+class UserDaemon(Memories):
     """Serves ``user/*`` and ``memory/*``.
 
     Args:
       directories: where users live.
       responder: who finds the words for personas.
       wall_clock: seconds since the epoch.
+      preferences: what the files of users hold; of nobody anything by default.
+      embedder: who makes vectors of memories; without one recall goes by words.
     """
 
     name: ClassVar[str] = "users"
@@ -81,10 +84,14 @@ class UserDaemon:
         responder: Responder,
         *,
         wall_clock: Callable[[], float] = time.time,
+        preferences: PreferencesBook | None = None,
+        embedder: Embedder | None = None,
     ) -> None:
         self._directories = directories
+        self._preferences = preferences or PreferencesBook()
         self._responder = responder
         self._wall_clock = wall_clock
+        self._embedder = embedder
         self._bus: Bus
         self._users: dict[str, BaseUser] = {}
         self._aside: dict[str, _Aside] = {}
@@ -173,6 +180,7 @@ class UserDaemon:
             **msgspec.to_builtins(user.entity),
             "database": str(user.database_path),
             "state": msgspec.to_builtins(user.state),
+            "preferences": attrs.asdict(self._preferences.effective(id, user.state.preferences)),
         }
         if id in self._aside:
             return shown | self._why_aside(id)
@@ -274,61 +282,6 @@ class UserDaemon:
                 await self._revive(id)
             raise
         return done[0] is not None
-
-    @command("memory/learn")
-    async def learn(self, *, user: str, name: str, text: str) -> dict[str, int]:
-        """Learn a document, cut into passages; what is known already is not learned twice."""
-        self._known("memory/learn", "user", user)
-        try:
-            # A large document takes seconds to cut, and this loop has others to serve.
-            passages = await trio.to_thread.run_sync(split, text.encode("utf-8", "replace"), name)
-        except CommandRejected as error:
-            raise CommandRejected(
-                "memory/learn", error.reason, parameter="text", remedy=error.remedy
-            ) from None
-        learned = 0
-        for begin in range(0, len(passages), PAGE):
-            page = passages[begin : begin + PAGE]
-            known = await self._bus.commands.execute(
-                "data/list",
-                collection=MemoryEntity.collection,
-                filter={"id": {"$in": [passage.id for passage in page]}},
-                limit=PAGE,
-                user_id=user,
-            )
-            there = {record["id"] for record in known["items"]}
-            new = [passage for passage in page if passage.id not in there]
-            operations = [
-                {
-                    "op": "create",
-                    "collection": MemoryEntity.collection,
-                    "id": passage.id,
-                    "data": {
-                        "kind": "passage",
-                        "body": passage.text,
-                        "source": passage.source,
-                        "heading": passage.heading,
-                    },
-                }
-                for passage in new
-            ]
-            if operations:
-                await self._bus.commands.execute("data/batch", operations=operations, user_id=user)
-            learned += len(new)
-        return {"learned": learned, "known": len(passages) - learned}
-
-    @command("memory/recall")
-    async def recall(self, *, user: str, query: str, limit: int = 5) -> dict[str, Any]:
-        """The passages of a user's memory that fit a query best."""
-        self._known("memory/recall", "user", user)
-        found: dict[str, Any] = await self._bus.commands.execute(
-            "data/search",
-            collection=MemoryEntity.collection,
-            query=" ".join(terms(query)) or query,
-            limit=limit,
-            user_id=user,
-        )
-        return found
 
     # Events, in the order of their commits.
 
@@ -540,6 +493,7 @@ class UserDaemon:
             directories=self._directories,
             responder=self._responder,
             wall_clock=self._wall_clock,
+            embedder=self._embedder,
             activate=self._wake,
             pass_on=self._pass_on,
         )

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import attrs
 
 from rtos.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from rtos.user.embedding import Embedder
 
 ROOT: Final = Path(".continuum")
 
@@ -32,6 +35,8 @@ class Configuration:
         collections are traced, and what boot has made is never looked at again
         by the collector; an embedded system leaves such things alone.
       socket: whether to open the control socket that the command line talks to.
+      embedder: who makes vectors of memories, so that recall finds also what is near to a
+        question; by default nobody, and recall goes by words. Faster with the extra ``vectors``.
       ordered: whether tasks run by level and deadline; ``False`` leaves them in Trio's
         own order, for a Trio that the run queue does not fit (``open_scheduler``).
     """
@@ -42,4 +47,5 @@ class Configuration:
     watchdog: float | None = None
     owns_process: bool = False
     socket: bool = True
+    embedder: Embedder | None = None
     ordered: bool = True

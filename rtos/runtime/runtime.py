@@ -17,15 +17,18 @@ from typing import TYPE_CHECKING
 import attrs
 
 from rtos.bus import Bus
+from rtos.daemons.activity import ActivityDaemon
 from rtos.daemons.chat import ChatDaemon
 from rtos.daemons.control import ControlDaemon, check_path
 from rtos.daemons.data import Collection, DataDaemon, open_memory_backend, open_sqlite_backend
 from rtos.daemons.health import HealthDaemon
+from rtos.daemons.preferences import PreferencesDaemon
 from rtos.daemons.users import UserDaemon
 from rtos.runtime.lock import RootLock
 from rtos.scheduler import Strategy, open_scheduler, open_supervisor
 from rtos.user.directory import UserDirectoryManager
 from rtos.user.entities import ENTITIES
+from rtos.user.preferences import PreferencesBook
 from rtos.user.responder import RecallResponder
 
 if TYPE_CHECKING:
@@ -156,12 +159,16 @@ def _daemons(configuration: Configuration, root: Path, bus: Bus, children: _Chil
         if configuration.storage == "memory"
         else partial(open_sqlite_backend, database_path)
     )
-    users = UserDaemon(directories, RecallResponder())
+    book = PreferencesBook()
+    users = UserDaemon(directories, RecallResponder(), preferences=book, embedder=configuration.embedder)
     daemons: list[Daemon] = [
         DataDaemon(collections, open_backend, exports=root / EXPORTS),
         ChatDaemon(),
         users,
-        HealthDaemon(bus, children, degraded=users.degraded),
+        HealthDaemon(bus, children, degraded=users.degraded, preferences=book.wrong),
+        # Whose failure takes nobody along but who is outside.
+        PreferencesDaemon(directories, book),
+        ActivityDaemon(directories),
     ]
     if configuration.socket:
         daemons.append(ControlDaemon(root / SOCKET, children))

@@ -15,14 +15,17 @@ ranking beyond "a record that holds more of the words is not ranked lower".
 from __future__ import annotations
 
 from functools import partial
+from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
+import attrs
 import trio
 
 from rtos.daemons.data import Collection, RecordClock
 from rtos.daemons.data.figures import CollectionFigures
 from rtos.daemons.data.operation import ChangePage, Operation
 from rtos.daemons.data.query import Query, matches, parse_filter, parse_sort, position_of, sorted_records
+from rtos.daemons.data.vectors import Near, nearest
 from rtos.errors import Conflict, NotFound, RtosError
 
 if TYPE_CHECKING:
@@ -40,7 +43,7 @@ if TYPE_CHECKING:
     Check = Callable[[OpenBackend], Awaitable[None]]
 
 COLLECTIONS: Final = (
-    Collection("notes", search=("title", "text"), indexes=("kind",)),
+    Collection("notes", search=("title", "text"), indexes=("kind",), near=("signature", "vector")),
     Collection("notes_text"),
     Collection("things"),
 )
@@ -332,6 +335,46 @@ async def check_search_follows_the_records(open_backend: OpenBackend) -> None:
         assert await _found(backend, "ships") == set()
         assert await _found(backend, "boats") == {"a"}
         assert await _found(backend, "none") == set()
+
+
+async def check_the_nearest_follow_the_records(open_backend: OpenBackend) -> None:
+    """By cosine distance, of vectors of the same model and length, until the record changes or goes."""
+    chance = Random(1)  # noqa: S311 - no secret
+    vectors = {f"v{number:03}": [chance.randrange(-127, 128) for _ in range(24)] for number in range(60)}
+    wanted = _near([chance.randrange(-127, 128) for _ in range(24)])
+    async with open_backend(COLLECTIONS, RecordClock(), _ignore) as backend:
+        assert await backend.nearest(None, "notes", wanted, 5) == []
+        made = [_create(id, **attrs.asdict(_near(vector))) for id, vector in vectors.items()]
+        others = [
+            _create("other model", **attrs.asdict(_near([1] * 24, "m-2"))),
+            _create("other length", **attrs.asdict(_near([1] * 16))),
+            _create("half", signature=wanted.signature),
+            _create("wrong", signature=wanted.signature, vector="00"),
+            _create("none", signature=None, vector=None),
+            _create("number", signature=7, vector=7),
+            _create("no hex", signature="m-1:zzzzzz", vector=wanted.vector),
+        ]
+        await backend.apply(None, [*made, *others])
+        records = await backend.find(None, "notes", Query(where=parse_filter("check", {}), limit=500))
+        for limit in (1, 10, 100):
+            found = await backend.nearest(None, "notes", wanted, limit)
+            exact = nearest(records, ("signature", "vector"), wanted, limit)
+            assert [one["id"] for one in found] == [one["id"] for one in exact]
+            for one, best in zip(found, exact, strict=True):
+                assert abs(one["distance"] - best["distance"]) < 1e-5
+                assert {**one, "distance": 0} == {**best, "distance": 0}
+        assert len(found) == 60
+        first, second = found[0]["id"], found[1]["id"]
+        await backend.apply(None, [_delete(first), _update(second, signature=None)])
+        assert [one["id"] for one in await backend.nearest(None, "notes", wanted, 2)] == [
+            one["id"] for one in exact[2:4]
+        ]
+
+
+def _near(vector: Sequence[int], model: str = "m-1") -> Near:
+    bits = "".join("1" if component > 0 else "0" for component in vector)
+    signature = f"{model}:{int(bits, 2):0{len(vector) // 4}x}"
+    return Near(signature, bytes(component & 255 for component in vector).hex())
 
 
 async def check_search_takes_any_text(open_backend: OpenBackend) -> None:

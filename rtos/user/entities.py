@@ -24,7 +24,8 @@ UserType = Literal["human", "agent", "persona", "system"]
 UserStatus = Literal["online", "offline", "away", "busy", "frozen", "deleted"]
 ItemType = Literal["chat", "document", "user-profile", "system-config", "widget-debug", "data-explorer"]
 ItemPriority = Literal["low", "normal", "high", "urgent"]
-MemoryKind = Literal["passage", "exchange", "fact", "episodic"]
+MemoryKind = Literal["passage", "exchange", "fact", "summary"]
+ArchiveReason = Literal["corrected", "merged", "faded"]
 
 MAX_NAME: Final = 100
 """The longest name of a user or a room, in characters."""
@@ -234,6 +235,8 @@ class MemoryEntity:
 
     collection: ClassVar[str] = "memories"
     search_fields: ClassVar[tuple[str, ...]] = ("heading", "body")
+    indexed_fields: ClassVar[tuple[str, ...]] = ("fades_at", "at")
+    near_fields: ClassVar[tuple[str, str]] = ("signature", "vector")
 
     kind: MemoryKind
     body: str = attrs.field(validator=[non_blank, small(MAX_TEXT)])
@@ -246,10 +249,43 @@ class MemoryEntity:
     """In days: after 9 of these without use it is half forgotten."""
     uses: int = attrs.field(default=0, validator=at_least(0))
     last_used: str | None = None
+    said_by: str | None = None
+    """Whose words they are, by user id; of a document, who wrote it is not known."""
+    message_id: str | None = None
+    room_id: str | None = None
+    supersedes: tuple[str, ...] = attrs.field(default=(), validator=short(MAX_ENTRIES))
+    """The ids of what stands in the archive since this took its place."""
+    fades_at: str | None = None
+    """When it is due to fade, if it does; found from the other fields, and kept for looking it up."""
+    signature: str | None = attrs.field(default=None, validator=attrs.validators.optional(short(2048)))
+    vector: str | None = attrs.field(default=None, validator=attrs.validators.optional(short(8192)))
+    """Both together say what it is near to, where an embedder has looked at it (`rtos.user.embedding`)."""
+
+
+@attrs.frozen(kw_only=True)
+class ArchivedMemoryEntity:
+    """A memory that is recalled no more, as it was; under the id that it had."""
+
+    collection: ClassVar[str] = "archived_memories"
+    search_fields: ClassVar[tuple[str, ...]] = ()
+
+    memory: MemoryEntity
+    reason: ArchiveReason
+    superseded_by: str | None = None
+    """The id of what took its place."""
+    at: str
+    """When that was."""
 
 
 ENTITIES: Final = {
     entity.collection: entity
-    for entity in (UserEntity, UserStateEntity, RoomEntity, ChatMessageEntity, MemoryEntity)
+    for entity in (
+        UserEntity,
+        UserStateEntity,
+        RoomEntity,
+        ChatMessageEntity,
+        MemoryEntity,
+        ArchivedMemoryEntity,
+    )
 }
 """The entity of every collection, by the collection's name."""

@@ -50,6 +50,8 @@ class Passage:
     """The headings above, outermost first, as `A > B`; empty if there are none."""
     line: int = 0
     """Where it begins, from 1; 0 if that is not known any more."""
+    strength: float = 1.0
+    """How strong the memory of it is, 0..1."""
 
 
 @attrs.frozen

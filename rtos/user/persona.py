@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from rtos.scheduler import Timer
     from rtos.user.coordination import Part
     from rtos.user.directory import UserDirectoryManager
+    from rtos.user.embedding import Embedder
     from rtos.user.entities import UserStateEntity
     from rtos.user.responder import Responder
     from rtos.user.servicing import Outcome
@@ -52,6 +53,7 @@ class PersonaUser(BaseUser):
       directories: paths.
       responder: who finds the words.
       wall_clock: seconds since the epoch; what energy and mood are a function of.
+      embedder: who makes vectors of memories; ``None`` to recall by words alone.
       activate: starts ``attend_all`` in a task of its own, if none runs; told again when ``level`` changes.
       pass_on: lets another one answer what was for anybody, if anybody is left; see ``Questions.pass_on``.
     """
@@ -60,6 +62,7 @@ class PersonaUser(BaseUser):
     __slots__ = (
         "_activate",
         "_called",
+        "_embedder",
         "_estimate",
         "_inbox",
         "_pass_on",
@@ -79,6 +82,7 @@ class PersonaUser(BaseUser):
         directories: UserDirectoryManager,
         responder: Responder,
         wall_clock: Callable[[], float],
+        embedder: Embedder | None = None,
         activate: Callable[[PersonaUser], None],
         pass_on: Callable[..., bool],
     ) -> None:
@@ -87,6 +91,7 @@ class PersonaUser(BaseUser):
         self.feeling = PersonaState.rested(wall_clock())
         self._responder = responder
         self._wall_clock = wall_clock
+        self._embedder = embedder
         self._activate = activate
         self._pass_on = pass_on
         # Not the same for all of a room, or they would all store their marks at once.
@@ -234,7 +239,15 @@ class PersonaUser(BaseUser):
         await self._conclude(servicing, shed.item, await servicing.refuse(shed))
 
     def _servicing(self) -> Servicing:
-        return Servicing(self._bus, self._responder, self.id, self.entity.display_name, self._pass_on)
+        return Servicing(
+            self._bus,
+            self._responder,
+            self.id,
+            self.entity.display_name,
+            self._wall_clock,
+            self._pass_on,
+            self._embedder,
+        )
 
     async def _conclude(self, servicing: Servicing, item: InboxItem, outcome: Outcome) -> None:
         if outcome.kind == "passed":

@@ -7,10 +7,12 @@ is asked for; here the few that it found are looked at more closely, by
   for more, a label for more than the text around it, a heading for less;
 - proximity: whether they stand together, to which a heading adds its own;
 - the answer's type: a question for a place, a number, a time, a person or a
-  reason is better answered where one is, close to the words.
+  reason is better answered where one is, close to the words;
+- strength: what is half forgotten counts half.
 
 Law: no passage gains by words that were not asked for, and with none of the
-question's words its score is 0.
+question's words its score is 0. Whether a passage is about the question does not
+depend on how strong it is.
 """
 
 from __future__ import annotations
@@ -189,7 +191,7 @@ def judge(look: Look, wanted: Wanted) -> Ranked:
     credit = sum(weight * _credit(word, look) for word, weight in there.items())
     together = _PROXIMITY * _proximity(look, there)
     typed = _TYPE * max((_type_match(cue, look, there) for cue in wanted.cues), default=0.0)
-    score = (credit + together + typed) * _plainness(look.passage.text)
+    score = (credit + together + typed) * _plainness(look.passage.text) * look.passage.strength
     return Ranked(
         passage=look.passage, score=score / wanted.whole, coverage=sum(there.values()) / wanted.whole
     )

@@ -32,7 +32,9 @@ import trio
 
 from rtos.errors import CommandRejected, Conflict, RtosError
 from rtos.user.entities import MAX_TEXT, ChatMessageEntity, MemoryEntity, UserEntity
+from rtos.user.memory import creation, dated, timestamp_of
 from rtos.user.passages import Passage
+from rtos.user.recall import recall
 from rtos.user.responder import Question, Reply
 from rtos.user.words import terms
 
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rtos.bus import Bus
+    from rtos.user.embedding import Embedder
     from rtos.user.inbox import InboxItem, Shed
     from rtos.user.responder import Responder
 
@@ -53,6 +56,8 @@ REFUSALS: Final = {
     "busy": "I am too busy to answer this now; please ask me again later.",
 }
 """What a human is told of a message that is not served, by reason; "busy" for all others."""
+SAID: Final = frozenset({"exchange", "summary"})
+"""The kinds of memories that hold what was said."""
 _REPLIES: Final = uuid.UUID("6f1c3b52-8a07-4f0e-9d61-3c1f5f0a2b77")
 _MEMORIES: Final = uuid.UUID("0c8a4d5e-52c4-4c0b-9d0e-7a6f6b1f3e21")
 
@@ -80,14 +85,18 @@ class Servicing:
       responder: who finds the words.
       user_id: who speaks, and whose memory is searched.
       display_name: what it is called.
+      wall_clock: seconds since the epoch; what memories fade by.
       pass_on: lets another one answer what was for anybody; see ``Questions.pass_on``.
+      embedder: who makes vectors; ``None`` to recall by words alone.
     """
 
     bus: Bus
     responder: Responder
     user_id: str
     display_name: str
+    wall_clock: Callable[[], float]
     pass_on: Callable[..., bool]
+    embedder: Embedder | None = None
 
     async def answer(self, item: InboxItem) -> Outcome:
         """Find an answer and give it, unless there is one; regret when nobody is left to find it in time.
@@ -168,21 +177,20 @@ class Servicing:
         """
         done = list(operations)
         if said is not None:
-            memory = remembered(self.user_id, item, said)
+            memory = remembered(self.user_id, item, said, now=self.wall_clock())
             known = await self._read(MemoryEntity.collection, memory["id"], user_id=self.user_id)
             done += [memory] if known is None else []
         await self.bus.commands.execute("data/batch", operations=done, user_id=self.user_id)
 
     async def recall(self, text: str, *, limit: int) -> list[Passage]:
-        """What it has learned that fits a text, best first; not what was said before."""
-        query = " ".join(terms(text))
-        if not query:
+        """What it remembers that fits a text, best first; not what was said before."""
+        if not terms(text):
             return []
-        found = await self.bus.commands.execute(
-            "data/search", collection=MemoryEntity.collection, query=query, limit=limit, user_id=self.user_id
+        found = await recall(
+            self.bus, self.user_id, text, limit=limit, now=self.wall_clock(), embedder=self.embedder
         )
         # An answer that quotes earlier answers would drown what they were made from.
-        return [_passage(record) for record in found["items"] if record["kind"] != "episodic"]
+        return [_passage(record) for record in found if record["kind"] not in SAID]
 
     async def _given(self, item: InboxItem) -> Outcome | None:
         record = await self._read(ChatMessageEntity.collection, self._reply_id(item))
@@ -220,20 +228,18 @@ def memory_id(persona_id: str, message_id: str) -> str:
     return uuid.uuid5(_MEMORIES, f"{persona_id}/{message_id}").hex
 
 
-def remembered(persona_id: str, item: InboxItem, said: str) -> dict[str, Any]:
+def remembered(persona_id: str, item: InboxItem, said: str, *, now: float) -> dict[str, Any]:
     """The operation that keeps a memory of an exchange; its source names room and message."""
     body = f"{item.sender_id}: {item.text}\n{persona_id}: {said}".encode()[:MAX_TEXT]
-    memory = {
-        "kind": "episodic",
-        "body": body.decode("utf-8", "ignore"),
-        "source": f"room {item.room_id}, message {item.id}",
-    }
-    return {
-        "op": "create",
-        "collection": MemoryEntity.collection,
-        "id": memory_id(persona_id, item.id),
-        "data": memory,
-    }
+    memory = MemoryEntity(
+        kind="exchange",
+        body=body.decode("utf-8", "ignore"),
+        source=f"room {item.room_id}, message {item.id}",
+        said_by=item.sender_id,
+        message_id=item.id,
+        room_id=item.room_id,
+    )
+    return creation(memory_id(persona_id, item.id), dated(memory, timestamp_of(now)))
 
 
 def _passage(record: dict[str, Any]) -> Passage:
@@ -243,7 +249,7 @@ def _passage(record: dict[str, Any]) -> Passage:
             "text": record["body"],
             "source": record["source"],
             "heading": record["heading"],
-            "line": 0,
+            "strength": record["strength"],
         },
         type=Passage,
     )

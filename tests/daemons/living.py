@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -17,6 +17,7 @@ from rtos.scheduler import open_scheduler, open_supervisor
 from rtos.user.directory import UserDirectoryManager
 from rtos.user.entities import ENTITIES
 from rtos.user.persona import PersonaUser
+from rtos.user.preferences import PreferencesBook
 from rtos.user.responder import Question, Reply
 
 if TYPE_CHECKING:
@@ -44,9 +45,7 @@ class Script:
 class World:
     """What outlives a system: the stored records and the folders."""
 
-    collections: ClassVar[list[Collection]] = [
-        Collection(name, entity=entity, search=entity.search_fields) for name, entity in ENTITIES.items()
-    ]
+    collections: ClassVar[list[Collection]] = [Collection.of(entity) for entity in ENTITIES.values()]
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -63,22 +62,25 @@ class World:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Bus]:
+        directories, book = UserDirectoryManager(self.root), PreferencesBook()
+        self.users = UserDaemon(directories, self.script, wall_clock=self.now, preferences=book)
         daemons = [
             DataDaemon(self.collections, self._store),
             ChatDaemon(),
-            UserDaemon(UserDirectoryManager(self.root), self.script, wall_clock=self.now),
+            self.users,
+            *self.others(directories, book),
         ]
-        self.users = daemons[2]
         async with open_scheduler() as scheduler:
             bus = Bus(scheduler)
-            with (
-                bus.attach(daemons[0]) as one,
-                bus.attach(daemons[1]) as two,
-                bus.attach(daemons[2]) as three,
-            ):
-                specs = [attrs.evolve(spec, shutdown=0.5) for spec in (one, two, three)]
+            with ExitStack() as stack:
+                specs = [stack.enter_context(bus.attach(daemon)) for daemon in daemons]
+                specs = [attrs.evolve(spec, shutdown=0.5) for spec in specs]
                 async with open_supervisor(scheduler, specs, intensity=0):
                     yield bus
+
+    def others(self, directories: UserDirectoryManager, book: PreferencesBook) -> list[Any]:
+        """The daemons that run besides, for a test to say."""
+        return []
 
     def now(self) -> float:
         return self.wall + trio.current_time()

@@ -361,7 +361,7 @@ async def test_an_exchange_is_remembered_once_and_is_no_source_of_answers(
         assert {memory["id"] for memory in found["items"]} == {
             memory_id("helper-ai", message["id"]) for message in sent
         }
-        assert {memory["kind"] for memory in found["items"]} == {"episodic"}
+        assert {memory["kind"] for memory in found["items"]} == {"exchange"}
         history = (await bus.commands.execute("chat/history", room="general"))["items"]
         assert [message["sources"] for message in history] == [[]] * 4
 

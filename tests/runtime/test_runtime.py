@@ -14,10 +14,12 @@ import pytest
 import trio
 
 from rtos import Configuration, Runtime, open_runtime
+from rtos.daemons.activity import ActivityDaemon
 from rtos.daemons.chat import ChatDaemon
 from rtos.daemons.control import ControlDaemon
 from rtos.daemons.data import DataDaemon
 from rtos.daemons.health import HealthDaemon
+from rtos.daemons.preferences import PreferencesDaemon
 from rtos.daemons.users import UserDaemon
 from rtos.errors import ConfigurationError, DaemonDown, UnknownCommand
 from rtos.runtime import RootLock
@@ -44,7 +46,7 @@ async def test_a_root_that_no_socket_can_be_in_is_refused_before_anything_is_mad
 async def test_daemons_come_up_in_order_and_are_gone_afterwards(tmp_path: Path) -> None:
     came: list[str] = []
     async with open_runtime(_configured(tmp_path), on_ready=lambda name, _: came.append(name)) as system:
-        assert came == ["data", "chat", "users", "health"]
+        assert came == ["data", "chat", "users", "health", "preferences", "activity"]
         assert all(child.ready for child in system.supervisor.children())
         answer = await system.commands.execute("ping")
         assert (answer["ready"], answer["pid"]) == (True, os.getpid())
@@ -166,6 +168,8 @@ async def test_a_daemon_that_crashes_always_is_parked_and_comes_back_when_it_is_
             "data",
             "users",
             "health",
+            "preferences",
+            "activity",
             "control",
         ]
         defect = trio.Event()
@@ -176,12 +180,22 @@ async def test_a_daemon_that_crashes_always_is_parked_and_comes_back_when_it_is_
 
 
 def test_who_takes_the_system_down_and_who_is_parked() -> None:
-    daemons = (DataDaemon, ChatDaemon, UserDaemon, HealthDaemon, ControlDaemon)
+    daemons = (
+        DataDaemon,
+        ChatDaemon,
+        UserDaemon,
+        HealthDaemon,
+        PreferencesDaemon,
+        ActivityDaemon,
+        ControlDaemon,
+    )
     assert {daemon.name: daemon.past_intensity.value for daemon in daemons} == {
         "data": "escalate",  # nobody else is of any use without it
         "chat": "park",
         "users": "park",
         "health": "park",
+        "preferences": "park",
+        "activity": "park",
         "control": "escalate",  # nobody could be unparked without it
     }
 

@@ -19,7 +19,10 @@ WRONG = [
     (["data/list", "--collection=users", "--limit=many"], "parameter 'limit': expected `int`"),
     (["data/list", "--collection=users", "--limit=0"], "limit is 0; use 1 to 500"),
     (["data/list", "--collection=users", "--colour=red"], "does not take a parameter `colour`"),
-    (["data/list", "--collection=cats"], "there is no collection 'cats'; there are chat_messages"),
+    (
+        ["data/list", "--collection=cats"],
+        "there is no collection 'cats'; there are archived_memories, chat_messages",
+    ),
     (["data/list", "--collection=users", '--filter={"type":{"$like":"p"}}'], "there is no operator '$like'"),
     (["data/list", "--collection=users", '--filter={"a b":1}'], "'a b' is no field"),
     (["data/list", "--collection=users", "--filter={type"], "--filter is no JSON"),

@@ -25,5 +25,5 @@ def test_a_kill_at_any_step_of_the_servicing_leaves_each_message_answered_once(t
 
 
 def test_the_oracle_sees_answers_that_do_not_know_of_each_other(tmp_path: Path) -> None:
-    with pytest.raises(AssertionError, match="not answered once: .*: 2"):
+    with pytest.raises(AssertionError, match="not answered once: .*: [2-9]"):
         kill_at_each(tmp_path, POINTS, "forgetful")

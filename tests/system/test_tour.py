@@ -48,6 +48,8 @@ def test_a_first_boot_makes_an_operator_a_persona_and_a_room(tmp_path: Path) -> 
             "chat",
             "users",  # reads users and rooms, and seeds them
             "health",
+            "preferences",
+            "activity",
             "control",  # lets people in, when all the others can answer
         ]
         found = ask(tmp_path, "data/list", "--collection=users", '--filter={"type":"persona"}')

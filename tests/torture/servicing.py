@@ -53,7 +53,7 @@ async def _all(bus: Any, collection: str, user_id: str | None = None) -> list[di
 
 
 async def _kept(bus: Any) -> list[dict[str, Any]]:
-    return [memory for memory in await _all(bus, "memories", PERSONA) if memory["kind"] == "episodic"]
+    return [memory for memory in await _all(bus, "memories", PERSONA) if memory["kind"] == "exchange"]
 
 
 async def _at_rest(bus: Any) -> None:

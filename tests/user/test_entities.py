@@ -52,6 +52,12 @@ VALID: dict[str, dict[str, Any]] = {
         "source": "notes.md, line 1",
         "importance": 0.7,
     },
+    "archived_memories": {
+        "memory": {"kind": "exchange", "body": "hello"},
+        "reason": "merged",
+        "superseded_by": "m2",
+        "at": "2026-01-01T00:00:00.000000Z",
+    },
 }
 RECORD = {"id": "x", "version": 3, "created_at": "2026-01-01T00:00:00.000000Z", "updated_at": "…"}
 

@@ -1,5 +1,6 @@
 """Ranking: each signal alone, on texts made for it; and what holds for any text."""
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -117,3 +118,12 @@ def test_what_holds_for_any_question(question: str, made: list[tuple[str, str]])
 @given(st.text(max_size=100), st.text(max_size=300), st.text(max_size=50))
 def test_no_text_breaks_it(question: str, text: str, heading: str) -> None:
     assert len(rank(question, [passage(text, heading)])) <= 1
+
+
+def test_what_is_half_forgotten_counts_half_and_is_about_the_question_all_the_same() -> None:
+    fresh = Passage("a", "the crane is red", "notes.md, line 1", "")
+    weak = attrs.evolve(fresh, id="b", strength=0.5)
+    found = rank("red crane", [weak, fresh])
+    assert [one.passage.id for one in found] == ["a", "b"]
+    assert found[1].score == pytest.approx(found[0].score / 2)
+    assert found[1].coverage == found[0].coverage

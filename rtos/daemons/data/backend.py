@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rtos.daemons.data.figures import Explanation, StoreFigures
     from rtos.daemons.data.operation import Change, ChangePage, Operation, Record
     from rtos.daemons.data.query import Node, Query
+    from rtos.daemons.data.vectors import Near
 
     OnChange = Callable[[str | None, Sequence[Change]], None]
     OnDegraded = Callable[[str | None, str], None]
@@ -50,6 +51,10 @@ class Backend(Protocol):
 
     async def search(self, user_id: str | None, collection: str, text: str, limit: int) -> list[Record]:
         """The records that fit a text best, each with ``score``; higher is better."""
+        ...
+
+    async def nearest(self, user_id: str | None, collection: str, wanted: Near, limit: int) -> list[Record]:
+        """The records whose vectors are nearest, each with ``distance``; see `rtos.daemons.data.vectors`."""
         ...
 
     async def count(self, user_id: str | None, collection: str, where: Node) -> int:

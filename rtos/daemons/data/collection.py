@@ -34,6 +34,8 @@ class Collection:
       entity: an attrs class that the data must convert to; ``None`` for any data.
       search: fields that are indexed for full-text search; all weigh the same.
       indexes: fields that are looked up often.
+      near: the field of a vector's signature and that of the vector, for
+        ``data/nearest`` (`rtos.daemons.data.vectors`); ``null`` in a record without one.
       durable: whether what is acknowledged survives a power cut. Without it a
         transaction that touches only such collections is not synced: a power cut may
         take the latest of them, with their numbers in the log of changes, and never a
@@ -45,6 +47,7 @@ class Collection:
     entity: type | None = None
     search: tuple[str, ...] = ()
     indexes: tuple[str, ...] = ()
+    near: tuple[str, str] | None = attrs.field(default=None, kw_only=True)
     durable: bool = attrs.field(default=True, kw_only=True)
 
     @classmethod
@@ -53,7 +56,8 @@ class Collection:
 
         Args:
           entity: an attrs class with the class attributes ``collection`` (its name),
-            and where it has any ``search_fields``, ``indexed_fields`` and ``durable``.
+            and where it has any ``search_fields``, ``indexed_fields``,
+            ``near_fields`` and ``durable``.
 
         Raises:
           ConfigurationError: it names no collection, or a field that it has not.
@@ -68,12 +72,13 @@ class Collection:
             entity=entity,
             search=getattr(entity, "search_fields", ()),
             indexes=getattr(entity, "indexed_fields", ()),
+            near=getattr(entity, "near_fields", None),
             durable=getattr(entity, "durable", True),
         )
 
     def __attrs_post_init__(self) -> None:
         known = None if self.entity is None else {field.name for field in attrs.fields(self.entity)}
-        for fields in (self.search, self.indexes):
+        for fields in (self.search, self.indexes, self.near or ()):
             # They become names in SQL, where "Title" is "title"; and a wrong one
             # would index nothing for ever.
             taken = set(_TAKEN)

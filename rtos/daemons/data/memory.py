@@ -21,6 +21,7 @@ from rtos.daemons.data.files import KEPT
 from rtos.daemons.data.operation import CHANGES_KEPT, ChangePage, apply, number_of_restoring
 from rtos.daemons.data.plain import text_of, wanted_words, words_of
 from rtos.daemons.data.query import is_after, matches, sorted_records
+from rtos.daemons.data.vectors import nearest
 from rtos.errors import NotFound
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from rtos.daemons.data.collection import Collection
     from rtos.daemons.data.operation import Change, Operation, Record
     from rtos.daemons.data.query import Node, Query
+    from rtos.daemons.data.vectors import Near
 
 _encode: Final = msgspec.json.Encoder().encode
 _decode: Final[Callable[[bytes], Any]] = msgspec.json.Decoder().decode
@@ -41,6 +43,7 @@ class MemoryBackend:
 
     def __init__(self, collections: Sequence[Collection], clock: RecordClock, on_change: OnChange) -> None:
         self._search = {collection.name: collection.search for collection in collections}
+        self._near = {collection.name: collection.near for collection in collections}
         self._clock = clock
         self._on_change = on_change
         self.on_degraded: OnDegraded = lambda _user_id, _reason: None
@@ -102,6 +105,13 @@ class MemoryBackend:
             if wanted & held:
                 scored.append({**record, "score": len(wanted & held) / len(wanted)})
         return sorted(scored, key=lambda record: (-record["score"], record["id"]))[:limit]
+
+    async def nearest(self, user_id: str | None, collection: str, wanted: Near, limit: int) -> list[Record]:
+        """See ``Backend.nearest``."""
+        await trio.lowlevel.checkpoint()
+        fields = self._near[collection]
+        assert fields is not None, "the command has looked"
+        return nearest(self._records(user_id, collection), fields, wanted, limit)
 
     async def count(self, user_id: str | None, collection: str, where: Node) -> int:
         """See ``Backend.count``."""

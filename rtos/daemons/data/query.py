@@ -366,6 +366,9 @@ def is_after(position: Position | None, record: Mapping[str, Any], sort: Sequenc
         here = _rank(value_at(record, key.path))
         if here != rank:
             return (here < rank) is key.descending
+        if key.path == "id":
+            # No other record has this one, so what is sorted by behind it decides nothing.
+            return False
     descending = sort[-1].descending if sort else False
     id: str = record["id"]
     return id < position.id if descending else id > position.id

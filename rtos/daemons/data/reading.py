@@ -15,6 +15,7 @@ from rtos.daemons.data.projection import parse_fields, projected
 from rtos.daemons.data.query import Query, all_of, parse_filter, parse_sort, position_of
 from rtos.daemons.data.requests import checked_id, checked_limit
 from rtos.daemons.data.timerange import parse_time_range
+from rtos.daemons.data.vectors import Near
 from rtos.errors import CommandRejected
 
 
@@ -100,6 +101,30 @@ class Reading(CommandGroup):
             )
         limit = checked_limit("data/search", limit)
         items = await self._backend.search(user_id, known.name, query, limit)
+        return {"items": items, "count": len(items)}
+
+    @command("data/nearest")
+    async def nearest(
+        self, *, collection: str, signature: str, vector: str, limit: int = 10, user_id: str | None = None
+    ) -> dict[str, Any]:
+        """Find the records whose vectors are nearest to one."""
+        known = self._requests.known("data/nearest", collection)
+        if known.near is None:
+            raise CommandRejected(
+                "data/nearest",
+                f"{collection!r} has no vectors",
+                parameter="collection",
+                remedy="use data/search",
+            )
+        limit = checked_limit("data/nearest", limit)
+        try:
+            wanted = Near(signature, vector)
+        except ValueError as error:
+            reason, _, remedy = str(error).partition("; ")
+            raise CommandRejected(
+                "data/nearest", reason, parameter=reason.split()[0], remedy=remedy
+            ) from None
+        items = await self._backend.nearest(user_id, known.name, wanted, limit)
         return {"items": items, "count": len(items)}
 
     @command("data/collections")

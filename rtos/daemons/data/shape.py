@@ -28,6 +28,7 @@ def shape_of(collection: Collection) -> dict[str, Any]:
         "fields": None if entity is None else [_field(field) for field in attrs.fields(entity)],
         "search": list(collection.search),
         "indexes": list(collection.indexes),
+        "near": list(collection.near or ()),
     }
 
 

@@ -123,6 +123,7 @@ async def test_the_shape_of_a_collection_is_its_entitys(execute) -> None:
         ],
         "search": ["title"],
         "indexes": ["stars"],
+        "near": [],
     }
 
 

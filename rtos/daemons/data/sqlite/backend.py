@@ -19,7 +19,17 @@ from rtos.daemons.data.figures import CollectionFigures, Explanation, StoreFigur
 from rtos.daemons.data.files import draft_of, sweep
 from rtos.daemons.data.operation import ChangePage
 from rtos.daemons.data.query import Query
-from rtos.daemons.data.sqlite import backups, inspect, log, quarantine, records, searching, several, upkeep
+from rtos.daemons.data.sqlite import (
+    backups,
+    inspect,
+    log,
+    nearest,
+    quarantine,
+    records,
+    searching,
+    several,
+    upkeep,
+)
 from rtos.daemons.data.sqlite.connection import open_connection, reported
 from rtos.daemons.data.sqlite.hot import LIMIT, UNKNOWN, HotRecords
 from rtos.daemons.data.sqlite.select import SELECT, outline_of, select
@@ -39,6 +49,7 @@ if TYPE_CHECKING:
     from rtos.daemons.data.collection import Collection
     from rtos.daemons.data.operation import Change, Operation, Record
     from rtos.daemons.data.query import Node
+    from rtos.daemons.data.vectors import Near
 
 THREADS: Final = 2
 OPEN_DATABASES: Final = 64
@@ -69,6 +80,7 @@ class SqliteBackend:
         self._told: set[Path] = set()
         self._making: dict[Path, trio.Lock] = {}
         self._collections = tuple(collections)
+        self._near = {collection.name: collection.near for collection in collections}
         self._search = {collection.name: collection.search for collection in collections}
         self._indexes = {collection.name: collection.indexes for collection in collections}
         self._durable = {collection.name for collection in collections if collection.durable}
@@ -143,6 +155,13 @@ class SqliteBackend:
         """See ``Backend.search``."""
         body = partial(searching.search, collection=collection, text=text, limit=limit)
         return await self._read(user_id, body, ("search", collection, len(text) // 100)) or []
+
+    async def nearest(self, user_id: str | None, collection: str, wanted: Near, limit: int) -> list[Record]:
+        """See ``Backend.nearest``."""
+        fields = self._near[collection]
+        assert fields is not None, "the command has looked"
+        body = partial(nearest.nearest, collection=collection, fields=fields, wanted=wanted, limit=limit)
+        return await self._read(user_id, body, ("nearest", collection)) or []
 
     async def count(self, user_id: str | None, collection: str, where: Node) -> int:
         """See ``Backend.count``."""

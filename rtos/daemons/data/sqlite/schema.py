@@ -42,6 +42,11 @@ def text_table_of(collection: str) -> str:
     return f"c_{collection}$text"
 
 
+def near_index_of(collection: str) -> str:
+    """The index of a collection's signatures, by which what is near is found."""
+    return f"c_{collection}$near"
+
+
 def columns_of(fields: Iterable[str]) -> str:
     """Fields as columns of a text index; a field may be a word of SQL, ``order`` for example."""
     return ", ".join(f'"{field}"' for field in fields)
@@ -111,6 +116,11 @@ def _schema(collections: Sequence[Collection]) -> Iterable[tuple[str, str]]:
         for field in collection.indexes:
             name = f"{table}$by_{field}"
             yield name, f"CREATE INDEX {name} ON {table} ({indexed(field)}, created_at, id)"
+        if collection.near:
+            signature = indexed(collection.near[0])
+            name = near_index_of(collection.name)
+            # What has none costs nothing.
+            yield name, f"CREATE INDEX {name} ON {table} ({signature}) WHERE {signature} IS NOT NULL"
         if collection.search:
             columns = ", ".join(collection.search)
             yield text, f"CREATE VIRTUAL TABLE {text} USING fts5 ({columns}, tokenize = '{TOKENIZER}')"

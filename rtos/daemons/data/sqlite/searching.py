@@ -26,7 +26,7 @@ MOST_MATCHED: Final = 20_000
 
 def search(connection: apsw.Connection, collection: str, text: str, limit: int) -> list[Record]:
     """The records that hold words of a text, best first; of many words the rarest ones count."""
-    words = rarest(connection, collection, wanted_words(text))
+    words = rarest(connection, collection, wanted_words(text), limit=limit)
     if not words:
         return []
     # Every word is quoted: what a user types is never an operator.
@@ -42,16 +42,16 @@ def search(connection: apsw.Connection, collection: str, text: str, limit: int) 
     return [{**record_of(row[:5]), "score": -row[5]} for row in found]
 
 
-def rarest(connection: apsw.Connection, collection: str, words: list[str]) -> list[str]:
-    """Those of the words that together are in at most ``MOST_MATCHED`` records, but one at least."""
+def rarest(connection: apsw.Connection, collection: str, words: list[str], *, limit: int) -> list[str]:
+    """Those of the words that together are in at most ``MOST_MATCHED`` records, but in ``limit`` at least."""
     if len(words) < 2:
         return words
-    kept, matched = [], 0
+    kept: list[str] = []
+    matched = 0
     for word, count in sorted(_held(connection, collection, words), key=lambda held: held[1]):
-        matched += count
-        # Not for what no record holds: that has found nothing yet.
-        if matched > MOST_MATCHED and matched > count:
+        if kept and matched >= limit and matched + count > MOST_MATCHED:
             break
+        matched += count
         kept.append(word)
     return kept
 

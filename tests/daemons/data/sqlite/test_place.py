@@ -110,6 +110,7 @@ async def _walked_in_memory(operations, collection, query):
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.lists(DATA, max_size=6), place=DATA, sort=SORTS, id=st.sampled_from(["", "r2", "r2x", "ä\0"]))
+@example(data=[{}, {}, {}], place={"a": None}, sort=["id", "-a"], id="r2")
 def test_a_place_where_nothing_stands_parts_the_records_too(connection, data, place, sort, id) -> None:
     keys = parse_sort("x", sort)
     position = position_of({"id": id, "version": 1, "created_at": "x", "updated_at": 7, **place}, keys)

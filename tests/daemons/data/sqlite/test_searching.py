@@ -51,14 +51,14 @@ def connection(tmp_path):
 )
 def test_the_rarest_words_are_kept(monkeypatch, connection, most, words, kept) -> None:
     monkeypatch.setattr(searching, "MOST_MATCHED", most)
-    assert searching.rarest(connection, "notes", words) == kept
+    assert searching.rarest(connection, "notes", words, limit=1) == kept
 
 
 def test_words_are_counted_as_they_are_found(monkeypatch, connection) -> None:
     """Without their endings, accents and capitals."""
     monkeypatch.setattr(searching, "MOST_MATCHED", 50)
-    assert searching.rarest(connection, "notes", ["HARBOURS", "quays"]) == ["quays"]
-    assert searching.rarest(connection, "notes", ["cafe", "Tides", "quay"]) == ["quay"]
+    assert searching.rarest(connection, "notes", ["HARBOURS", "quays"], limit=1) == ["quays"]
+    assert searching.rarest(connection, "notes", ["cafe", "Tides", "quay"], limit=1) == ["quay"]
 
 
 def test_what_holds_the_rare_word_is_found_first_with_and_without_the_common_ones(
@@ -68,8 +68,15 @@ def test_what_holds_the_rare_word_is_found_first_with_and_without_the_common_one
     rare = {"000", "050", "100", "150"}
     whole = searching.search(connection, "notes", asked, 4)
     monkeypatch.setattr(searching, "MOST_MATCHED", 10)
-    pruned = searching.search(connection, "notes", asked, 200)
+    pruned = searching.search(connection, "notes", asked, 4)
     assert {record["id"] for record in whole} == {record["id"] for record in pruned} == rare
+
+
+def test_a_commoner_word_counts_where_the_rare_ones_find_too_few(monkeypatch, connection) -> None:
+    monkeypatch.setattr(searching, "MOST_MATCHED", 10)
+    asked = f"{COMMON} {HALF} {RARE}"
+    assert len(searching.search(connection, "notes", asked, 50)) == 50
+    assert searching.rarest(connection, "notes", asked.split(), limit=5) == [RARE, HALF]
 
 
 def test_a_search_of_common_words_looks_at_no_more_records_than_it_may(monkeypatch, connection) -> None:
