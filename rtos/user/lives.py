@@ -163,8 +163,7 @@ class Lives:
         now = trio.current_time()
         # What the system around it refuses is no fault of its own: it waits, and is not judged.
         if not isinstance(error, RtosError):
-            if not persona.stand_back() and failures.at_message >= TRIES:
-                persona.give_up()
+            persona.give_up(for_good=failures.at_message >= TRIES)
             if not failures.window.admit(now):
                 self._resting[persona.id] = None
                 return f"failed {FAILURES} times within {WINDOW:g} s, at last with {error!r}"[:300]

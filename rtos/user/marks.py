@@ -84,6 +84,11 @@ class Reading:
         """Begin at a place in a room."""
         self._rooms[room_id] = RoomProgress(mark)
 
+    def take_up(self, state: UserStateEntity) -> None:
+        """Begin where a stored state says."""
+        for room_id, read in state.room_read_state.items():
+            self.enter(room_id, Mark(read.last_read_message_timestamp, read.last_read_message_id or ""))
+
     def mark(self, room_id: str) -> Mark:
         """Up to where it is done in a room that it has entered."""
         return self._rooms[room_id].mark

@@ -19,7 +19,7 @@ from zlib import crc32
 
 import trio
 
-from rtos.user.affect import PersonaState
+from rtos.user.affect import PersonaState, changes
 from rtos.user.base import BaseUser, state_operation
 from rtos.user.hearing import ANSWER_WITHIN, heard, paced
 from rtos.user.inbox import InboxItem, PersonaInbox, Shed
@@ -127,10 +127,7 @@ class PersonaUser(BaseUser):
         record = await self._bus.commands.execute("data/read", key=PERSONA_KEY, user_id=self.id)
         if record is not None:
             self.feeling = PersonaState.from_builtins(record["value"]).wake(self._wall_clock())
-        for room_id, mark in self.state.room_read_state.items():
-            self.reading.enter(
-                room_id, Mark(mark.last_read_message_timestamp, mark.last_read_message_id or "")
-            )
+        self.reading.take_up(self.state)
 
     def stop(self) -> None:
         """Forget what waits; it stays unread, and is caught up with when the persona starts again."""
@@ -151,18 +148,16 @@ class PersonaUser(BaseUser):
         """The id of the message that is being served; after a failure, of the one it failed at."""
         return _item(self._work[0]).id if self._work else None
 
-    def give_up(self) -> None:
-        """Refuse the message in hand instead of trying it again."""
-        if self._work and isinstance(self._work[0], InboxItem):
-            self._work = (Shed(self._work[0], "failed"), *self._work[1:])
-
-    def stand_back(self) -> bool:
-        """Leave the message in hand to another one; false if it is for this one, or nobody is left."""
-        if not self._work or not self._servicing().passes_on(_item(self._work[0])):
-            return False
-        self.inbox.forget(_item(self._work[0]).id)
-        self._work = self._work[1:]
-        return True
+    def give_up(self, *, for_good: bool) -> None:
+        """Leave the message in hand to another one; if nobody is left, refuse it for good or try again."""
+        if not self._work:
+            return
+        work, *rest = self._work
+        if self._servicing().passes_on(_item(work)):
+            self.inbox.forget(_item(work).id)
+            self._work = tuple(rest)
+        elif for_good:
+            self._work = (Shed(_item(work), "failed"), *rest)
 
     # What it is told.
 
@@ -211,7 +206,6 @@ class PersonaUser(BaseUser):
         was not finished unread, and first in hand when this is called again.
         """
         self._disarm()
-        self._feel(self.feeling.advance(self._wall_clock()))
         while self._work or self._take():
             work = self._work[0]
             await (self._refuse(work) if isinstance(work, Shed) else self._attend(work))
@@ -271,13 +265,8 @@ class PersonaUser(BaseUser):
 
     def _feel(self, feeling: PersonaState) -> None:
         before, self.feeling = self.feeling, feeling
-        for name, was, now in (
-            ("energy", before.label, feeling.label),
-            ("mood", before.temper, feeling.temper),
-        ):
-            if was != now:
-                payload = {"persona_id": self.id, "from": was, "to": now, "energy": feeling.energy}
-                self._bus.events.emit(f"persona:{name}:changed", payload)
+        for name, told in changes(before, feeling):
+            self._bus.events.emit(f"persona:{name}:changed", {"persona_id": self.id, **told})
 
     def _feel_load(self) -> None:
         ahead = (self.waiting + len(self._work)) * self._estimate
@@ -289,8 +278,7 @@ class PersonaUser(BaseUser):
             self._inbox = None
         wall = self._wall_clock()
         now = trio.current_time()
-        crossing = self.feeling.next_crossing_at(wall) - wall + now
-        at = crossing
+        at = self.feeling.next_crossing_at(wall) - wall + now
         if self._inbox is not None:
             eligible = self._inbox.next_eligible_at(now, self.feeling.threshold)
             at = min(at, eligible, self._inbox.next_infeasible_at(self._estimate))
