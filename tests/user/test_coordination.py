@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from pathlib import Path
 
 import attrs
 import pytest
@@ -15,6 +16,7 @@ from rtos.user.coordination import (
     LAST_WORD,
     LONGEST_TALK,
     MOST_WAITING,
+    RELEVANCE,
     VIGOUR,
     Decision,
     Facts,
@@ -24,6 +26,8 @@ from rtos.user.coordination import (
     score,
     stand,
 )
+from rtos.user.hearing import ANSWER_WITHIN
+from rtos.user.questions import TURN
 
 NAMES = ["Ada", "Bo Li", "Cy", "Di", "Ann"]
 words = st.sampled_from(["how", "do", "knots", "hold", "sails", "@ada", "@Bo Li", "@cy", "@nobody", "\n"])
@@ -210,3 +214,16 @@ def test_load_spreads_among_equals() -> None:
 def test_the_draw_is_the_same_in_every_process() -> None:
     room = [persona(f"P{number}") for number in range(10)]
     assert decided(QUESTION, room).order[:3] == ("p8", "p2", "p1")
+
+
+def test_the_documents_tell_the_numbers_as_they_are() -> None:
+    told = (Path(__file__).parents[2] / "docs" / "personas.md").read_text(encoding="utf-8")
+    told = " ".join(told.split())
+    assert f"below causal depth {LAST_WORD} only" in told
+    assert f"{RELEVANCE} for who has a keyword" in told
+    assert f"up to {1 - RELEVANCE:.1f} for vigour (idle 1, active 0.8, tired 0.3, overwhelmed 0" in told
+    assert dict(VIGOUR) == {"idle": 1.0, "active": 0.8, "tired": 0.3, "overwhelmed": 0.0}
+    assert f"less {EACH_WAITING} for each message that waits" in told
+    assert (MOST_WAITING, LONGEST_TALK) == (10, 7), "ten, and seven, in words"
+    assert f"asked as well after {TURN:g} seconds" in told
+    assert f"one deadline, {ANSWER_WITHIN:g} seconds after" in told

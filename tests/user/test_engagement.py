@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from pathlib import Path
 
 import attrs
 import pytest
@@ -156,3 +157,9 @@ def test_what_is_not_attended_to_holds_up_nothing_behind_it(label: str, temper: 
 def taken_id(inbox: PersonaInbox, state: PersonaState) -> str | None:
     item = inbox.take(0.0, state.threshold).item
     return None if item is None else item.id
+
+
+def test_the_documents_show_the_table_as_it_is() -> None:
+    told = (Path(__file__).parents[2] / "docs" / "personas.md").read_text(encoding="utf-8")
+    for label, row in ENGAGEMENT.items():
+        assert f"| {label} | " + " | ".join(f"{edge:.2f}" for edge in row.values()) + " |" in told
