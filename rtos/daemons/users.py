@@ -16,7 +16,7 @@ from __future__ import annotations
 import logging
 import time
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import attrs
 import msgspec
@@ -26,6 +26,7 @@ from rtos.bus import Bus, Event, command, on
 from rtos.daemons.memory import Memories
 from rtos.errors import CommandRejected, Conflict, RtosError, StoreError
 from rtos.scheduler import PastIntensity
+from rtos.user.audience import Audience, Unanswered
 from rtos.user.base import BaseUser, HumanUser
 from rtos.user.entities import ChatMessageEntity, RoomEntity, UserEntity
 from rtos.user.farewell import farewells
@@ -33,6 +34,7 @@ from rtos.user.identity import slug, validate_user_id
 from rtos.user.lives import Lives
 from rtos.user.persona import PersonaUser
 from rtos.user.preferences import PreferencesBook
+from rtos.user.questions import Questions
 from rtos.user.records import Records
 from rtos.user.servicing import reply_id
 
@@ -47,8 +49,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("rtos.users")
 
-HEARERS: Final = 16
-"""So many hear of a message in one step."""
 UserKind = Literal["human", "agent", "persona", "system"]
 
 
@@ -97,8 +97,9 @@ class UserDaemon(Memories):
         self._aside: dict[str, _Aside] = {}
         self._rooms: dict[str, RoomEntity] = {}
         self._lives: Lives
+        self._questions: Questions
+        self._audience: Audience
         self._starting: dict[str, trio.Event] = {}
-        self._told = 0
         # One bound method for all, where each look-up would make another.
         self._wake = self._activate
 
@@ -112,8 +113,10 @@ class UserDaemon(Memories):
         self._users.clear()
         self._aside.clear()
         self._rooms.clear()
+        self._questions = Questions(bus, self._served)
         async with trio.open_nursery() as nursery:
             self._lives = Lives(bus, nursery, self._give_up)
+            self._audience = Audience(self._served, self._find, self._lives.rests, self._questions)
             await self._seed()
             async for record in self._records(UserEntity.collection):
                 await self._try_to_start(record)
@@ -122,6 +125,7 @@ class UserDaemon(Memories):
                 await self._catch_up(record)
             yield
             self._lives.close()
+            self._questions.clear()
             nursery.cancel_scope.cancel()
         for user in self._users.values():
             if isinstance(user, PersonaUser):
@@ -338,7 +342,7 @@ class UserDaemon(Memories):
 
     async def _unanswered(self, user: BaseUser, accepted: list[InboxItem]) -> list[InboxItem]:
         """What has no reply; one may have been stored just before it was stopped."""
-        replies = {reply_id(user.id, item.id): item for item in accepted}
+        replies = {reply_id(None if item.anybody else user.id, item.id): item for item in accepted}
         answered = {"id": {"$in": list(replies)}}
         async for record in self._records(ChatMessageEntity.collection, answered):
             del replies[record["id"]]
@@ -347,6 +351,7 @@ class UserDaemon(Memories):
     async def _follow_room(self, record: dict[str, Any], verb: str) -> None:
         if verb == "deleted":
             self._rooms.pop(record["id"], None)
+            self._questions.close_room(record["id"])
             return
         self._rooms[record["id"]] = _room(record)
         await self._catch_up(record)
@@ -365,19 +370,17 @@ class UserDaemon(Memories):
         self._rooms.clear()
         await self._reread()
 
-    async def _tell(self, message: dict[str, Any]) -> None:
+    async def _tell(self, message: dict[str, Any], unanswered: Unanswered | None = None) -> None:
         room = self._rooms.get(message["room_id"])
-        if room is None:
-            return
-        for member in room.member_ids:
-            user = self._users.get(member)
-            if isinstance(user, PersonaUser):
-                user.hear(message, room)
-            # A room may have thousands of members, and this loop has others to serve. Counted over
-            # all messages, as one that is caught up with is followed by the next in the same step.
-            self._told += 1
-            if self._told % HEARERS == 0:
-                await trio.lowlevel.checkpoint()
+        if room is not None:
+            await self._audience.tell(message, room, unanswered)
+
+    def _pass_on(self, persona_id: str, message_id: str, *, gone: bool) -> bool:
+        return self._questions.pass_on(persona_id, message_id, gone=gone)
+
+    def _served(self, user_id: str) -> PersonaUser | None:
+        user = self._users.get(user_id)
+        return user if isinstance(user, PersonaUser) else None
 
     async def _catch_up(self, room: dict[str, Any]) -> None:
         """Tell the personas of a room what they have not heard yet."""
@@ -389,8 +392,13 @@ class UserDaemon(Memories):
         if not marks:
             return
         since = {"room_id": room["id"], "created_at": {"$gt": min(marks).at}}
+        # What one answers for all is asked when it is known that nobody has.
+        unanswered: Unanswered = {}
         async for message in self._records(ChatMessageEntity.collection, since):
-            await self._tell(message)
+            await self._tell(message, unanswered)
+        place = self._rooms.get(room["id"])
+        if place is not None:
+            await self._audience.ask(unanswered, place)
 
     async def _enter(self, persona: PersonaUser, room: dict[str, Any]) -> Mark | None:
         try:
@@ -487,6 +495,7 @@ class UserDaemon(Memories):
             wall_clock=self._wall_clock,
             embedder=self._embedder,
             activate=self._wake,
+            pass_on=self._pass_on,
         )
 
     async def _stop(self, user_id: str) -> list[InboxItem]:
@@ -501,7 +510,14 @@ class UserDaemon(Memories):
             await self._starting[user_id].wait()
         user = self._users.pop(user_id, None)
         await self._lives.end(user_id)
-        return user.hand_back() if isinstance(user, PersonaUser) else []
+        if not isinstance(user, PersonaUser):
+            return []
+        # What another one answers instead is handed back to nobody.
+        return [
+            item
+            for item in user.hand_back()
+            if not (item.anybody and self._questions.pass_on(user_id, item.id, gone=True))
+        ]
 
     def _activate(self, persona: PersonaUser) -> None:
         if self._users.get(persona.id, persona) is persona:

@@ -232,4 +232,12 @@ class PersonaState:
         return (tiring * own.exhausted + resting) / rate, rate
 
 
+def changes(before: PersonaState, after: PersonaState) -> list[tuple[str, dict[str, Any]]]:
+    """Which of the words for a state are others than before, and what is told of each."""
+    words = (("energy", before.label, after.label), ("mood", before.temper, after.temper))
+    return [
+        (name, {"from": was, "to": now, "energy": after.energy}) for name, was, now in words if was != now
+    ]
+
+
 _BY_NAME: Final = {trigger.name: trigger for trigger in TRIGGERS}

@@ -49,6 +49,6 @@ def _farewell(user: BaseUser, items: list[InboxItem]) -> dict[str, Any]:
     return {
         "op": "create",
         "collection": ChatMessageEntity.collection,
-        "id": reply_id(user.id, oldest.id),
+        "id": reply_id(None if oldest.anybody else user.id, oldest.id),
         "data": msgspec.to_builtins(message),
     }

@@ -1,6 +1,6 @@
-"""Hearing: what a persona makes of a message that is told in a room.
+"""Hearing: what a persona makes of a message that it is to answer.
 
-Pure. Says whether a message concerns it, and if so what its inbox is to hold.
+Pure. Whether it is to answer is decided in `rtos.user.coordination`.
 """
 
 from __future__ import annotations
@@ -8,56 +8,32 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from rtos.user.inbox import InboxItem
-from rtos.user.priority import Circumstances, mentions, priority, touches
+from rtos.user.priority import Circumstances, priority, touches
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
-
+    from rtos.user.coordination import Part
     from rtos.user.entities import UserEntity
 
 ANSWER_WITHIN: Final = 60.0
 """Seconds from the arrival of a message after which an answer is worth nothing."""
 
 
-def concerns(message: dict[str, Any], members: Collection[str], persona_id: str, name: str) -> bool:
-    """Whether a message is for a persona.
-
-    Args:
-      message: its record.
-      members: the ids of who is in the room.
-      persona_id: who hears it.
-      name: what that one is called.
-    """
-    if message["sender_id"] == persona_id:
-        return False
-    text = message["text"]
-    if message["sender_type"] != "human":
-        # Personas that answer each other unasked would never stop, and one
-        # that quotes a name calls nobody.
-        return mentions(text.split("\n", 1)[0][: len(name) + 2], name)
-    if mentions(text, name):
-        return True
-    others = (member.replace("-", " ") for member in members if member != persona_id)
-    return not any(mentions(text, other) for other in others)
-
-
 def heard(
-    message: dict[str, Any], members: Collection[str], persona_id: str, entity: UserEntity, *, now: float
+    message: dict[str, Any], part: Part, entity: UserEntity, *, now: float, within: float = ANSWER_WITHIN
 ) -> InboxItem:
-    """What the inbox of a persona holds of a message that concerns it.
+    """What the inbox of a persona holds of a message that it is to answer.
 
     Args:
       message: its record.
-      members: the ids of who is in the room.
-      persona_id: who hears it.
+      part: what it is to the persona, called or chosen.
       entity: what is known of that one.
       now: Trio time.
+      within: seconds from now after which an answer is worth nothing.
     """
-    mentioned = mentions(message["text"], entity.display_name)
     about = Circumstances(
         human=message["sender_type"] == "human",
-        mention=mentioned,
-        known_room=persona_id in members,
+        mention=part == "called",
+        known_room=True,
         expertise=touches(message["text"], entity.expertise),
     )
     return InboxItem(
@@ -68,9 +44,10 @@ def heard(
         text=message["text"],
         priority=priority(about),
         arrived=now,
-        deadline=now + ANSWER_WITHIN,
+        deadline=now + within,
         causal_depth=message["causal_depth"],
-        mentions=mentioned,
+        mentions=part == "called",
+        anybody=part == "chosen",
     )
 
 

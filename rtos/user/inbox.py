@@ -69,6 +69,8 @@ class InboxItem:
     causal_depth: int = attrs.field(default=0, validator=attrs.validators.ge(0))
     mentions: bool = False
     """Calls the persona by name, and is served whatever the threshold."""
+    anybody: bool = False
+    """One answers it for all; see `rtos.user.coordination`."""
 
 
 @attrs.frozen
@@ -245,6 +247,10 @@ class PersonaInbox:
         """The items that are due first, in order, without taking them."""
         first = nsmallest(limit, self._waiting, key=lambda place: (self._key(self._waiting[place]), place))
         return [self._waiting[place] for place in first]
+
+    def forget(self, id: str) -> None:
+        """Do not know again what was taken and given back, so that it may come once more."""
+        self._seen.pop(id, None)
 
     def clear(self) -> tuple[Shed, ...]:
         """Empty the inbox and hand everything back, in order of arrival."""

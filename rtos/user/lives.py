@@ -100,6 +100,10 @@ class Lives:
         with context:
             self._nursery.start_soon(self._live, persona, life, name=f"persona {persona.id}")
 
+    def rests(self, persona_id: str) -> bool:
+        """Whether it has failed just now, and is not tried before its rest is over."""
+        return persona_id in self._resting
+
     async def end(self, persona_id: str) -> None:
         """Stop whatever serves a persona, or would after its rest. A checkpoint if it is served now."""
         timer = self._resting.pop(persona_id, None)
@@ -159,8 +163,7 @@ class Lives:
         now = trio.current_time()
         # What the system around it refuses is no fault of its own: it waits, and is not judged.
         if not isinstance(error, RtosError):
-            if failures.at_message >= TRIES:
-                persona.give_up()
+            persona.give_up(for_good=failures.at_message >= TRIES)
             if not failures.window.admit(now):
                 self._resting[persona.id] = None
                 return f"failed {FAILURES} times within {WINDOW:g} s, at last with {error!r}"[:300]

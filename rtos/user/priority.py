@@ -94,7 +94,7 @@ def mentions(text: str, display_name: str) -> bool:
     of Al, nor is an address such as `me@al` one.
     """
     name = display_name.strip()
-    if not name:
+    if not name or "@" not in text:
         return False
     spellings = {re.escape(name), re.escape(re.sub(r"\s+", "-", name))}
     return re.search(rf"(?<![\w.])@(?:{'|'.join(spellings)})(?![\w-])", text, re.IGNORECASE) is not None

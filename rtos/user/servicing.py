@@ -6,8 +6,9 @@ Law: a message is answered once in effect, wherever it is cut short. The reply i
 in the shared database, and the rest in the user's own, so they cannot be one
 write; two writes are enough, in this order:
 
-1. The reply, under an id made from the persona's and the message's. Creating what
-   is there already is refused, so at most one reply is ever stored.
+1. The reply, under an id made from the persona's and the message's, or from the
+   message's alone where one answers for all. Creating what is there already is refused,
+   so at most one reply is ever stored, whoever sends it.
 2. One batch of the user's database: the read mark, how the persona feels, and the
    memory of the exchange, under an id made in the same way.
 
@@ -23,7 +24,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import attrs
 import msgspec
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 
     from rtos.bus import Bus
     from rtos.user.embedding import Embedder
-    from rtos.user.inbox import InboxItem
+    from rtos.user.inbox import InboxItem, Shed
     from rtos.user.responder import Responder
 
 log = logging.getLogger("rtos.persona")
@@ -62,6 +63,20 @@ _MEMORIES: Final = uuid.UUID("0c8a4d5e-52c4-4c0b-9d0e-7a6f6b1f3e21")
 
 
 @attrs.frozen
+class Outcome:
+    """What became of a message.
+
+    `said`: this persona has replied, now or before a restart. `answered`: another one has,
+    for all. `passed`: another one is to. `unheard`: a reply can be given to nobody, because the
+    room is gone or the speaker is not in it any more, or there is none to give.
+    """
+
+    kind: Literal["said", "answered", "passed", "unheard"]
+    text: str | None = None
+    """What this persona has said."""
+
+
+@attrs.frozen
 class Servicing:
     """Serves messages for one speaker, one after the other.
 
@@ -71,6 +86,7 @@ class Servicing:
       user_id: who speaks, and whose memory is searched.
       display_name: what it is called.
       wall_clock: seconds since the epoch; what memories fade by.
+      pass_on: lets another one answer what was for anybody; see ``Questions.pass_on``.
       embedder: who makes vectors; ``None`` to recall by words alone.
     """
 
@@ -79,13 +95,11 @@ class Servicing:
     user_id: str
     display_name: str
     wall_clock: Callable[[], float]
+    pass_on: Callable[..., bool]
     embedder: Embedder | None = None
 
-    async def answer(self, item: InboxItem) -> str | None:
-        """Find an answer and give it; regret when there is none in time.
-
-        Returns:
-          What was said, now or before a restart; ``None`` if the room is gone.
+    async def answer(self, item: InboxItem) -> Outcome:
+        """Find an answer and give it, unless there is one; regret when nobody is left to find it in time.
 
         Always a checkpoint. A cancellation leaves a reply that is stored or none.
         """
@@ -99,14 +113,31 @@ class Servicing:
                 return await self.say(item, await self.responder.respond(question, passages))
         except (RtosError, trio.TooSlowError) as error:
             log.warning("%s could not answer %s: %s", self.user_id, item.id, error)
-        return await self.say(item, Reply(LATE))
+        return await self._regret(item, Reply(LATE))
 
-    async def say(self, item: InboxItem, reply: Reply) -> str | None:
+    async def refuse(self, shed: Shed) -> Outcome:
+        """Do not answer a message; a human is told so if nobody else is left to answer it.
+
+        Always a checkpoint, but when it is passed on. A cancellation leaves a reply that is stored or none.
+        """
+        reason, item = shed.reason, shed.item
+        told = {"persona_id": self.user_id, "message_id": item.id, "reason": reason}
+        self.bus.events.emit("inbox:shed", told)
+        if item.sender_type != "human":
+            return Outcome("unheard")
+        outcome = await self._regret(item, Reply(REFUSALS.get(reason, REFUSALS["busy"])))
+        # It is no exchange, and not remembered.
+        return attrs.evolve(outcome, text=None)
+
+    def passes_on(self, item: InboxItem, *, gone: bool = False) -> bool:
+        """Whether another one answers instead; ``gone`` if nothing can be said here. Not a checkpoint."""
+        return item.anybody and self.pass_on(self.user_id, item.id, gone=gone)
+
+    async def _regret(self, item: InboxItem, reply: Reply) -> Outcome:
+        return Outcome("passed") if self.passes_on(item) else await self.say(item, reply)
+
+    async def say(self, item: InboxItem, reply: Reply) -> Outcome:
         """Reply to a message, unless it has a reply.
-
-        Returns:
-          What stands as the reply now; ``None`` if it can be given to nobody,
-          because the room is gone or the speaker is not in it any more.
 
         Raises:
           RtosError: it cannot be said now, and may be later.
@@ -116,7 +147,7 @@ class Servicing:
         try:
             await self.bus.commands.execute(
                 "chat/send",
-                id=reply_id(self.user_id, item.id),
+                id=self._reply_id(item),
                 room=item.room_id,
                 sender=self.user_id,
                 text=reply.text,
@@ -125,14 +156,14 @@ class Servicing:
                 causal_depth=item.causal_depth + 1,
             )
         except Conflict:
-            log.info("%s had answered %s before", self.user_id, item.id)
-            return await self._given(item)
+            log.info("%s finds that %s has its answer", self.user_id, item.id)
+            return await self._given(item) or Outcome("unheard")
         except CommandRejected as error:
             if await self._may_not_speak():
                 raise
             log.warning("%s can tell nobody the answer to %s: %s", self.user_id, item.id, error)
-            return None
-        return reply.text
+            return Outcome("passed" if self.passes_on(item, gone=True) else "unheard")
+        return Outcome("said", reply.text)
 
     async def conclude(self, item: InboxItem, said: str | None, *operations: dict[str, Any]) -> None:
         """Store that a message is done, in one batch; with a memory of it if anything was said.
@@ -161,9 +192,14 @@ class Servicing:
         # An answer that quotes earlier answers would drown what they were made from.
         return [_passage(record) for record in found if record["kind"] not in SAID]
 
-    async def _given(self, item: InboxItem) -> str | None:
-        record = await self._read(ChatMessageEntity.collection, reply_id(self.user_id, item.id))
-        return None if record is None else record["text"]
+    async def _given(self, item: InboxItem) -> Outcome | None:
+        record = await self._read(ChatMessageEntity.collection, self._reply_id(item))
+        if record is None:
+            return None
+        return Outcome("said", record["text"]) if record["sender_id"] == self.user_id else Outcome("answered")
+
+    def _reply_id(self, item: InboxItem) -> str:
+        return reply_id(None if item.anybody else self.user_id, item.id)
 
     async def _may_not_speak(self) -> bool:
         record = await self._read(UserEntity.collection, self.user_id)
@@ -176,14 +212,15 @@ class Servicing:
         return found
 
 
-def refusal(reason: str) -> Reply:
-    """What a human is told of a message that is not served for a reason."""
-    return Reply(REFUSALS.get(reason, REFUSALS["busy"]))
+def reply_id(persona_id: str | None, message_id: str) -> str:
+    """The id of the one reply that a persona gives to a message; of the one for all, with ``None``."""
+    return uuid.uuid5(_REPLIES, f"{persona_id or ''}/{message_id}").hex
 
 
-def reply_id(persona_id: str, message_id: str) -> str:
-    """The id of the one reply that a persona gives to a message."""
-    return uuid.uuid5(_REPLIES, f"{persona_id}/{message_id}").hex
+def question_of(message: dict[str, Any]) -> str | None:
+    """The id of the message that a message answers for all; ``None`` if it does not."""
+    asked: str | None = message["reply_to"]
+    return asked if asked is not None and message["id"] == reply_id(None, asked) else None
 
 
 def memory_id(persona_id: str, message_id: str) -> str:

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 import trio
 from living import Script, World
 
-from rtos.daemons.users import HEARERS
 from rtos.scheduler.trace import Step
 from rtos.testing import TICK, spend
+from rtos.user import audience
+from rtos.user.audience import HEARERS
 from rtos.user.directory import UserDirectoryManager
+from rtos.user.hearing import ANSWER_WITHIN
 from rtos.user.persona import PersonaUser
 from rtos.user.priority import CALLED, LEVEL
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     import pytest
 
     from rtos.bus import Bus
+    from rtos.user.coordination import Facts, Heard, Standing
     from rtos.user.passages import Passage
     from rtos.user.responder import Question, Reply
 
@@ -65,10 +68,12 @@ async def _people(bus: Bus, count: int, room: str, first: int = 0) -> None:
 async def _called(world: World, text: str) -> tuple[list[Step], float]:
     """What ran from a message to one of many to its first thought, and how long that took."""
     async with world.running() as bus:
-        await _people(bus, BUSY, "hall")
+        for number in range(BUSY):  # in one room one of them would answer for all
+            await _people(bus, 1, f"room-{number}", number)
         await _people(bus, 1, "cell", BUSY)
         await trio.sleep(1)
-        await bus.commands.execute("chat/send", room="hall", text="what do you all think?")
+        for number in range(BUSY):
+            await bus.commands.execute("chat/send", room=f"room-{number}", text="what do you think?")
         await world.script.all_busy.wait()
         assert len(world.users._lives.serving()) == BUSY
         sent = trio.current_time()
@@ -134,3 +139,28 @@ async def test_a_boot_with_a_thousand_personas_has_no_long_step(
         assert len(world.users._users) == 1002
         assert costs > 5000
         assert max(context.longest_step for context in contexts) <= HEARERS * TICK
+
+
+async def test_of_a_thousand_who_hear_a_question_one_is_asked_and_no_step_is_long(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(tmp_path)
+    async with world.running() as bus:
+        await _people(bus, 1000, "hall")
+        await trio.sleep(1)
+        real, looks = audience.stand, 0
+
+        def dear(message: Heard, facts: Facts) -> Standing:
+            nonlocal looks
+            looks += 1
+            spend(TICK)
+            return real(message, facts)
+
+        monkeypatch.setattr(audience, "stand", dear)
+        before = {context.name: context.longest_step for context in bus.scheduler.statistics().contexts}
+        await bus.commands.execute("chat/send", room="hall", text="who knows?")
+        await trio.sleep(ANSWER_WITHIN)
+        assert world.script.asked == ["who knows?"]
+        assert looks == 2 * 1001, "once for the question and once for its answer"
+        for context in bus.scheduler.statistics().contexts:
+            assert context.longest_step <= max(HEARERS * TICK, before.get(context.name, 0.0))

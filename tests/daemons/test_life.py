@@ -376,7 +376,7 @@ async def test_regret_is_an_answer_like_any_other(
         assert await replies(bus) == [("operator", "hello"), ("helper-ai", LATE)]
         again = {"room": "general", "sender": "helper-ai", "text": "more"}
         with pytest.raises(Conflict, match="exists"):
-            await bus.commands.execute("chat/send", id=reply_id("helper-ai", sent["id"]), **again)
+            await bus.commands.execute("chat/send", id=reply_id(None, sent["id"]), **again)
 
 
 # Starting.

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -23,13 +24,14 @@ import attrs
 import trio
 
 from rtos.runtime import Configuration, open_runtime
-from rtos.user import servicing
+from rtos.user import coordination, servicing
 from rtos.user.records import Records
 from rtos.user.servicing import memory_id
 
 TEXTS = ("@helper-ai what is a bowline?", "and a reef knot?", "@helper-ai why?", "where?", "thank you")
 LEARNED = "A bowline makes a loop that does not slip. A reef knot joins two ropes of one size."
 PERSONA = "helper-ai"
+PERSONAS = (PERSONA, "second-ai")
 LIVES = 10
 """On one folder; more would leave more to answer than an inbox holds, and refusals are not remembered."""
 
@@ -52,8 +54,14 @@ async def _all(bus: Any, collection: str, user_id: str | None = None) -> list[di
     return [record async for record in Records(bus, collection, user_id=user_id)]
 
 
-async def _kept(bus: Any) -> list[dict[str, Any]]:
-    return [memory for memory in await _all(bus, "memories", PERSONA) if memory["kind"] == "exchange"]
+async def _kept(bus: Any) -> list[tuple[str, str]]:
+    """Who remembers an exchange, and the id of the memory."""
+    return [
+        (persona, memory["id"])
+        for persona in PERSONAS
+        for memory in await _all(bus, "memories", persona)
+        if memory["kind"] == "exchange"
+    ]
 
 
 async def _at_rest(bus: Any) -> None:
@@ -61,8 +69,8 @@ async def _at_rest(bus: Any) -> None:
     with bus.events.subscribe("data:memories:created") as done:
         while True:
             asked = [m for m in await _all(bus, "chat_messages") if m["sender_type"] == "human"]
-            kept = {memory["id"] for memory in await _kept(bus)}
-            if all(memory_id(PERSONA, message["id"]) in kept for message in asked):
+            kept = {memory for _, memory in await _kept(bus)}
+            if all(kept & {memory_id(one, message["id"]) for one in PERSONAS} for message in asked):
                 return
             await done.receive()
 
@@ -70,6 +78,9 @@ async def _at_rest(bus: Any) -> None:
 async def _live(root: Path, at: int) -> dict[str, Any]:
     async with open_runtime(Configuration(root=root, socket=False)) as runtime:
         death = Death(at)
+        if at and await runtime.commands.execute("data/read", collection="users", id="second-ai") is None:
+            await runtime.commands.execute("user/create", type="persona", name="Second AI")
+            await runtime.commands.execute("room/join", room="general", user="second-ai")
         learned = {"user": PERSONA, "name": "knots.txt", "text": LEARNED}
         await runtime.commands.execute("memory/learn", **learned)
         if at:
@@ -93,20 +104,25 @@ class Rest:
       steps: how many the loop took from the first message on.
       asked: the ids of the messages of humans.
       answers: how many replies each has.
-      memories: how many memories there are of each exchange, by the memory's id.
+      memories: how many memories there are of each exchange, by whose and the memory's id.
+      answered: who has replied to each.
     """
 
     steps: int
     asked: list[str]
     answers: Counter[str]
-    memories: Counter[str]
+    memories: Counter[tuple[str, str]]
+    answered: dict[str, str]
 
     def check(self) -> None:
-        """Every message was answered once, and is remembered once."""
+        """Every message was answered once, and is remembered once, by who has answered it."""
         wrong = {message: self.answers[message] for message in self.asked if self.answers[message] != 1}
         assert not wrong, f"not answered once: {wrong}"
         assert self.answers.keys() == set(self.asked)
-        assert self.memories == Counter(memory_id(PERSONA, message) for message in self.asked)
+        kept = (
+            (self.answered[message], memory_id(self.answered[message], message)) for message in self.asked
+        )
+        assert self.memories == Counter(kept)
 
 
 def live(root: Path, at: int, *ways: str) -> Rest | None:
@@ -121,7 +137,8 @@ def live(root: Path, at: int, *ways: str) -> Rest | None:
         told["steps"],
         [message["id"] for message in told["messages"] if message["sender_type"] == "human"],
         Counter(message["reply_to"] for message in told["messages"] if message["reply_to"]),
-        Counter(memory["id"] for memory in told["memories"]),
+        Counter((persona, memory) for persona, memory in told["memories"]),
+        {message["reply_to"]: message["sender_id"] for message in told["messages"] if message["reply_to"]},
     )
 
 
@@ -149,6 +166,8 @@ def kill_at_each(root: Path, points: int, *ways: str) -> tuple[int, int]:
 
 def program(root: str, at: str, way: str = "") -> None:
     """Live, and say what is stored; ``forgetful`` gives replies any id, which the oracle must find."""
+    # Who answers what calls nobody falls differently in each life, as it may.
+    coordination._draw = lambda _: random.getrandbits(64)
     if way == "forgetful":
         servicing.reply_id = lambda *_: uuid.uuid4().hex
     sys.stdout.write(json.dumps(trio.run(_live, Path(root), int(at))))

@@ -212,33 +212,6 @@ def test_hysteresis_keeps_a_label_between_its_edges() -> None:
     assert swamped.burden(NOW, 0.59).label == "idle"
 
 
-def reach_cell(label: str, temper: str) -> PersonaState:
-    """A history, made of nothing but what can happen to a persona, that leads to a cell."""
-    state = PersonaState.rested(NOW)
-    if label == "active":
-        state = state.begin_work(NOW).end_work(NOW + 5.0)
-    if label == "tired":
-        state = state.begin_work(NOW).end_work(NOW + HOUR, cost=10_000.0).advance(NOW + HOUR + 1.0)
-    if label == "overwhelmed":
-        state = state.burden(NOW, 0.9)
-    event = {"content": "praised", "upset": "blamed"}.get(temper)
-    if label == "idle" and event:
-        mood = attrs.evolve(APPRAISALS[event].mood, arousal=0.0)
-        state = state.appraise(state.at, Appraisal(mood, 0.5))
-    elif event:
-        state = state.appraise(state.at, APPRAISALS[event]).appraise(state.at, APPRAISALS[event])
-    return state
-
-
-@pytest.mark.parametrize(
-    ("label", "temper"), list(itertools.product(ENGAGEMENT, ("content", "calm", "upset")))
-)
-def test_every_cell_of_the_table_can_be_reached(label: str, temper: str) -> None:
-    state = reach_cell(label, temper)
-    assert (state.label, state.temper) == (label, temper)
-    assert state.threshold == ENGAGEMENT[state.label][state.temper]
-
-
 def test_every_cell_of_the_table_makes_a_difference() -> None:
     cells = [threshold for row in ENGAGEMENT.values() for threshold in row.values()]
     assert all(0 < threshold < 1 for threshold in cells), (

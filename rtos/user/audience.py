@@ -1,0 +1,145 @@
+"""The audience: all personas of a room are told what is said there, and one is asked to answer for all.
+
+Owns nothing but the count by which it gives way; users, rooms and questions belong to others. Who
+answers is decided in `rtos.user.coordination`; here the facts are gathered for it.
+
+Law: whoever is in the room and served is told of each message, and what it is to it, before anybody
+is asked to answer for all. So everybody but whom it does not concern keeps its read mark below the
+message until there is a reply, and none is lost with the one who was asked.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+import trio
+
+from rtos.errors import RtosError
+from rtos.user.coordination import Decision, Facts, Heard, Standing, decide, stand
+from rtos.user.marks import UNSAVED
+from rtos.user.servicing import question_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rtos.user.base import BaseUser
+    from rtos.user.entities import RoomEntity
+    from rtos.user.persona import PersonaUser
+    from rtos.user.questions import Questions
+
+log = logging.getLogger("rtos.users")
+
+HEARERS: Final = 16
+"""So many are looked at, or told, in one step."""
+Unanswered = dict[str, dict[str, Any]]
+"""Messages that one answers for all, and nobody has so far, by id."""
+
+
+@attrs.define
+class Audience:
+    """Tells the personas of a room.
+
+    Args:
+      served: who is served, by id.
+      known: who is known, served or not.
+      rests: whether somebody has failed just now.
+      questions: whom to ask.
+    """
+
+    served: Callable[[str], PersonaUser | None]
+    known: Callable[[str], BaseUser | None]
+    rests: Callable[[str], bool]
+    questions: Questions
+    _told: int = attrs.field(default=0, init=False)
+
+    async def tell(
+        self, message: dict[str, Any], room: RoomEntity, unanswered: Unanswered | None = None
+    ) -> None:
+        """Tell the personas of a room of a message, and see to it that it is answered.
+
+        Args:
+          message: its record.
+          room: where it was said.
+          unanswered: where to put it instead of asking somebody to answer it for all; out
+            of there goes what it answers itself.
+
+        A checkpoint now and then. A cancellation leaves some untold.
+        """
+        decision = await self._decide(message, room)
+        settled = question_of(message)
+        for member in room.member_ids:
+            persona = self.served(member)
+            if persona is not None:
+                if settled is not None and member != message["sender_id"]:
+                    persona.reading.finish(message["room_id"], settled)
+                persona.hear(message, decision.part(member))
+                await self._save_marks(persona)
+            await self._give_way()
+        if settled is not None:
+            self._settle(settled, message["sender_id"], unanswered)
+        if decision.anybody and unanswered is not None:
+            unanswered[message["id"]] = message
+        elif decision.anybody:
+            self.questions.ask(message, decision.order)
+
+    async def ask(self, unanswered: Unanswered, room: RoomEntity) -> None:
+        """Ask who is to answer messages that all of the room were told of. A checkpoint now and then."""
+        for message in unanswered.values():
+            # Anew for each, since whoever was asked the one before has more to do now.
+            decision = await self._decide(message, room)
+            self.questions.ask(message, decision.order)
+
+    async def _decide(self, message: dict[str, Any], room: RoomEntity) -> Decision:
+        heard = Heard(
+            id=message["id"],
+            sender_id=message["sender_id"],
+            text=message["text"],
+            human=message["sender_type"] == "human",
+            depth=message["causal_depth"],
+        )
+        standings: list[Standing] = []
+        for member in room.member_ids:
+            standings.append(stand(heard, self._facts(member)))
+            await self._give_way()
+        return decide(heard, standings)
+
+    def _facts(self, user_id: str) -> Facts:
+        user, persona = self.known(user_id), self.served(user_id)
+        name = user_id if user is None else user.entity.display_name
+        if persona is None:
+            return Facts(id=user_id, name=name, able=False)
+        return Facts(
+            id=user_id,
+            name=name,
+            expertise=persona.entity.expertise,
+            label=persona.feeling.label,
+            waiting=persona.waiting + (persona.in_hand is not None),
+            rests=self.rests(user_id),
+        )
+
+    def _settle(self, message_id: str, by: str, unanswered: Unanswered | None) -> None:
+        self.questions.close(message_id)
+        message = None if unanswered is None else unanswered.pop(message_id, None)
+        persona = self.served(by)
+        if persona is not None and message is not None:
+            # It had replied before it was stopped, and has yet to note that it did.
+            persona.hear(message, "chosen")
+
+    async def _save_marks(self, persona: PersonaUser) -> None:
+        """Store how far one has come that is not served, or a restart would tell it all of that again."""
+        if persona.reading.unsaved < UNSAVED or persona.in_hand is not None:
+            return
+        persona.state = persona.reading.write_into(persona.state)
+        try:
+            await persona.save_state()
+        except RtosError as error:
+            log.warning("how far %s has read could not be stored: %s", persona.id, error)
+
+    async def _give_way(self) -> None:
+        # A room may have thousands of members, and this loop has others to serve. Counted over
+        # all messages, as one that is caught up with is followed by the next in the same step.
+        self._told += 1
+        if self._told % HEARERS == 0:
+            await trio.lowlevel.checkpoint()
