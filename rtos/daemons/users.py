@@ -123,9 +123,12 @@ class UserDaemon(Memories):
             async for record in self._records(RoomEntity.collection):
                 self._rooms[record["id"]] = _room(record)
                 await self._catch_up(record)
-            yield
-            self._lives.close()
-            self._questions.clear()
+            try:
+                yield
+            finally:
+                # A timer that outlives a crash would wake who is no more.
+                self._lives.close()
+                self._questions.clear()
             nursery.cancel_scope.cancel()
         for user in self._users.values():
             if isinstance(user, PersonaUser):
