@@ -102,6 +102,7 @@ class UserDaemon(Memories):
         self._starting: dict[str, trio.Event] = {}
         # One bound method for all, where each look-up would make another.
         self._wake = self._activate
+        self._hand_on = self._pass_on
 
     @asynccontextmanager
     async def open(self, bus: Bus) -> AsyncIterator[None]:
@@ -123,9 +124,12 @@ class UserDaemon(Memories):
             async for record in self._records(RoomEntity.collection):
                 self._rooms[record["id"]] = _room(record)
                 await self._catch_up(record)
-            yield
-            self._lives.close()
-            self._questions.clear()
+            try:
+                yield
+            finally:
+                # A timer that outlives a crash would wake who is no more.
+                self._lives.close()
+                self._questions.clear()
             nursery.cancel_scope.cancel()
         for user in self._users.values():
             if isinstance(user, PersonaUser):
@@ -495,7 +499,7 @@ class UserDaemon(Memories):
             wall_clock=self._wall_clock,
             embedder=self._embedder,
             activate=self._wake,
-            pass_on=self._pass_on,
+            pass_on=self._hand_on,
         )
 
     async def _stop(self, user_id: str) -> list[InboxItem]:
