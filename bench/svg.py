@@ -1,4 +1,4 @@
-"""Two plots as plain SVG: how often which latency occurred, and latency against load.
+"""Plots as plain SVG: how often which latency occurred, latency against load, and anything against time.
 
 Pure: numbers in, text out.
 """
@@ -32,6 +32,11 @@ def curve(title: str, series: Mapping[str, Sequence[tuple[float, float]]], *, ax
     """Lines through points, the y axis logarithmic; points at or below 0 are left out."""
     points = {name: [(x, math.log10(y)) for x, y in found if y > 0] for name, found in series.items()}
     return _plot(title, points, axes=axes, log_x=False, log_y=True)
+
+
+def graph(title: str, series: Mapping[str, Sequence[tuple[float, float]]], *, axes: tuple[str, str]) -> str:
+    """Lines through points, both axes as they are, from 0 up."""
+    return _plot(title, series, axes=axes, log_x=False)
 
 
 def _bars(samples: Sequence[int]) -> dict[int, float]:

@@ -1,0 +1,271 @@
+"""A day of 50 personas and 5 humans on the real system, in virtual time; all of it follows from the seed.
+
+python day.py SEED [PICTURE]: prints what the day came to, and draws the persona that was woken most often.
+
+A wake-up of a persona is a task that is started for it, seen from outside: by an instrument of
+Trio. It is due to an event, a message that the persona is to answer and that it hears while it has
+no task; or to a crossing, the instant at which a label of it changes by itself or a message that waits comes
+to be worth attending to, as the pure state and inbox foretell it at the end of its last task.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import random
+import sys
+import tempfile
+from collections import Counter, defaultdict
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import attrs
+import trio
+from living import Script, World
+
+from bench.svg import graph
+from rtos.testing import run_virtual
+from rtos.user.affect import TRIGGERS
+from rtos.user.passages import Passage
+from rtos.user.persona import PersonaUser
+from rtos.user.responder import Question, Reply
+
+DAY = 86400.0
+HOUR = 3600.0
+PERSONAS, HUMANS, ROOMS = 50, 5, 10
+BUSY = {7: 2, 8: 6, 9: 12, 10: 12, 11: 10, 12: 3, 13: 6, 14: 12, 15: 12, 16: 12, 17: 8, 18: 4, 20: 4, 21: 2}
+"""Messages of a human in each hour, on average; none at night."""
+TOPICS = ("tides", "knots", "bread", "rockets", "grammar", "bees", "glass", "rivers", "maps", "clocks")
+
+
+class Slow(Script):
+    """Thinks for a while that follows from the seed, and knows nothing."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.seed = seed
+
+    async def respond(self, question: Question, passages: list[Passage]) -> Reply:
+        await trio.sleep(random.Random(f"{self.seed} {question.text} {question.persona}").uniform(0.5, 8.0))
+        return Reply("I do not know.")
+
+
+@attrs.define
+class Life:
+    """What was seen of one persona."""
+
+    wake_ups: list[float] = attrs.field(factory=list)
+    events: int = 0
+    crossings: int = 0
+    unexplained: list[float] = attrs.field(factory=list)
+    is_awake: bool = False
+    heard_at: float = -math.inf
+    due: float = math.inf
+    """What it is to be woken at if nothing is heard before."""
+    samples: list[tuple[float, float, float]] = attrs.field(factory=list)
+    """Time, energy and pleasure, at the end of each task."""
+
+
+class Watch(trio.abc.Instrument):
+    """Sees who is woken, and asks a referee why."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.lives: dict[str, Life] = defaultdict(Life)
+        self.log: list[str] = []
+
+    def task_spawned(self, task: trio.lowlevel.Task) -> None:
+        kind, _, who = task.name.partition(" ")
+        if kind != "persona":
+            return
+        now, life = trio.current_time(), self.lives[who]
+        life.is_awake = True
+        life.wake_ups.append(now)
+        self.log.append(f"{now:.6f} {who} wakes")
+        if life.heard_at == now:
+            life.events += 1
+        elif abs(now - life.due) < 1e-6:
+            life.crossings += 1
+        else:
+            life.unexplained.append(now)
+        life.due = math.inf
+
+    def task_exited(self, task: trio.lowlevel.Task) -> None:
+        kind, _, who = task.name.partition(" ")
+        if kind == "persona" and who in self.world.users._users:
+            life = self.lives[who]
+            life.is_awake = False
+            life.due = self._foretold(self.world.persona(who))
+            feeling = self.world.persona(who).feeling
+            life.samples.append((trio.current_time(), feeling.energy, feeling.mood.pleasure))
+
+    def _foretold(self, persona: PersonaUser) -> float:
+        now, wall = trio.current_time(), self.world.now()
+        at = persona.feeling.next_crossing_at(wall) - wall + now
+        if persona.waiting:
+            at = min(at, persona.inbox.next_eligible_at(now, persona.feeling.threshold))
+            at = min(at, persona.inbox.next_infeasible_at(persona._estimate))
+        return at
+
+    def heard(self, persona: PersonaUser, waiting: int, message: dict[str, Any]) -> None:
+        if persona.waiting > waiting or persona._work:
+            life = self.lives[persona.id]
+            self.log.append(f"{trio.current_time():.6f} {persona.id} hears {message['id']}")
+            if not life.is_awake:
+                life.heard_at = trio.current_time()
+
+
+@attrs.frozen
+class Day:
+    """What a day came to."""
+
+    digest: str
+    messages: int
+    replies: int
+    lives: dict[str, Life]
+    changes: Counter[str]
+    """How often a label of a persona changed, by its id."""
+
+    @property
+    def totals(self) -> tuple[int, int, int]:
+        """Wake-ups, events and crossings of all."""
+        lives = self.lives.values()
+        return (
+            sum(len(life.wake_ups) for life in lives),
+            sum(life.events for life in lives),
+            sum(life.crossings for life in lives),
+        )
+
+
+async def _people(bus: Any) -> None:
+    operations = [
+        {"op": "create", "collection": "users", "id": f"human-{number}",
+         "data": {"type": "human", "display_name": f"Human {number}"}}
+        for number in range(HUMANS)
+    ]  # fmt: skip
+    operations += [
+        {"op": "create", "collection": "users", "id": f"ai-{number}",
+         "data": {"type": "persona", "display_name": f"Ai {number}", "expertise": [TOPICS[number % 10]]}}
+        for number in range(PERSONAS)
+    ]  # fmt: skip
+    await bus.commands.execute("data/batch", operations=operations)
+    for room in range(ROOMS):
+        members = [f"human-{number}" for number in range(HUMANS)]
+        members += [
+            f"ai-{number}" for number in range(PERSONAS) if number % ROOMS == room or number % 7 == room
+        ]
+        await bus.commands.execute("room/create", name=f"room-{room}", members=members)
+
+
+async def _talk(bus: Any, seed: int, human: int) -> int:
+    chance, sent = random.Random(f"{seed} human {human}"), 0
+    for hour in range(24):
+        at = chance.expovariate(1.0)
+        while BUSY.get(hour) and at < HOUR:
+            await trio.sleep_until(hour * HOUR + at)
+            text = f"{chance.choice(TOPICS)}, question {sent} of {human}?"
+            if chance.random() < 0.2:
+                text = f"@ai-{chance.randrange(PERSONAS)} {text}"
+            room = f"room-{chance.randrange(ROOMS)}"
+            id = f"{seed}-{human}-{sent}"
+            await bus.commands.execute("chat/send", room=room, sender=f"human-{human}", text=text, id=id)
+            sent += 1
+            at += chance.expovariate(BUSY[hour] / HOUR)
+    return sent
+
+
+async def _live(seed: int, root: Path, polls: float) -> Day:
+    world = World(root)
+    world.script = Slow(seed)
+    watch = Watch(world)
+    changes: Counter[str] = Counter()
+    sent: list[int] = []
+    real = PersonaUser.hear
+
+    def hear(persona: PersonaUser, message: dict[str, Any], part: Any, **more: Any) -> None:
+        waiting = persona.waiting
+        # Before it activates itself: the task is spawned within.
+        activate = persona._activate
+
+        def told(one: PersonaUser) -> None:
+            watch.heard(persona, waiting, message)
+            activate(one)
+
+        persona._activate = told
+        try:
+            real(persona, message, part, **more)
+        finally:
+            persona._activate = activate
+
+    async def follow(events: Any) -> None:
+        async for event in events:
+            if event.name == "data:chat_messages:created":
+                record = event.payload["record"]
+                line = f"{trio.current_time():.6f} {record['sender_id']} says {record['id']}"
+                watch.log.append(f"{line} to {record['reply_to']}")
+            else:
+                changes[event.payload["persona_id"]] += 1
+                watch.log.append(f"{trio.current_time():.6f} {event.name} {sorted(event.payload.items())}")
+
+    async with world.running() as bus, trio.open_nursery() as nursery:
+        await _people(bus)
+        await trio.testing.wait_all_tasks_blocked()
+        with ExitStack() as stack:
+            stack.enter_context(patch.object(PersonaUser, "hear", hear))
+            events = stack.enter_context(
+                bus.events.subscribe("data:chat_messages:created", "persona:*:changed", backlog=10_000)
+            )
+            trio.lowlevel.add_instrument(watch)
+            nursery.start_soon(follow, events)
+            if polls:
+                nursery.start_soon(_poll, world, polls)
+            async with trio.open_nursery() as humans:
+
+                async def human(number: int) -> None:
+                    sent.append(await _talk(bus, seed, number))
+
+                for number in range(HUMANS):
+                    humans.start_soon(human, number)
+            await trio.sleep_until(DAY)
+            trio.lowlevel.remove_instrument(watch)
+            asked = await bus.commands.execute("data/count", collection="chat_messages")
+            nursery.cancel_scope.cancel()
+    digest = hashlib.sha256("\n".join(watch.log).encode()).hexdigest()
+    return Day(digest, sum(sent), asked["count"] - sum(sent), dict(watch.lives), changes)
+
+
+async def _poll(world: World, every: float) -> None:
+    """What must not be: somebody who looks after a persona because time has passed."""
+    while True:
+        await trio.sleep(every)
+        world.users._activate(world.persona("ai-0"))
+
+
+def simulate_day(seed: int, *, polls: float = 0.0) -> Day:
+    """One day; with ``polls``, one persona is looked after every so many seconds."""
+    with tempfile.TemporaryDirectory() as folder:
+        return run_virtual(_live, seed, Path(folder), polls)
+
+
+def picture(day: Day) -> str:
+    """Energy and pleasure of the persona that was woken most often, with the edges of its labels."""
+    who, life = max(day.lives.items(), key=lambda one: (len(one[1].wake_ups), one[0]))
+    lines = {
+        f"energy of {who}": [(at / HOUR, energy) for at, energy, _ in life.samples],
+        "its pleasure": [(at / HOUR, pleasure) for at, _, pleasure in life.samples],
+    }
+    for trigger in TRIGGERS:
+        if trigger.name == "tired":
+            for was_on, name in ((False, "tired below"), (True, "rested above")):
+                edge = trigger.edge(was_on=was_on)
+                lines[name] = [(0.0, edge), (24.0, edge)]
+    return graph("A day of a persona", lines, axes=("hour", "energy, 0..1, when it was served"))
+
+
+if __name__ == "__main__":
+    day = simulate_day(int(sys.argv[1]))
+    if len(sys.argv) > 2:
+        Path(sys.argv[2]).write_text(picture(day))
+    sys.stdout.write(f"{day.digest} {day.messages} {day.replies} {day.totals}\n")
