@@ -74,12 +74,8 @@ async def test_what_has_the_words_and_is_near_comes_first(world: World) -> None:
     assert "signature" not in first
 
 
-async def test_memories_of_another_embedder_are_made_comparable_by_a_consolidation(
-    root: tuple[Path, str],
-) -> None:
-    if root[1] == "memory":
-        pytest.skip("what is in memory is gone with the system")
-    world = World(*root)
+async def test_memories_of_another_embedder_are_made_comparable_by_a_consolidation(tmp_path: Path) -> None:
+    world = World(tmp_path, "sqlite")
     async with world.running():
         learned = (await world.do("learn", name="book", text=DOCUMENT))["learned"]
         assert (await world.do("consolidate"))["embedded"] == 0
