@@ -26,9 +26,10 @@ from rtos.bus import Bus, Event, command, on
 from rtos.daemons.memory import Memories
 from rtos.errors import CommandRejected, Conflict, RtosError, StoreError
 from rtos.scheduler import PastIntensity
+from rtos.user.assignments import TOLD, Assignments
 from rtos.user.audience import Audience, Unanswered
 from rtos.user.base import BaseUser, HumanUser
-from rtos.user.entities import ChatMessageEntity, RoomEntity, UserEntity
+from rtos.user.entities import ChatMessageEntity, RoomEntity, TaskEntity, UserEntity
 from rtos.user.farewell import farewells
 from rtos.user.identity import slug, validate_user_id
 from rtos.user.lives import Lives
@@ -36,7 +37,7 @@ from rtos.user.persona import PersonaUser
 from rtos.user.preferences import PreferencesBook
 from rtos.user.questions import Questions
 from rtos.user.records import Records
-from rtos.user.servicing import reply_id
+from rtos.user.servicing import Servicing, reply_id
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -99,10 +100,11 @@ class UserDaemon(Memories):
         self._lives: Lives
         self._questions: Questions
         self._audience: Audience
+        self._assignments: Assignments
         self._starting: dict[str, trio.Event] = {}
         # One bound method for all, where each look-up would make another.
         self._wake = self._activate
-        self._hand_on = self._pass_on
+        self._serve = self._servicing
 
     @asynccontextmanager
     async def open(self, bus: Bus) -> AsyncIterator[None]:
@@ -118,12 +120,14 @@ class UserDaemon(Memories):
         async with trio.open_nursery() as nursery:
             self._lives = Lives(bus, nursery, self._give_up)
             self._audience = Audience(self._served, self._find, self._lives.rests, self._questions)
+            self._assignments = Assignments(bus, self._served)
             await self._seed()
             async for record in self._records(UserEntity.collection):
                 await self._try_to_start(record)
             async for record in self._records(RoomEntity.collection):
                 self._rooms[record["id"]] = _room(record)
                 await self._catch_up(record)
+            await self._assignments.catch_up()
             try:
                 yield
             finally:
@@ -289,7 +293,7 @@ class UserDaemon(Memories):
 
     # Events, in the order of their commits.
 
-    @on("data:users:*", "data:rooms:*", "data:chat_messages:created")
+    @on("data:users:*", "data:rooms:*", "data:chat_messages:created", *TOLD)
     async def follow(self, event: Event) -> None:
         """Keep up with what has been committed."""
         if event.lost:
@@ -300,7 +304,9 @@ class UserDaemon(Memories):
             # Each of the deletions has been told before.
             return
         record = event.payload["record"]
-        if collection == ChatMessageEntity.collection:
+        if collection == TaskEntity.collection:
+            self._assignments.tell(record)
+        elif collection == ChatMessageEntity.collection:
             await self._tell(record)
         elif collection == RoomEntity.collection:
             await self._follow_room(record, verb)
@@ -365,6 +371,7 @@ class UserDaemon(Memories):
             await self._try_to_start(record)
         async for record in self._records(RoomEntity.collection):
             await self._follow_room(record, "updated")
+        await self._assignments.catch_up()
 
     async def _start_over(self) -> None:
         """Take up who there is, and is no more, from a shared database that was put back."""
@@ -378,9 +385,6 @@ class UserDaemon(Memories):
         room = self._rooms.get(message["room_id"])
         if room is not None:
             await self._audience.tell(message, room, unanswered)
-
-    def _pass_on(self, persona_id: str, message_id: str, *, gone: bool) -> bool:
-        return self._questions.pass_on(persona_id, message_id, gone=gone)
 
     def _served(self, user_id: str) -> PersonaUser | None:
         user = self._users.get(user_id)
@@ -457,6 +461,7 @@ class UserDaemon(Memories):
         async for room in self._records(RoomEntity.collection):
             if user_id in room["member_ids"]:
                 await self._catch_up(room)
+        await self._assignments.catch_up(user_id)
 
     async def _start(self, record: dict[str, Any]) -> None:
         """Bring a user to life, once, however many ask for it at the same time."""
@@ -495,11 +500,20 @@ class UserDaemon(Memories):
             record,
             bus=self._bus,
             directories=self._directories,
-            responder=self._responder,
             wall_clock=self._wall_clock,
-            embedder=self._embedder,
             activate=self._wake,
-            pass_on=self._hand_on,
+            servicing=self._serve,
+        )
+
+    def _servicing(self, persona_id: str, display_name: str) -> Servicing:
+        return Servicing(
+            self._bus,
+            self._responder,
+            persona_id,
+            display_name,
+            self._wall_clock,
+            self._questions.pass_on,
+            self._embedder,
         )
 
     async def _stop(self, user_id: str) -> list[InboxItem]:

@@ -23,6 +23,7 @@ from rtos.daemons.control import ControlDaemon, check_path
 from rtos.daemons.data import Collection, DataDaemon, open_memory_backend, open_sqlite_backend
 from rtos.daemons.health import HealthDaemon
 from rtos.daemons.preferences import PreferencesDaemon
+from rtos.daemons.tasks import TaskDaemon
 from rtos.daemons.users import UserDaemon
 from rtos.runtime.lock import RootLock
 from rtos.scheduler import Strategy, open_scheduler, open_supervisor
@@ -164,6 +165,7 @@ def _daemons(configuration: Configuration, root: Path, bus: Bus, children: _Chil
     daemons: list[Daemon] = [
         DataDaemon(collections, open_backend, exports=root / EXPORTS),
         ChatDaemon(),
+        TaskDaemon(),
         users,
         HealthDaemon(bus, children, degraded=users.degraded, preferences=book.wrong),
         # Whose failure takes nobody along but who is outside.

@@ -76,7 +76,8 @@ class Trigger:
 
 
 TRIGGERS: Final = (
-    Trigger("tired", lambda state: state.energy, on=0.30, off=0.45),
+    # Rested from half on: with less, who has worked for an hour would be idle, the most eager of all.
+    Trigger("tired", lambda state: state.energy, on=0.30, off=0.50),
     Trigger("overwhelmed", lambda state: state.load, on=0.80, off=0.60),
     Trigger("active", lambda state: state.mood.arousal, on=0.30, off=0.15),
     Trigger("content", lambda state: state.mood.pleasure, on=0.30, off=0.15),
@@ -162,9 +163,10 @@ class PersonaState:
             at=now,
         )
 
-    def begin_work(self, now: float) -> PersonaState:
+    def begin_work(self, now: float, *, lively: bool = True) -> PersonaState:
         """At work from now on, and the livelier for it."""
-        return attrs.evolve(self.appraise(now, APPRAISALS["engaged"]), duty=1.0)
+        after = self.appraise(now, APPRAISALS["engaged"]) if lively else self.advance(now)
+        return attrs.evolve(after, duty=1.0)
 
     def end_work(self, now: float, cost: float = 0.0) -> PersonaState:
         """At rest from now on, after work that cost something beyond its time.

@@ -26,6 +26,23 @@ ItemType = Literal["chat", "document", "user-profile", "system-config", "widget-
 ItemPriority = Literal["low", "normal", "high", "urgent"]
 MemoryKind = Literal["passage", "exchange", "fact", "summary"]
 ArchiveReason = Literal["corrected", "merged", "faded"]
+TaskDomain = Literal["chat", "code", "game", "academy", "analysis", "self"]
+TaskType = Literal[
+    "respond-to-message",
+    "moderate-chat",
+    "review-code",
+    "debug-issue",
+    "write-feature",
+    "make-move",
+    "analyze-position",
+    "complete-exercise",
+    "review-material",
+    "memory-consolidation",
+    "skill-audit",
+    "fine-tune-lora",
+    "resume-work",
+]
+TaskStatus = Literal["pending", "in_progress", "completed", "failed", "cancelled"]
 
 MAX_NAME: Final = 100
 """The longest name of a user or a room, in characters."""
@@ -277,6 +294,58 @@ class ArchivedMemoryEntity:
     """When that was."""
 
 
+@attrs.frozen(kw_only=True)
+class TaskResult:
+    """What came of a task."""
+
+    success: bool
+    output: str = attrs.field(default="", validator=small(MAX_TEXT))
+    error: str = attrs.field(default="", validator=short(MAX_LINE))
+    """Why it failed or was cancelled, for people."""
+    metrics: dict[str, float] = attrs.field(factory=dict, validator=short(MAX_ENTRIES))
+
+
+@attrs.frozen(kw_only=True)
+class TaskEntity:
+    """Something that a user is to do. Times are timestamps in the form of the records' own.
+
+    A task may depend only on tasks that were there before it, and never on others later, so
+    no task waits for itself.
+    """
+
+    collection: ClassVar[str] = "tasks"
+    search_fields: ClassVar[tuple[str, ...]] = ("description",)
+    indexed_fields: ClassVar[tuple[str, ...]] = ("assignee_id", "status", "due_date")
+
+    assignee_id: str = attrs.field(validator=one_segment)
+    created_by: str = attrs.field(validator=one_segment)
+    domain: TaskDomain = "chat"
+    task_type: TaskType = "respond-to-message"
+    context_id: str | None = attrs.field(default=None, validator=attrs.validators.optional(short(MAX_LINE)))
+    """What it is about; in the domain `chat` the room where the outcome is told."""
+    # So that what came of it has room beside it in one memory.
+    description: str = attrs.field(validator=[non_blank, small(MAX_TEXT // 4)])
+    priority: float = attrs.field(default=0.5, validator=[finite, within(0.0, 1.0)])
+    due_date: str | None = None
+    estimated_duration: float | None = attrs.field(
+        default=None, validator=attrs.validators.optional([finite, at_least(0.0)])
+    )
+    """Seconds."""
+    status: TaskStatus = "pending"
+    attempts: int = attrs.field(default=0, validator=at_least(0))
+    """How many times it was begun."""
+    started_at: str | None = None
+    completed_at: str | None = None
+    """When it ended, however it did."""
+    overdue_at: str | None = None
+    """When it was told that it is overdue."""
+    result: TaskResult | None = None
+    depends_on: tuple[str, ...] = attrs.field(default=(), validator=[unique, short(MAX_ENTRIES)])
+    """The ids of the tasks that have to be completed first."""
+    blocked_by: tuple[str, ...] = attrs.field(default=(), validator=[unique, short(MAX_ENTRIES)])
+    """Those of them that are not completed yet."""
+
+
 ENTITIES: Final = {
     entity.collection: entity
     for entity in (
@@ -286,6 +355,7 @@ ENTITIES: Final = {
         ChatMessageEntity,
         MemoryEntity,
         ArchivedMemoryEntity,
+        TaskEntity,
     )
 }
 """The entity of every collection, by the collection's name."""

@@ -35,6 +35,8 @@ from rtos.user.rate import Rate, Rates
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+ItemKind = Literal["message", "task", "chore"]
+"""A chore is a task that a persona gave itself; none waits in an inbox."""
 ShedReason = Literal["full", "infeasible", "loop", "superseded", "cleared", "failed"]
 PATIENCE: Final = 60.0
 """In so many seconds of waiting, what does not matter at all comes to matter fully."""
@@ -53,10 +55,11 @@ def _number(_: object, field: attrs.Attribute[float], value: float) -> None:
 
 @attrs.frozen(kw_only=True)
 class InboxItem:
-    """A message that waits for a persona."""
+    """A message, or a task, that waits for a persona."""
 
     id: str
-    """The message's id: what comes twice under one id is served once."""
+    """The message's or the task's id: what comes twice under one id is served once."""
+    kind: ItemKind = "message"
     room_id: str
     sender_id: str
     sender_type: str
@@ -77,8 +80,8 @@ class InboxItem:
 class Shed:
     """An item that will not be served, and why.
 
-    `full`: others matter more and there was no room. `infeasible`: it cannot be
-    answered before its deadline any more. `loop`: too many replies led to it, or too much
+    `full`: others matter more and there was no room; a task waits in its record then.
+    `infeasible`: it cannot be answered before its deadline any more. `loop`: too many replies led to it, or too much
     comes from senders that are no humans. `superseded`: such a sender has said something
     newer in the same room. `cleared`: the inbox was emptied. `failed`: it was served, and that
     failed again and again.
@@ -275,7 +278,8 @@ class PersonaInbox:
         return now + (1.0 - threshold) * self._patience
 
     def _is_within_rates(self, item: InboxItem, now: float) -> bool:
-        if item.sender_type == "human":
+        # Tasks are records, and what is too much of them waits there.
+        if item.sender_type == "human" or item.kind != "message":
             return True
         # Both are asked before either counts.
         if now < self._of_senders.next_at(item.sender_id) or now < self._of_rooms.next_at(item.room_id):
@@ -283,11 +287,15 @@ class PersonaInbox:
         return self._of_senders.admit(item.sender_id, now) and self._of_rooms.admit(item.room_id, now)
 
     def _supersede(self, item: InboxItem) -> Iterator[Shed]:
-        """What nobody need answer any more; a human has a right to every answer."""
-        if item.sender_type == "human":
+        """What nobody need answer any more; a human has a right to every answer, and a task to its end."""
+        if item.sender_type == "human" or item.kind != "message":
             return
         line = self._lines.waiting(item.sender_id)
-        rooms = [place for place, other in self._waiting.items() if other.room_id == item.room_id]
+        rooms = [
+            place
+            for place, other in self._waiting.items()
+            if other.room_id == item.room_id and other.kind == "message"
+        ]
         for place in rooms:
             if place in line:
                 yield self._give_up(self._remove(place), "superseded")

@@ -1,14 +1,15 @@
 """A persona: a user that attends to what it is told.
 
 Orchestrates cognition and owns no storage, no path and no loop of its own: its
-inbox says what comes next, its state whether that is worth attending to, the
-responder what to say. It has a task only while there is something to do; what
-wakes it is a message, or the one instant at which something will change.
+inbox says what comes next, its feelings whether that is worth attending to, its
+chores what it does of its own accord, the responder what to say. It has a Trio task only
+while there is something to do; what wakes it is a message, a task that it is given, or the one
+instant at which something will change.
 
 Law: every message that was accepted ends in exactly one of: a reply, a visible
 refusal, or a note that it was not for this persona, since it calls others or another
-one has answered for all. How that survives a crash is
-shown in `rtos.user.servicing`.
+one has answered for all. How that survives a crash is shown in `rtos.user.servicing`, and of
+tasks in `rtos.user.performing`.
 """
 
 from __future__ import annotations
@@ -19,25 +20,27 @@ from zlib import crc32
 
 import trio
 
-from rtos.user.affect import PersonaState, changes
+from rtos.user.appraisal import appraised, shedding
 from rtos.user.base import BaseUser, state_operation
-from rtos.user.hearing import ANSWER_WITHIN, heard, paced
-from rtos.user.inbox import InboxItem, PersonaInbox, Shed
+from rtos.user.chores import Diary
+from rtos.user.desk import Desk
+from rtos.user.feelings import Feelings
+from rtos.user.hearing import ANSWER_WITHIN, heard
+from rtos.user.inbox import InboxItem, Shed
 from rtos.user.marks import UNSAVED, Mark, Reading
-from rtos.user.priority import CALLED, LEVEL
-from rtos.user.servicing import Servicing
+from rtos.user.performing import Performing
+from rtos.user.planning import plan
+from rtos.user.tasks import is_open, is_own, is_ready, task_item
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rtos.bus import Bus
     from rtos.scheduler import Timer
+    from rtos.user.affect import PersonaState
     from rtos.user.coordination import Part
     from rtos.user.directory import UserDirectoryManager
-    from rtos.user.embedding import Embedder
-    from rtos.user.entities import UserStateEntity
-    from rtos.user.responder import Responder
-    from rtos.user.servicing import Outcome
+    from rtos.user.servicing import Outcome, Servicing
 
 PERSONA_KEY: Final = "persona_state"
 COST_OF_REPLY: Final = 500.0
@@ -51,26 +54,19 @@ class PersonaUser(BaseUser):
       record: its user record.
       bus: commands and events.
       directories: paths.
-      responder: who finds the words.
       wall_clock: seconds since the epoch; what energy and mood are a function of.
-      embedder: who makes vectors of memories; ``None`` to recall by words alone.
       activate: starts ``attend_all`` in a task of its own, if none runs; told again when ``level`` changes.
-      pass_on: lets another one answer what was for anybody, if anybody is left; see ``Questions.pass_on``.
+      servicing: makes what serves a message, for an id and a display name.
     """
 
-    # Of a hundred thousand nearly all have nothing to do: what only serves messages comes and goes with them.
     __slots__ = (
         "_activate",
-        "_called",
-        "_embedder",
-        "_estimate",
-        "_inbox",
-        "_pass_on",
-        "_responder",
+        "_doing",
+        "_servicing",
         "_timer",
         "_wall_clock",
-        "_work",
-        "feeling",
+        "desk",
+        "feelings",
         "reading",
     )
 
@@ -80,44 +76,40 @@ class PersonaUser(BaseUser):
         *,
         bus: Bus,
         directories: UserDirectoryManager,
-        responder: Responder,
         wall_clock: Callable[[], float],
-        embedder: Embedder | None = None,
         activate: Callable[[PersonaUser], None],
-        pass_on: Callable[..., bool],
+        servicing: Callable[[str, str], Servicing],
     ) -> None:
         super().__init__(record, bus=bus, directories=directories)
-        self._inbox: PersonaInbox | None = None
-        self.feeling = PersonaState.rested(wall_clock())
-        self._responder = responder
-        self._wall_clock = wall_clock
-        self._embedder = embedder
-        self._activate = activate
-        self._pass_on = pass_on
+        self.desk = Desk()
+        self.feelings = Feelings(bus, self.id, wall_clock)
         # Not the same for all of a room, or they would all store their marks at once.
         self.reading = Reading(crc32(self.id.encode()) % UNSAVED)
-        self._work: tuple[InboxItem | Shed, ...] = ()
+        self._wall_clock = wall_clock
+        self._activate = activate
+        self._servicing = servicing
         self._timer: Timer | None = None
-        self._estimate = 0.0
-        # Messages of humans that call it by name and are not done with.
-        self._called: frozenset[str] = frozenset()
+        self._doing: Performing | None = None
 
     @property
-    def inbox(self) -> PersonaInbox:
-        """What it has been told and has not attended to; made when first asked for."""
-        if self._inbox is None:
-            self._inbox = PersonaInbox()
-        return self._inbox
+    def feeling(self) -> PersonaState:
+        """How it is, as of the last event."""
+        return self.feelings.state
 
     @property
     def waiting(self) -> int:
-        """How many messages wait."""
-        return 0 if self._inbox is None else len(self._inbox)
+        """How many messages and tasks wait."""
+        return self.desk.waiting
+
+    @property
+    def in_hand(self) -> str | None:
+        """The id of what is being served; after a failure, of what it failed at."""
+        return None if self.desk.in_hand is None else self.desk.in_hand.id
 
     @property
     def level(self) -> int:
         """How urgent it is what it does now."""
-        return CALLED if self._called else LEVEL
+        return self.desk.level
 
     # Life.
 
@@ -126,38 +118,30 @@ class PersonaUser(BaseUser):
         await super().initialize()
         record = await self._bus.commands.execute("data/read", key=PERSONA_KEY, user_id=self.id)
         if record is not None:
-            self.feeling = PersonaState.from_builtins(record["value"]).wake(self._wall_clock())
+            self.feelings.wake(record["value"])
+            self.desk.chores.diary = Diary.from_builtins(record["value"].get("diary", {}))
         self.reading.take_up(self.state)
 
     def stop(self) -> None:
         """Forget what waits; it stays unread, and is caught up with when the persona starts again."""
-        self._disarm()
-        self._inbox = None
-        self._work = ()
-        self._called = frozenset()
+        self.hand_back()
 
     def hand_back(self) -> list[InboxItem]:
         """Stop, and give back what it had accepted and not answered, in order of arrival."""
-        taken = [_item(work) for work in self._work]
-        waiting = [] if self._inbox is None else [shed.item for shed in self._inbox.clear()]
-        self.stop()
-        return sorted([*taken, *waiting], key=lambda item: item.arrived)
-
-    @property
-    def in_hand(self) -> str | None:
-        """The id of the message that is being served; after a failure, of the one it failed at."""
-        return _item(self._work[0]).id if self._work else None
+        self._disarm()
+        return self.desk.clear()
 
     def give_up(self, *, for_good: bool) -> None:
-        """Leave the message in hand to another one; if nobody is left, refuse it for good or try again."""
-        if not self._work:
+        """Leave what is in hand to another one; if nobody is left, refuse it for good or try again."""
+        item = self.desk.in_hand
+        if item is None:
             return
-        work, *rest = self._work
-        if self._servicing().passes_on(_item(work)):
-            self.inbox.forget(_item(work).id)
-            self._work = tuple(rest)
+        self.feelings.appraise("failed")
+        if self._servicing(self.id, self.entity.display_name).passes_on(item):
+            self.desk.forget(item)
+            self.desk.drop()
         elif for_good:
-            self._work = (Shed(_item(work), "failed"), *rest)
+            self.desk.fail(item)
 
     # What it is told.
 
@@ -190,12 +174,43 @@ class PersonaUser(BaseUser):
             return
         now = trio.current_time()
         item = heard(message, part, self.entity, now=now, within=within)
-        offered = self.inbox.offer(item, now, estimate=self._estimate)
-        self._work += offered.shed
-        if offered.outcome == "accepted" and item.mentions and item.sender_type == "human":
-            self._called |= {item.id}
-        self._feel_load()
+        if self.desk.offer(item, now) and item.mentions:
+            self._leave_chore()
+        self._wake()
+
+    def hear_task(self, task: dict[str, Any], *, missed: bool = False) -> None:
+        """Take note of a task that is its own to do, or of what became of one. Not a checkpoint.
+
+        Args:
+          task: its record.
+          missed: it is told of late, so what is begun is in nobody's hand.
+        """
+        chores, is_in_hand = self.desk.chores, task["id"] == self.in_hand
+        if is_in_hand and not is_open(task) and self._doing is not None:
+            self._doing.interrupt()
+        if is_own(task):
+            chores.take_up(task, missed=missed)
+            news = chores.next(self.feeling.label) is not None
+        elif missed and task["status"] == "in_progress" and not is_in_hand:
+            chores.strand()
+            news = True
+        else:
+            now = trio.current_time()
+            item = task_item(task, now=now, wall=self._wall_clock())
+            news = is_ready(task) and not is_in_hand and self.desk.offer(item, now)
+        if news:
+            self._wake()
+
+    def _wake(self) -> None:
+        self.feelings.burden(self.desk.load)
         self._activate(self)
+
+    def _leave_chore(self) -> None:
+        """Let go of what it gave itself, for somebody calls; it stays to be done."""
+        if self.desk.has_chore_in_hand and self._doing is not None:
+            self._doing.interrupt()
+        elif self.desk.has_chore_in_hand:
+            self.desk.drop()
 
     # What it does.
 
@@ -206,83 +221,79 @@ class PersonaUser(BaseUser):
         was not finished unread, and first in hand when this is called again.
         """
         self._disarm()
-        while self._work or self._take():
-            work = self._work[0]
-            await (self._refuse(work) if isinstance(work, Shed) else self._attend(work))
-            self._work = self._work[1:]
+        while self.desk.work or self._take() or await self._plan():
+            if self.desk.work:
+                work = self.desk.work[0]
+                await (self._refuse(work) if isinstance(work, Shed) else self._attend(work))
+                self.desk.drop()
         self._arm()
 
     def _take(self) -> bool:
-        self._feel_load()
-        taken = self.inbox.take(trio.current_time(), self.feeling.threshold, estimate=self._estimate)
-        self._work = taken.shed if taken.item is None else (*taken.shed, taken.item)
-        return bool(self._work)
+        self.feelings.burden(self.desk.load)
+        now, feeling = trio.current_time(), self.feeling
+        return self.desk.take(now, self._wall_clock(), feeling.threshold, feeling.label)
+
+    async def _plan(self) -> bool:
+        """Give itself what is due, and fetch what was put off; whether it has done either."""
+        found = await plan(self._bus, self.id, self.desk, self.feeling.label, self._wall_clock())
+        for task in found or ():
+            self.hear_task(task)
+            await trio.lowlevel.checkpoint()
+        return found is not None
 
     async def _attend(self, item: InboxItem) -> None:
-        began = trio.current_time()
-        self._feel(self.feeling.begin_work(self._wall_clock()))
-        servicing = self._servicing()
-        outcome = await servicing.answer(item)
-        cost = 0.0 if outcome.kind == "answered" else COST_OF_REPLY
-        self._feel(self.feeling.end_work(self._wall_clock(), cost))
-        await self._conclude(servicing, item, outcome)
-        took = trio.current_time() - began
-        self.inbox.charge(item.sender_id, took)
-        self._estimate = paced(self._estimate, took)
+        began, is_chore = trio.current_time(), item.kind == "chore"
+        self._activate(self)
+        self.feelings.begin_work(lively=not is_chore)
+        doing = self._doing_of(item)
+        self._doing = doing if isinstance(doing, Performing) else None
+        try:
+            outcome = await doing.answer(item)
+        finally:
+            self._doing = None
+        self.feelings.end_work(0.0 if is_chore or outcome.kind == "answered" else COST_OF_REPLY)
+        self.feelings.appraise(*appraised(item, outcome.kind))
+        await self._conclude(doing, item, outcome)
+        self.desk.spend(item, trio.current_time() - began)
 
     async def _refuse(self, shed: Shed) -> None:
-        servicing = self._servicing()
-        await self._conclude(servicing, shed.item, await servicing.refuse(shed))
+        doing = self._doing_of(shed.item)
+        self.feelings.appraise(*shedding(shed.reason))
+        await self._conclude(doing, shed.item, await doing.refuse(shed))
 
-    def _servicing(self) -> Servicing:
-        return Servicing(
-            self._bus,
-            self._responder,
-            self.id,
-            self.entity.display_name,
-            self._wall_clock,
-            self._pass_on,
-            self._embedder,
-        )
+    def _doing_of(self, item: InboxItem) -> Servicing | Performing:
+        servicing = self._servicing(self.id, self.entity.display_name)
+        return servicing if item.kind == "message" else Performing(servicing)
 
-    async def _conclude(self, servicing: Servicing, item: InboxItem, outcome: Outcome) -> None:
+    async def _conclude(self, doing: Servicing | Performing, item: InboxItem, outcome: Outcome) -> None:
         if outcome.kind == "passed":
-            # It stays unread until another one has answered, and may come back.
-            self.inbox.forget(item.id)
+            # It stays unread until another one has answered, or open, and may come back.
+            self.desk.forget(item)
             return
         self.reading.finish(item.room_id, item.id)
-        state = self.reading.write_into(self.state)
-        await servicing.conclude(item, outcome.text, *self._state_operations(state))
+        memory = await doing.memory(item, outcome)
+        diary = doing.counted(self.desk.chores.diary, memory)
+        feeling = {**self.feeling.to_builtins(), "diary": diary.to_builtins()}
+        operations = [
+            {"op": "store", **state_operation(self.reading.write_into(self.state))},
+            {"op": "store", "key": PERSONA_KEY, "value": feeling},
+        ]
+        await doing.conclude(item, operations if memory is None else [*operations, memory])
         # Only now, and in what it is by now, or another write of the state could say what is not true yet.
         self.state = self.reading.write_into(self.state)
-        if item.id in self._called:
-            self._called -= {item.id}
+        self.desk.chores.diary = diary
+        if self.desk.settle(item):
             self._activate(self)
 
-    def _state_operations(self, state: UserStateEntity) -> list[dict[str, Any]]:
-        feeling = {"key": PERSONA_KEY, "value": self.feeling.to_builtins()}
-        return [{"op": "store", **state_operation(state)}, {"op": "store", **feeling}]
-
-    # How it feels, and when that will change.
-
-    def _feel(self, feeling: PersonaState) -> None:
-        before, self.feeling = self.feeling, feeling
-        for name, told in changes(before, feeling):
-            self._bus.events.emit(f"persona:{name}:changed", {"persona_id": self.id, **told})
-
-    def _feel_load(self) -> None:
-        ahead = (self.waiting + len(self._work)) * self._estimate
-        self._feel(self.feeling.burden(self._wall_clock(), ahead / ANSWER_WITHIN))
+    # When something will change.
 
     def _arm(self) -> None:
-        wall, now = self._wall_clock(), trio.current_time()
-        # The marks know what is done, so an empty inbox is needed only for who talks too much.
-        if self._inbox is not None and self._inbox.is_idle(now):
-            self._inbox = None
-        at = self.feeling.next_crossing_at(wall) - wall + now
-        if self._inbox is not None:
-            eligible = self._inbox.next_eligible_at(now, self.feeling.threshold)
-            at = min(at, eligible, self._inbox.next_infeasible_at(self._estimate))
+        now = trio.current_time()
+        self.desk.tidy(now)
+        at = min(
+            now + self.feelings.next_crossing_in(),
+            self.desk.next_at(now, self._wall_clock(), self.feeling.threshold),
+        )
         if at < math.inf:
             self._timer = self._bus.scheduler.add_timer(at, lambda: self._activate(self))
 
@@ -290,7 +301,3 @@ class PersonaUser(BaseUser):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-
-
-def _item(work: InboxItem | Shed) -> InboxItem:
-    return work.item if isinstance(work, Shed) else work

@@ -37,6 +37,8 @@ LEVEL: Final = 5
 """Personas think at this level: below every daemon, above background work."""
 CALLED: Final = 4
 """Whom a human calls by name thinks at this one: ahead of all who were not called."""
+RESTING: Final = 6
+"""Who does at rest what it gave itself does so at this one: after all who were told anything."""
 
 FRESH: Final = 60.0
 """A message younger than this on arrival is fresh, in seconds."""

@@ -23,6 +23,7 @@ nothing, and no other state counts, so there are no other points.
 from __future__ import annotations
 
 import logging
+import math
 import uuid
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -32,7 +33,7 @@ import trio
 
 from rtos.errors import CommandRejected, Conflict, RtosError
 from rtos.user.entities import MAX_TEXT, ChatMessageEntity, MemoryEntity, UserEntity
-from rtos.user.memory import creation, dated, timestamp_of
+from rtos.user.memory import creation, dated, seconds_of, timestamp_of
 from rtos.user.passages import Passage
 from rtos.user.recall import recall
 from rtos.user.responder import Question, Reply
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rtos.bus import Bus
+    from rtos.user.chores import Diary
     from rtos.user.embedding import Embedder
     from rtos.user.inbox import InboxItem, Shed
     from rtos.user.responder import Responder
@@ -64,14 +66,15 @@ _MEMORIES: Final = uuid.UUID("0c8a4d5e-52c4-4c0b-9d0e-7a6f6b1f3e21")
 
 @attrs.frozen
 class Outcome:
-    """What became of a message.
+    """What became of a message, or of a task.
 
     `said`: this persona has replied, now or before a restart. `answered`: another one has,
     for all. `passed`: another one is to. `unheard`: a reply can be given to nobody, because the
-    room is gone or the speaker is not in it any more, or there is none to give.
+    room is gone or the speaker is not in it any more, or there is none to give. `failed`: a task
+    was begun and cannot be done.
     """
 
-    kind: Literal["said", "answered", "passed", "unheard"]
+    kind: Literal["said", "answered", "passed", "unheard", "failed"]
     text: str | None = None
     """What this persona has said."""
 
@@ -165,22 +168,34 @@ class Servicing:
             return Outcome("passed" if self.passes_on(item, gone=True) else "unheard")
         return Outcome("said", reply.text)
 
-    async def conclude(self, item: InboxItem, said: str | None, *operations: dict[str, Any]) -> None:
-        """Store that a message is done, in one batch; with a memory of it if anything was said.
+    async def memory(self, item: InboxItem, outcome: Outcome) -> dict[str, Any] | None:
+        """The operation that keeps a memory of an exchange; ``None`` if nothing was said, or it is known.
+
+        A checkpoint if anything was said.
+        """
+        if outcome.text is None:
+            return None
+        memory = remembered(self.user_id, item, outcome.text, now=self.wall_clock())
+        known = await self._read(MemoryEntity.collection, memory["id"], user_id=self.user_id)
+        return memory if known is None else None
+
+    def counted(self, diary: Diary, memory: dict[str, Any] | None) -> Diary:
+        """What the persona counts after it. Pure."""
+        if memory is None:
+            return diary
+        return diary.remembered(seconds_of(memory["data"]["fades_at"]) or math.inf)
+
+    async def conclude(self, item: InboxItem, operations: list[dict[str, Any]]) -> None:
+        """Store that a message is done, in one batch.
 
         Args:
           item: the message.
-          said: the reply that was given.
-          operations: what else belongs to it, read mark and state.
+          operations: what belongs to it: read mark, state, and the memory of it.
 
         Always a checkpoint. A cancellation leaves all of it or nothing.
         """
-        done = list(operations)
-        if said is not None:
-            memory = remembered(self.user_id, item, said, now=self.wall_clock())
-            known = await self._read(MemoryEntity.collection, memory["id"], user_id=self.user_id)
-            done += [memory] if known is None else []
-        await self.bus.commands.execute("data/batch", operations=done, user_id=self.user_id)
+        log.debug("%s is done with %s", self.user_id, item.id)
+        await self.bus.commands.execute("data/batch", operations=operations, user_id=self.user_id)
 
     async def recall(self, text: str, *, limit: int) -> list[Passage]:
         """What it remembers that fits a text, best first; not what was said before."""
@@ -229,17 +244,27 @@ def memory_id(persona_id: str, message_id: str) -> str:
 
 
 def remembered(persona_id: str, item: InboxItem, said: str, *, now: float) -> dict[str, Any]:
-    """The operation that keeps a memory of an exchange; its source names room and message."""
-    body = f"{item.sender_id}: {item.text}\n{persona_id}: {said}".encode()[:MAX_TEXT]
+    """The operation that keeps a memory of an exchange; its source names what it was about."""
+    body = f"{_asked(item)}{persona_id}: {said}".encode()[:MAX_TEXT]
+    place = f"room {item.room_id}, message {item.id}" if item.kind == "message" else f"task {item.id}"
     memory = MemoryEntity(
         kind="exchange",
         body=body.decode("utf-8", "ignore"),
-        source=f"room {item.room_id}, message {item.id}",
+        source=place,
         said_by=item.sender_id,
-        message_id=item.id,
-        room_id=item.room_id,
+        message_id=item.id if item.kind == "message" else None,
+        room_id=item.room_id or None,
     )
     return creation(memory_id(persona_id, item.id), dated(memory, timestamp_of(now)))
+
+
+def said_in(body: str, persona_id: str, item: InboxItem) -> str:
+    """What a persona has said, from the body of the memory of it."""
+    return body.removeprefix(f"{_asked(item)}{persona_id}: ")
+
+
+def _asked(item: InboxItem) -> str:
+    return f"{item.sender_id}: {item.text}\n"
 
 
 def _passage(record: dict[str, Any]) -> Passage:

@@ -104,13 +104,10 @@ class Watch(trio.abc.Instrument):
     def _foretold(self, persona: PersonaUser) -> float:
         now, wall = trio.current_time(), self.world.now()
         at = persona.feeling.next_crossing_at(wall) - wall + now
-        if persona.waiting:
-            at = min(at, persona.inbox.next_eligible_at(now, persona.feeling.threshold))
-            at = min(at, persona.inbox.next_infeasible_at(persona._estimate))
-        return at
+        return min(at, persona.desk.next_at(now, wall, persona.feeling.threshold))
 
     def heard(self, persona: PersonaUser, waiting: int, message: dict[str, Any]) -> None:
-        if persona.waiting > waiting or persona._work:
+        if persona.waiting > waiting or persona.desk.work:
             life = self.lives[persona.id]
             self.log.append(f"{trio.current_time():.6f} {persona.id} hears {message['id']}")
             if not life.is_awake:

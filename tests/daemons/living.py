@@ -12,6 +12,7 @@ import trio
 from rtos.bus import Bus
 from rtos.daemons.chat import ChatDaemon
 from rtos.daemons.data import Collection, DataDaemon, MemoryBackend
+from rtos.daemons.tasks import TaskDaemon
 from rtos.daemons.users import UserDaemon
 from rtos.scheduler import open_scheduler, open_supervisor
 from rtos.user.directory import UserDirectoryManager
@@ -67,6 +68,7 @@ class World:
         daemons = [
             DataDaemon(self.collections, self._store),
             ChatDaemon(),
+            TaskDaemon(wall_clock=self.now),
             self.users,
             *self.others(directories, book),
         ]

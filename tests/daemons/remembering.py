@@ -10,6 +10,7 @@ import attrs
 from rtos.bus import Bus
 from rtos.daemons.chat import ChatDaemon
 from rtos.daemons.data import Collection, DataDaemon, open_memory_backend, open_sqlite_backend
+from rtos.daemons.tasks import TaskDaemon
 from rtos.daemons.users import UserDaemon
 from rtos.scheduler import open_scheduler, open_supervisor
 from rtos.user.directory import UserDirectoryManager
@@ -51,9 +52,10 @@ class World:
             with (
                 bus.attach(DataDaemon(self.collections, store)) as one,
                 bus.attach(ChatDaemon()) as two,
-                bus.attach(users) as three,
+                bus.attach(TaskDaemon(wall_clock=lambda: self.wall)) as three,
+                bus.attach(users) as four,
             ):
-                specs = [attrs.evolve(spec, shutdown=0.5) for spec in (one, two, three)]
+                specs = [attrs.evolve(spec, shutdown=0.5) for spec in (one, two, three, four)]
                 async with open_supervisor(scheduler, specs, intensity=0):
                     self.bus = bus
                     yield bus

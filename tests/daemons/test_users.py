@@ -90,7 +90,12 @@ async def test_an_idle_persona_has_no_task_and_no_timer(
         assert bus.scheduler.statistics().timers == 1
         await trio.sleep(7200)
         assert world.persona().feeling.label == "idle"
+        # Now the one timer is the instant at which its memory of it fades.
+        assert bus.scheduler.statistics().timers == 1
+        await trio.sleep(82 * 86400)
         assert bus.scheduler.statistics().timers == 0
+        kept = await bus.commands.execute("data/count", collection="memories", user_id="helper-ai")
+        assert kept["count"] == 0
 
 
 async def test_energy_is_spent_by_work_and_comes_back_with_rest(
@@ -176,7 +181,7 @@ async def test_too_many_questions_get_a_visible_refusal_each(
             assert sum("too busy" in text for text in said) == 3
             assert (await shed.receive()).payload["reason"] == "infeasible"
         assert world.persona().waiting == 0
-        assert world.persona()._inbox is None  # who has nothing to do holds nothing to do it with
+        assert world.persona().desk._inbox is None  # who has nothing to do holds nothing to do it with
 
 
 async def test_a_persona_that_fails_once_is_tried_again(

@@ -203,8 +203,8 @@ def test_no_history_leads_out_of_range_or_to_an_unknown_label(
 def test_hysteresis_keeps_a_label_between_its_edges() -> None:
     tired = PersonaState(at=NOW, energy=0.29)
     assert tired.label == "tired"
-    assert attrs.evolve(tired, energy=0.44).label == "tired", "not rested yet"
-    assert attrs.evolve(tired, energy=0.46).label == "idle"
+    assert attrs.evolve(tired, energy=0.49).label == "tired", "not rested yet"
+    assert attrs.evolve(tired, energy=0.51).label == "idle"
     assert PersonaState(at=NOW, energy=0.31).label == "idle", "not tired yet"
     swamped = PersonaState(at=NOW).burden(NOW, 0.8)
     assert swamped.label == "overwhelmed"
