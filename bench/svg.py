@@ -34,9 +34,15 @@ def curve(title: str, series: Mapping[str, Sequence[tuple[float, float]]], *, ax
     return _plot(title, points, axes=axes, log_x=False, log_y=True)
 
 
-def graph(title: str, series: Mapping[str, Sequence[tuple[float, float]]], *, axes: tuple[str, str]) -> str:
-    """Lines through points, both axes as they are, from 0 up."""
-    return _plot(title, series, axes=axes, log_x=False)
+def graph(
+    title: str,
+    series: Mapping[str, Sequence[tuple[float, float]]],
+    *,
+    axes: tuple[str, str],
+    up: tuple[float, float] = (0.0, 0.0),
+) -> str:
+    """Lines through points, both axes as they are; the y axis reaches at least over ``up``."""
+    return _plot(title, series, axes=axes, log_x=False, at_least=up)
 
 
 def _bars(samples: Sequence[int]) -> dict[int, float]:
@@ -55,12 +61,14 @@ def _plot(
     axes: tuple[str, str],
     log_x: bool = True,
     log_y: bool = False,
+    at_least: tuple[float, float] = (0.0, 0.0),
 ) -> str:
     placed = {n: [(math.log10(x) if log_x else x, y) for x, y in points] for n, points in series.items()}
     xs = [x for points in placed.values() for x, _ in points] or [0.0, 1.0]
     ys = [y for points in placed.values() for _, y in points] or [0.0, 1.0]
     across = (min(xs), max(*xs, min(xs) + 1e-9))
-    up = (min(ys) if log_y else 0.0, max(*ys, min(ys) + 1e-9, 1e-9))
+    low, high = (min(ys), 0.0) if log_y else at_least
+    up = (min(low, *ys), max(high, *ys, min(ys) + 1e-9, 1e-9))
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}">',
         "<style>text { font: 11px sans-serif } .title { font-size: 14px }</style>",

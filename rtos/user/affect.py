@@ -26,7 +26,7 @@ import msgspec
 
 from rtos.user.relaxation import reach, relax
 from rtos.user.rules import at_least, finite, within
-from rtos.user.temperament import APPRAISALS, Appraisal, Mood, Temperament, spend
+from rtos.user.temperament import Appraisal, Mood, Temperament, spend
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -164,9 +164,14 @@ class PersonaState:
         )
 
     def begin_work(self, now: float, *, lively: bool = True) -> PersonaState:
-        """At work from now on, and the livelier for it."""
-        after = self.appraise(now, APPRAISALS["engaged"]) if lively else self.advance(now)
-        return attrs.evolve(after, duty=1.0)
+        """At work from now on.
+
+        Args:
+          now: Wall-clock seconds.
+          lively: Whether it makes the persona livelier; quiet work, such as consolidating memory, does not.
+        """
+        after = self.advance(now)
+        return attrs.evolve(after, mood=after.mood.livelier() if lively else after.mood, duty=1.0)
 
     def end_work(self, now: float, cost: float = 0.0) -> PersonaState:
         """At rest from now on, after work that cost something beyond its time.
@@ -179,7 +184,7 @@ class PersonaState:
         return attrs.evolve(after, energy=spend(after.energy, cost, self.temperament), duty=0.0)
 
     def appraise(self, now: float, appraisal: Appraisal) -> PersonaState:
-        """The state after an event that touches the mood; see `APPRAISALS` for the usual ones."""
+        """The state after an event that touches the mood; see `rtos.user.appraisal` for the usual ones."""
         after = self.advance(now)
         return attrs.evolve(after, mood=after.mood.towards(appraisal.mood, appraisal.intensity))
 

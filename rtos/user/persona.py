@@ -20,7 +20,7 @@ from zlib import crc32
 
 import trio
 
-from rtos.user.appraisal import appraised, shedding
+from rtos.user.appraisal import attended, refused
 from rtos.user.base import BaseUser, state_operation
 from rtos.user.chores import Diary
 from rtos.user.desk import Desk
@@ -252,13 +252,13 @@ class PersonaUser(BaseUser):
         finally:
             self._doing = None
         self.feelings.end_work(0.0 if is_chore or outcome.kind == "answered" else COST_OF_REPLY)
-        self.feelings.appraise(*appraised(item, outcome.kind))
+        self.feelings.appraise(*attended(item, outcome.kind))
         await self._conclude(doing, item, outcome)
         self.desk.spend(item, trio.current_time() - began)
 
     async def _refuse(self, shed: Shed) -> None:
         doing = self._doing_of(shed.item)
-        self.feelings.appraise(*shedding(shed.reason))
+        self.feelings.appraise(*refused(shed.reason))
         await self._conclude(doing, shed.item, await doing.refuse(shed))
 
     def _doing_of(self, item: InboxItem) -> Servicing | Performing:

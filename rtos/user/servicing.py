@@ -70,8 +70,8 @@ class Outcome:
 
     `said`: this persona has replied, now or before a restart. `answered`: another one has,
     for all. `passed`: another one is to. `unheard`: a reply can be given to nobody, because the
-    room is gone or the speaker is not in it any more, or there is none to give. `failed`: a task
-    was begun and cannot be done.
+    room is gone or the speaker is not in it any more, or there is none to give. `failed`: it
+    was begun and cannot be done, which is said if there is anybody to hear it.
     """
 
     kind: Literal["said", "answered", "passed", "unheard", "failed"]
@@ -116,7 +116,8 @@ class Servicing:
                 return await self.say(item, await self.responder.respond(question, passages))
         except (RtosError, trio.TooSlowError) as error:
             log.warning("%s could not answer %s: %s", self.user_id, item.id, error)
-        return await self._regret(item, Reply(LATE))
+        regretted = await self._regret(item, Reply(LATE))
+        return attrs.evolve(regretted, kind="failed") if regretted.kind == "said" else regretted
 
     async def refuse(self, shed: Shed) -> Outcome:
         """Do not answer a message; a human is told so if nobody else is left to answer it.

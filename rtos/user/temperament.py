@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _AXIS: Final = within(-1.0, 1.0)
+_AT_WORK: Final = 0.8
+"""The arousal that work pulls towards."""
 
 
 @attrs.frozen
@@ -39,6 +41,12 @@ class Mood:
             mix(self.arousal, other.arousal, share),
             mix(self.dominance, other.dominance, share),
         )
+
+    def livelier(self) -> Mood:
+        """The mood of who begins to work."""
+        # Work pulls at arousal alone. It comes before everything that is praised, blamed or fails, so a pull
+        # at pleasure would halve, each time, what the others have made of it, and no mood would last.
+        return attrs.evolve(self, arousal=mix(self.arousal, _AT_WORK, 0.5))
 
 
 @attrs.frozen(kw_only=True)
@@ -70,15 +78,18 @@ class Appraisal:
 APPRAISALS: Final[Mapping[str, Appraisal]] = MappingProxyType(
     {
         "called": Appraisal(Mood(0.2, 0.6, 0.0), 0.2),
-        "engaged": Appraisal(Mood(0.1, 0.8, 0.2), 0.5),
         "praised": Appraisal(Mood(0.9, 0.4, 0.4), 0.4),
-        "blamed": Appraisal(Mood(-0.8, 0.5, -0.5), 0.4),
+        # Shame is subdued. With an arousal as of anger, who is upset would be active for as long, and
+        # never idle and upset.
+        "blamed": Appraisal(Mood(-0.8, 0.1, -0.5), 0.4),
         "succeeded": Appraisal(Mood(0.5, 0.2, 0.4), 0.2),
-        "failed": Appraisal(Mood(-0.6, 0.3, -0.4), 0.3),
+        # Three upset. With 0.3 it would be two or three, by minutes.
+        "failed": Appraisal(Mood(-0.6, 0.3, -0.4), 0.25),
         "swamped": Appraisal(Mood(-0.4, 0.8, -0.6), 0.2),
     }
 )
-"""What the usual events do to a mood; emotions as points of the cube, after OCC."""
+"""What the usual events do to a mood; emotions as points of the cube, after OCC. `rtos.user.appraisal` says
+which event means what."""
 
 
 def spend(energy: float, cost: float, temperament: Temperament) -> float:

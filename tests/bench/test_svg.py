@@ -36,3 +36,12 @@ def test_a_curve_stays_within_its_frame_and_rises_where_the_figures_do() -> None
     assert all(svg.LEFT <= x <= svg.WIDTH - svg.RIGHT for x, _ in line)
     assert all(svg.TOP <= y <= svg.HEIGHT - svg.BOTTOM for _, y in line)
     assert nothing == []
+
+
+def test_a_graph_reaches_below_0_where_its_figures_do_and_as_far_as_it_is_told() -> None:
+    points = {"mood": [(0, 0.0), (1, -0.5), (2, 0.5)]}
+    ground = svg.HEIGHT - svg.BOTTOM
+    for up, lowest in (((0.0, 0.0), ground), ((-1.0, 1.0), ground - (ground - svg.TOP) / 4)):
+        (line,) = lines(svg.graph("t", points, axes=("hour", "mood"), up=up))
+        assert max(y for _, y in line) == lowest
+        assert all(svg.TOP <= y <= ground for _, y in line)

@@ -11,6 +11,7 @@ to be worth attending to, as the pure state and inbox foretell it at the end of 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 import random
 import sys
@@ -27,7 +28,7 @@ from living import Script, World
 
 from bench.svg import graph
 from rtos.testing import run_virtual
-from rtos.user.affect import TRIGGERS
+from rtos.user.affect import TRIGGERS, PersonaState
 from rtos.user.passages import Passage
 from rtos.user.persona import PersonaUser
 from rtos.user.responder import Question, Reply
@@ -37,6 +38,10 @@ HOUR = 3600.0
 PERSONAS, HUMANS, ROOMS = 50, 5, 10
 BUSY = {7: 2, 8: 6, 9: 12, 10: 12, 11: 10, 12: 3, 13: 6, 14: 12, 15: 12, 16: 12, 17: 8, 18: 4, 20: 4, 21: 2}
 """Messages of a human in each hour, on average; none at night."""
+STEP = 300.0
+"""Seconds between two points of a curve at most."""
+TOLD = ("",) * 7 + ("Thanks. ", "That was helpful. ", "That was wrong. ")
+"""What a human thinks of the answer before, ahead of the next question."""
 TOPICS = ("tides", "knots", "bread", "rockets", "grammar", "bees", "glass", "rivers", "maps", "clocks")
 
 
@@ -64,8 +69,19 @@ class Life:
     heard_at: float = -math.inf
     due: float = math.inf
     """What it is to be woken at if nothing is heard before."""
-    samples: list[tuple[float, float, float]] = attrs.field(factory=list)
-    """Time, energy and pleasure, at the end of each task."""
+    samples: list[tuple[float, PersonaState]] = attrs.field(factory=list)
+    """How it was at the end of each task, and when that was."""
+
+    def course(self) -> list[tuple[float, PersonaState]]:
+        """How it was all day: between two samples as the closed form of the first has it."""
+        start = (0.0, PersonaState.rested(0.0))
+        course: list[tuple[float, PersonaState]] = []
+        for (at, state), (until, _) in itertools.pairwise([start, *self.samples, (DAY, None)]):
+            # Seconds of the day and the wall clock run alike.
+            steps = math.floor((until - at) / STEP)
+            between = [at + STEP * step for step in range(steps + 1)] + [until]
+            course += [(then, state.advance(state.at + then - at)) for then in between]
+        return course
 
 
 class Watch(trio.abc.Instrument):
@@ -98,8 +114,8 @@ class Watch(trio.abc.Instrument):
             life = self.lives[who]
             life.is_awake = False
             life.due = self._foretold(self.world.persona(who))
-            feeling = self.world.persona(who).feeling
-            life.samples.append((trio.current_time(), feeling.energy, feeling.mood.pleasure))
+            feeling = self.world.persona(who).feeling.advance(self.world.now())
+            life.samples.append((trio.current_time(), feeling))
 
     def _foretold(self, persona: PersonaUser) -> float:
         now, wall = trio.current_time(), self.world.now()
@@ -124,6 +140,11 @@ class Day:
     lives: dict[str, Life]
     changes: Counter[str]
     """How often a label of a persona changed, by its id."""
+
+    @property
+    def busiest(self) -> tuple[str, Life]:
+        """Who was woken most often."""
+        return max(self.lives.items(), key=lambda one: (len(one[1].wake_ups), one[0]))
 
     @property
     def totals(self) -> tuple[int, int, int]:
@@ -157,12 +178,12 @@ async def _people(bus: Any) -> None:
 
 
 async def _talk(bus: Any, seed: int, human: int) -> int:
-    chance, sent = random.Random(f"{seed} human {human}"), 0
+    chance, temper, sent = random.Random(f"{seed} human {human}"), random.Random(f"{seed} temper {human}"), 0
     for hour in range(24):
         at = chance.expovariate(1.0)
         while BUSY.get(hour) and at < HOUR:
             await trio.sleep_until(hour * HOUR + at)
-            text = f"{chance.choice(TOPICS)}, question {sent} of {human}?"
+            text = f"{temper.choice(TOLD)}{chance.choice(TOPICS)}, question {sent} of {human}?"
             if chance.random() < 0.2:
                 text = f"@ai-{chance.randrange(PERSONAS)} {text}"
             room = f"room-{chance.randrange(ROOMS)}"
@@ -247,18 +268,18 @@ def simulate_day(seed: int, *, polls: float = 0.0) -> Day:
 
 
 def picture(day: Day) -> str:
-    """Energy and pleasure of the persona that was woken most often, with the edges of its labels."""
-    who, life = max(day.lives.items(), key=lambda one: (len(one[1].wake_ups), one[0]))
+    """Energy and mood of the persona that was woken most often, with the edges of its labels."""
+    who, life = day.busiest
+    course = life.course()
     lines = {
-        f"energy of {who}": [(at / HOUR, energy) for at, energy, _ in life.samples],
-        "its pleasure": [(at / HOUR, pleasure) for at, _, pleasure in life.samples],
+        f"energy of {who}": [(at / HOUR, state.energy) for at, state in course],
+        "its pleasure": [(at / HOUR, state.mood.pleasure) for at, state in course],
+        "its arousal": [(at / HOUR, state.mood.arousal) for at, state in course],
     }
-    for trigger in TRIGGERS:
-        if trigger.name == "tired":
-            for was_on, name in ((False, "tired below"), (True, "rested above")):
-                edge = trigger.edge(was_on=was_on)
-                lines[name] = [(0.0, edge), (24.0, edge)]
-    return graph("A day of a persona", lines, axes=("hour", "energy, 0..1, when it was served"))
+    for edge in sorted({trigger.on for trigger in TRIGGERS if trigger.name != "overwhelmed"}):
+        names = ", ".join(trigger.name for trigger in TRIGGERS if trigger.on == edge)
+        lines[f"{names}: {edge}"] = [(0.0, edge), (24.0, edge)]
+    return graph("A day of a persona", lines, axes=("hour", "energy, 0..1, and mood, -1..1"), up=(-0.6, 1.0))
 
 
 if __name__ == "__main__":

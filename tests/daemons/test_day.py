@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from day import HUMANS, PERSONAS, Day, picture, simulate_day
+from day import DAY, HUMANS, PERSONAS, STEP, Day, picture, simulate_day
 
 SEED = 20261124
 PICTURE = Path(__file__).parents[2] / "docs" / "pictures" / "day.svg"
@@ -68,6 +69,21 @@ def test_one_seed_gives_one_day_also_in_a_process_of_its_own() -> None:
         )
         assert done.stdout.split()[0] == day.digest
     assert simulate_day(SEED + 1).digest != day.digest
+
+
+def test_a_curve_is_the_closed_form_between_what_was_seen() -> None:
+    _, life = a_day().busiest
+    course = life.course()
+    times = [at for at, _ in course]
+    assert (times[0], times[-1]) == (0.0, DAY)
+    assert all(0.0 <= later - at <= STEP + 1e-6 for at, later in itertools.pairwise(times))
+    for seen in life.samples:
+        assert seen in course, "what was seen is on it"
+    # Nobody tires, or gets livelier, between two samples: what happens is at one of them, and a jump.
+    for (at, one), (later, other) in itertools.pairwise(course):
+        if later > at:
+            assert other.energy >= one.energy
+            assert abs(other.mood.arousal) <= abs(one.mood.arousal)
 
 
 def test_the_picture_in_the_documents_is_of_this_day() -> None:

@@ -147,6 +147,16 @@ def test_the_fully_rested_have_nothing_to_wait_for() -> None:
     assert state.next_crossing_at(NOW + 1e6) == math.inf
 
 
+@given(STATE, TIME)
+def test_work_pulls_at_arousal_alone_and_quiet_work_at_nothing(state: PersonaState, time: float) -> None:
+    before = state.advance(NOW + time)
+    busy, quiet = (state.begin_work(NOW + time, lively=lively) for lively in (True, False))
+    assert (busy.duty, quiet.duty) == (1.0, 1.0)
+    assert quiet.mood == before.mood
+    assert attrs.evolve(busy.mood, arousal=before.mood.arousal) == before.mood
+    assert busy.mood.arousal == pytest.approx((before.mood.arousal + 0.8) / 2)
+
+
 @given(TEMPERAMENT)
 def test_whoever_is_at_rest_in_his_usual_mood_has_nothing_to_wait_for(own: Temperament) -> None:
     assert PersonaState.rested(NOW, own).next_crossing_at(NOW) == math.inf
@@ -171,7 +181,7 @@ def test_appraisals_compose(state: PersonaState, point: Mood, i: float, j: float
     STATE,
     st.lists(
         st.one_of(
-            st.tuples(st.just("begin"), st.just(0.0)),
+            st.tuples(st.sampled_from(["begin", "begin quietly"]), st.just(0.0)),
             st.tuples(st.just("end"), st.floats(0, 1e5)),
             st.tuples(st.just("burden"), st.floats(0, 2)),
             st.tuples(st.just("pass"), st.floats(0, 1e4)),
@@ -185,8 +195,8 @@ def test_no_history_leads_out_of_range_or_to_an_unknown_label(
 ) -> None:
     for what, amount in history:
         now = state.at
-        if what == "begin":
-            state = state.begin_work(now)
+        if what.startswith("begin"):
+            state = state.begin_work(now, lively=what == "begin")
         elif what == "end":
             state = state.end_work(now, amount)
         elif what == "burden":

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from rtos.user.affect import ENGAGEMENT, PersonaState
 from rtos.user.inbox import InboxItem, PersonaInbox
-from rtos.user.temperament import APPRAISALS, Appraisal
+from rtos.user.temperament import APPRAISALS
 
 NOW = 1_700_000_000.0
 HOUR = 3600.0
@@ -50,11 +50,13 @@ def reach_cell(label: str, temper: str) -> PersonaState:
     if label == "overwhelmed":
         state = state.burden(NOW, 0.9)
     event = {"content": "praised", "upset": "blamed"}.get(temper)
-    if label == "idle" and event:
-        mood = attrs.evolve(APPRAISALS[event].mood, arousal=0.0)
-        state = state.appraise(state.at, Appraisal(mood, 0.5))
-    elif event:
+    if event and label == "idle":
+        state = state.begin_work(NOW).end_work(NOW + 5.0)
+    if event:
         state = state.appraise(state.at, APPRAISALS[event]).appraise(state.at, APPRAISALS[event])
+    if event and label == "idle":
+        # It calms down before it forgets.
+        state = state.advance(state.next_crossing_at(state.at))
     return state
 
 
