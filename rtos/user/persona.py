@@ -170,8 +170,7 @@ class PersonaUser(BaseUser):
         """
         if room_id not in self.reading:
             self.reading.enter(room_id, Mark(since))
-            self.state = self.state.with_read(room_id, "", since)
-            await self.save_state()
+            await self.change_state(lambda state: state.with_read(room_id, "", since))
         return self.reading.mark(room_id)
 
     def hear(self, message: dict[str, Any], part: Part, *, within: float = ANSWER_WITHIN) -> None:
@@ -251,10 +250,13 @@ class PersonaUser(BaseUser):
             self.inbox.forget(item.id)
             return
         self.reading.finish(item.room_id, item.id)
-        state = self.reading.write_into(self.state)
-        await servicing.conclude(item, outcome.text, *self._state_operations(state))
-        # Only now, and in what it is by now, or another write of the state could say what is not true yet.
-        self.state = self.reading.write_into(self.state)
+        # In its turn: a command that opens or closes something stores the same record, and what was
+        # begun before its write and ended after it would put back the state without that.
+        async with self.writing():
+            state = self.reading.write_into(self.state)
+            await servicing.conclude(item, outcome.text, *self._state_operations(state))
+            # Only now, or another write of the state could say what is not true yet.
+            self.state = state
         if item.id in self._called:
             self._called -= {item.id}
             self._activate(self)
