@@ -23,6 +23,7 @@ import msgspec
 import trio
 
 from rtos.bus import Bus, Event, command, on
+from rtos.daemons.content import Contents
 from rtos.daemons.memory import Memories
 from rtos.errors import CommandRejected, Conflict, RtosError, StoreError
 from rtos.scheduler import PastIntensity
@@ -62,7 +63,7 @@ class _Aside:
     reason: str
 
 
-class UserDaemon(Memories):
+class UserDaemon(Memories, Contents):
     """Serves ``user/*`` and ``memory/*``.
 
     Args:
@@ -198,7 +199,7 @@ class UserDaemon(Memories):
                 "energy": round(feeling.energy, 4),
                 "label": feeling.label,
                 "mood": feeling.temper,
-                "inbox": user.waiting,
+                "inbox": user.desk.waiting,
             }
         return shown
 
@@ -528,6 +529,9 @@ class UserDaemon(Memories):
             await self._starting[user_id].wait()
         user = self._users.pop(user_id, None)
         await self._lives.end(user_id)
+        if user is not None:
+            # Whoever starts anew reads what is stored, and what is still being written would be lost on it.
+            await user.settled()
         if not isinstance(user, PersonaUser):
             return []
         # What another one answers instead is handed back to nobody.
@@ -588,6 +592,25 @@ class UserDaemon(Memories):
                 f"there is no user {user_id!r}",
                 parameter=parameter,
                 remedy="`rtos user/list` shows who there is",
+            )
+        return user
+
+    async def _served_now(self, asked: str, user_id: str) -> BaseUser:
+        """A user whose state may be changed; rejects who there is not, and who is set aside.
+
+        Nothing has happened between its being found and this returning.
+        """
+        if user_id in self.degraded():
+            await self._revive(user_id)
+        user = self._known(asked, "id", user_id)
+        aside = self._aside.get(user_id)
+        if aside is not None:
+            remedy = "user/thaw" if aside.state == "frozen" else "user/get"
+            raise CommandRejected(
+                asked,
+                f"{user_id!r} is {aside.state}",
+                parameter="id",
+                remedy=f"`rtos {remedy} --id={user_id}` first",
             )
         return user
 

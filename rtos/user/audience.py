@@ -115,7 +115,7 @@ class Audience:
             name=name,
             expertise=persona.entity.expertise,
             label=persona.feeling.label,
-            waiting=persona.waiting + (persona.in_hand is not None),
+            waiting=persona.desk.waiting + (persona.in_hand is not None),
             rests=self.rests(user_id),
         )
 
@@ -131,9 +131,8 @@ class Audience:
         """Store how far one has come that is not served, or a restart would tell it all of that again."""
         if persona.reading.unsaved < UNSAVED or persona.in_hand is not None:
             return
-        persona.state = persona.reading.write_into(persona.state)
         try:
-            await persona.save_state()
+            await persona.change_state(persona.reading.write_into)
         except RtosError as error:
             log.warning("how far %s has read could not be stored: %s", persona.id, error)
 

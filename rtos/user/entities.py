@@ -18,12 +18,11 @@ from typing import ClassVar, Final, Literal
 
 import attrs
 
+from rtos.user.content import ContentState, Preferences
 from rtos.user.rules import at_least, finite, non_blank, one_segment, short, small, unique, within
 
 UserType = Literal["human", "agent", "persona", "system"]
 UserStatus = Literal["online", "offline", "away", "busy", "frozen", "deleted"]
-ItemType = Literal["chat", "document", "user-profile", "system-config", "widget-debug", "data-explorer"]
-ItemPriority = Literal["low", "normal", "high", "urgent"]
 MemoryKind = Literal["passage", "exchange", "fact", "summary"]
 ArchiveReason = Literal["corrected", "merged", "faded"]
 TaskDomain = Literal["chat", "code", "game", "academy", "analysis", "self"]
@@ -105,16 +104,6 @@ class UserEntity:
         object.__setattr__(self, "capabilities", usual if own == usual else own)
 
 
-@attrs.frozen(kw_only=True)
-class Preferences:
-    """How a user's open items are kept."""
-
-    max_open_tabs: int = attrs.field(default=10, validator=within(1, 50))
-    auto_close_after_days: int = attrs.field(default=30, validator=at_least(1))
-    remember_scroll: bool = True
-    sync_devices: bool = True
-
-
 PREFERENCES: Final[dict[UserType, Preferences]] = {
     "human": Preferences(),
     "agent": Preferences(max_open_tabs=3, auto_close_after_days=1, remember_scroll=False, sync_devices=False),
@@ -123,34 +112,8 @@ PREFERENCES: Final[dict[UserType, Preferences]] = {
 }
 """The preferences that a user starts with, by type."""
 
-
-@attrs.frozen(kw_only=True)
-class ContentItem:
-    """One thing that a user has open."""
-
-    id: str = attrs.field(validator=non_blank)
-    type: ItemType
-    entity_id: str = attrs.field(validator=non_blank)
-    title: str = attrs.field(default="", validator=short(MAX_LINE))
-    subtitle: str | None = None
-    last_accessed_at: str | None = None
-    priority: ItemPriority = "normal"
-
-
-@attrs.frozen(kw_only=True)
-class ContentState:
-    """What a user has open, newest first, and which of it is in front."""
-
-    open_items: tuple[ContentItem, ...] = ()
-    current_item_id: str | None = None
-    last_updated_at: str | None = None
-
-    def __attrs_post_init__(self) -> None:
-        ids = [item.id for item in self.open_items]
-        if len(set(ids)) != len(ids):
-            raise ValueError("open_items has one id twice; close the older item first")
-        if self.current_item_id is not None and self.current_item_id not in ids:
-            raise ValueError(f"current_item_id {self.current_item_id!r} is not open; name one of open_items")
+_NOTHING_OPEN: Final = ContentState()
+_USUAL: Final = Preferences()
 
 
 @attrs.frozen(kw_only=True)
@@ -170,8 +133,8 @@ class UserStateEntity:
 
     user_id: str = attrs.field(validator=one_segment)
     device_id: str = attrs.field(default="default", validator=non_blank)
-    content_state: ContentState = ContentState()
-    preferences: Preferences = Preferences()
+    content_state: ContentState = _NOTHING_OPEN
+    preferences: Preferences = _USUAL
     room_read_state: dict[str, RoomReadState] = attrs.field(factory=dict)
     """By room id."""
 
@@ -180,6 +143,10 @@ class UserStateEntity:
         """The state that a user starts with."""
         device = "agent-device" if user_type == "agent" else "server-device"
         return cls(user_id=user_id, device_id=device, preferences=PREFERENCES[user_type])
+
+    def with_content(self, content: ContentState) -> UserStateEntity:
+        """The state with other items open; the same ones change nothing."""
+        return self if content is self.content_state else attrs.evolve(self, content_state=content)
 
     def with_read(self, room_id: str, message_id: str, timestamp: str) -> UserStateEntity:
         """The state after a message was read or worked on; an older one changes nothing.
@@ -194,9 +161,13 @@ class UserStateEntity:
         mark = RoomReadState(last_read_message_timestamp=timestamp, last_read_message_id=message_id)
         return attrs.evolve(self, room_read_state={**self.room_read_state, room_id: mark})
 
+    def last_read(self, room_id: str) -> RoomReadState | None:
+        """How far it has come in a room; ``None`` if it has read nothing there."""
+        return self.room_read_state.get(room_id)
+
     def is_unread(self, room_id: str, timestamp: str) -> bool:
         """Whether a message of that `created_at` has not been read yet."""
-        mark = self.room_read_state.get(room_id)
+        mark = self.last_read(room_id)
         return mark is None or timestamp > mark.last_read_message_timestamp
 
 

@@ -91,11 +91,11 @@ class Lives:
     def activate(self, persona: PersonaUser) -> None:
         """Give a persona a task unless it has one or rests, at its level of now. Not a checkpoint."""
         life = self._lives.get(persona.id)
-        if life is not None and life.context.base_level != persona.level:
-            life.context.rebase(persona.level)
+        if life is not None and life.context.base_level != persona.desk.level:
+            life.context.rebase(persona.desk.level)
         if life is not None or persona.id in self._resting:
             return
-        context = self._bus.scheduler.context(f"persona {persona.id}", level=persona.level)
+        context = self._bus.scheduler.context(f"persona {persona.id}", level=persona.desk.level)
         life = self._lives[persona.id] = _Life(context)
         with context:
             self._nursery.start_soon(self._live, persona, life, name=f"persona {persona.id}")

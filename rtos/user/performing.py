@@ -119,11 +119,14 @@ class Performing:
         return await self.servicing.memory(item, outcome)
 
     async def conclude(self, item: InboxItem, operations: list[dict[str, Any]]) -> None:
-        """Store what belongs to it in one batch, and then what came of it.
-
-        Always a checkpoint. A cancellation leaves it begun.
-        """
+        """See `Servicing.conclude`; what came of it is not in its record yet."""
         await self.servicing.conclude(item, operations)
+
+    async def report(self, item: InboxItem) -> None:
+        """Store in its record what came of it, unless somebody else has ended it.
+
+        A checkpoint if anything came of it. A cancellation leaves it begun.
+        """
         done = self._done
         if done is None or self._task is None:
             return

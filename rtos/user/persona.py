@@ -55,7 +55,7 @@ class PersonaUser(BaseUser):
       bus: commands and events.
       directories: paths.
       wall_clock: seconds since the epoch; what energy and mood are a function of.
-      activate: starts ``attend_all`` in a task of its own, if none runs; told again when ``level`` changes.
+      activate: starts ``attend_all`` in a task of its own, if none runs; told again when its level changes.
       servicing: makes what serves a message, for an id and a display name.
     """
 
@@ -97,19 +97,9 @@ class PersonaUser(BaseUser):
         return self.feelings.state
 
     @property
-    def waiting(self) -> int:
-        """How many messages and tasks wait."""
-        return self.desk.waiting
-
-    @property
     def in_hand(self) -> str | None:
         """The id of what is being served; after a failure, of what it failed at."""
         return None if self.desk.in_hand is None else self.desk.in_hand.id
-
-    @property
-    def level(self) -> int:
-        """How urgent it is what it does now."""
-        return self.desk.level
 
     # Life.
 
@@ -154,8 +144,7 @@ class PersonaUser(BaseUser):
         """
         if room_id not in self.reading:
             self.reading.enter(room_id, Mark(since))
-            self.state = self.state.with_read(room_id, "", since)
-            await self.save_state()
+            await self.change_state(lambda state: state.with_read(room_id, "", since))
         return self.reading.mark(room_id)
 
     def hear(self, message: dict[str, Any], part: Part, *, within: float = ANSWER_WITHIN) -> None:
@@ -274,13 +263,19 @@ class PersonaUser(BaseUser):
         memory = await doing.memory(item, outcome)
         diary = doing.counted(self.desk.chores.diary, memory)
         feeling = {**self.feeling.to_builtins(), "diary": diary.to_builtins()}
-        operations = [
-            {"op": "store", **state_operation(self.reading.write_into(self.state))},
-            {"op": "store", "key": PERSONA_KEY, "value": feeling},
-        ]
-        await doing.conclude(item, operations if memory is None else [*operations, memory])
-        # Only now, and in what it is by now, or another write of the state could say what is not true yet.
-        self.state = self.reading.write_into(self.state)
+        # In its turn: a command that opens or closes something stores the same record, and what was
+        # begun before its write and ended after it would put back the state without that.
+        async with self.writing():
+            state = self.reading.write_into(self.state)
+            operations = [
+                {"op": "store", **state_operation(state)},
+                {"op": "store", "key": PERSONA_KEY, "value": feeling},
+            ]
+            await doing.conclude(item, operations if memory is None else [*operations, memory])
+            # Only now, or another write of the state could say what is not true yet.
+            self.state = state
+        if isinstance(doing, Performing):
+            await doing.report(item)
         self.desk.chores.diary = diary
         if self.desk.settle(item):
             self._activate(self)

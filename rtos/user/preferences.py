@@ -21,8 +21,8 @@ import attrs
 import msgspec
 
 from rtos.errors import StoreError
+from rtos.user.content import Preferences
 from rtos.user.directory import sync_folder
-from rtos.user.entities import Preferences
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -123,7 +123,7 @@ class Watch(trio.abc.Instrument):
         return min(at, persona.desk.next_at(now, wall, persona.feeling.threshold))
 
     def heard(self, persona: PersonaUser, waiting: int, message: dict[str, Any]) -> None:
-        if persona.waiting > waiting or persona.desk.work:
+        if persona.desk.waiting > waiting or persona.desk.work:
             life = self.lives[persona.id]
             self.log.append(f"{trio.current_time():.6f} {persona.id} hears {message['id']}")
             if not life.is_awake:
@@ -203,7 +203,7 @@ async def _live(seed: int, root: Path, polls: float) -> Day:
     real = PersonaUser.hear
 
     def hear(persona: PersonaUser, message: dict[str, Any], part: Any, **more: Any) -> None:
-        waiting = persona.waiting
+        waiting = persona.desk.waiting
         # Before it activates itself: the task is spawned within.
         activate = persona._activate
 

@@ -180,7 +180,7 @@ async def test_too_many_questions_get_a_visible_refusal_each(
             assert sum("re: " in text for text in said) == 1
             assert sum("too busy" in text for text in said) == 3
             assert (await shed.receive()).payload["reason"] == "infeasible"
-        assert world.persona().waiting == 0
+        assert world.persona().desk.waiting == 0
         assert world.persona().desk._inbox is None  # who has nothing to do holds nothing to do it with
 
 

@@ -216,7 +216,7 @@ async def test_what_waited_for_one_that_is_frozen_is_answered_by_others(
         for number in range(3):
             await say(bus, f"knots {number}")
         await trio.sleep(1)
-        asked = world.persona("ada").waiting + 1
+        asked = world.persona("ada").desk.waiting + 1
         assert asked > 1
         await bus.commands.execute("user/freeze", id="ada")
         await trio.sleep(30)

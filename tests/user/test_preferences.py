@@ -15,7 +15,8 @@ from hypothesis import given, strategies
 
 from rtos.errors import StoreError
 from rtos.user import preferences
-from rtos.user.entities import PREFERENCES, Preferences
+from rtos.user.content import Preferences
+from rtos.user.entities import PREFERENCES
 from rtos.user.preferences import MAX_BYTES, NAMES, PreferencesBook, checked, overlay, parse, read, write
 
 WRONG: dict[str, tuple[bytes, str]] = {
