@@ -537,7 +537,7 @@ class UserDaemon(Memories, Contents):
         # What another one answers instead is handed back to nobody.
         return [
             item
-            for item in user.hand_back()
+            for item in user.stop()
             if not (item.anybody and self._questions.pass_on(user_id, item.id, gone=True))
         ]
 

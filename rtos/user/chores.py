@@ -184,6 +184,9 @@ class Chores:
         kind = task["task_type"]
         if not is_open(task):
             self._open = {other: known for other, known in self._open.items() if other != kind}
+            if task["status"] == "cancelled":
+                # By somebody else, who does not want to see it again at once.
+                self.diary = self.diary.done(kind)
         elif task["status"] == "pending" or missed:
             # That one is begun is no news to who has begun it, and may be told when it has ended.
             self._open = {**self._open, kind: task}

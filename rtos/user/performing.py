@@ -144,10 +144,13 @@ class Performing:
 
     def counted(self, diary: Diary, memory: dict[str, Any] | None) -> Diary:
         """What the persona counts after it. Pure."""
+        if self._done is None:
+            # Somebody else has ended it.
+            return diary
         if self.own is None:
             return attrs.evolve(self.servicing.counted(diary, memory), performed=diary.performed + 1)
         # One that failed is not due again at once.
-        retry = math.inf if self._done is None or self._done.success else self.servicing.wall_clock() + RETRY
+        retry = math.inf if self._done.success else self.servicing.wall_clock() + RETRY
         return diary.done(self.own, fades_at=min(self.fades_at, retry))
 
     @property

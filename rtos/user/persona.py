@@ -15,6 +15,7 @@ tasks in `rtos.user.performing`.
 from __future__ import annotations
 
 import math
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 from zlib import crc32
 
@@ -33,7 +34,7 @@ from rtos.user.planning import plan
 from rtos.user.tasks import is_open, is_own, is_ready, task_item
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from rtos.bus import Bus
     from rtos.scheduler import Timer
@@ -59,16 +60,7 @@ class PersonaUser(BaseUser):
       servicing: makes what serves a message, for an id and a display name.
     """
 
-    __slots__ = (
-        "_activate",
-        "_doing",
-        "_servicing",
-        "_timer",
-        "_wall_clock",
-        "desk",
-        "feelings",
-        "reading",
-    )
+    __slots__ = ("_activate", "_doing", "_servicing", "_timer", "_wall_clock", "desk", "feelings", "reading")
 
     def __init__(
         self,
@@ -112,12 +104,12 @@ class PersonaUser(BaseUser):
             self.desk.chores.diary = Diary.from_builtins(record["value"].get("diary", {}))
         self.reading.take_up(self.state)
 
-    def stop(self) -> None:
-        """Forget what waits; it stays unread, and is caught up with when the persona starts again."""
-        self.hand_back()
+    def stop(self) -> list[InboxItem]:
+        """Forget what waits; it stays unread, and is caught up with when the persona starts again.
 
-    def hand_back(self) -> list[InboxItem]:
-        """Stop, and give back what it had accepted and not answered, in order of arrival."""
+        Returns:
+          What it had accepted and not answered, in order of arrival.
+        """
         self._disarm()
         return self.desk.clear()
 
@@ -231,28 +223,33 @@ class PersonaUser(BaseUser):
         return found is not None
 
     async def _attend(self, item: InboxItem) -> None:
-        began, is_chore = trio.current_time(), item.kind == "chore"
+        began, cost = trio.current_time(), 0.0
         self._activate(self)
-        self.feelings.begin_work(lively=not is_chore)
-        doing = self._doing_of(item)
-        self._doing = doing if isinstance(doing, Performing) else None
-        try:
-            outcome = await doing.answer(item)
-        finally:
-            self._doing = None
-        self.feelings.end_work(0.0 if is_chore or outcome.kind == "answered" else COST_OF_REPLY)
-        self.feelings.appraise(*attended(item, outcome.kind))
-        await self._conclude(doing, item, outcome)
+        with self._doing_it(item) as doing:
+            self.feelings.begin_work(lively=item.kind != "chore")
+            try:
+                outcome = await doing.answer(item)
+                cost = 0.0 if item.kind == "chore" or outcome.kind == "answered" else COST_OF_REPLY
+            finally:
+                # Also of who has failed, or it would be at work, and tire, for as long as nothing comes.
+                self.feelings.end_work(cost)
+            self.feelings.appraise(*attended(item, outcome.kind))
+            await self._conclude(doing, item, outcome)
         self.desk.spend(item, trio.current_time() - began)
 
     async def _refuse(self, shed: Shed) -> None:
-        doing = self._doing_of(shed.item)
         self.feelings.appraise(*refused(shed.reason))
-        await self._conclude(doing, shed.item, await doing.refuse(shed))
+        with self._doing_it(shed.item) as doing:
+            await self._conclude(doing, shed.item, await doing.refuse(shed))
 
-    def _doing_of(self, item: InboxItem) -> Servicing | Performing:
+    @contextmanager
+    def _doing_it(self, item: InboxItem) -> Iterator[Servicing | Performing]:
         servicing = self._servicing(self.id, self.entity.display_name)
-        return servicing if item.kind == "message" else Performing(servicing)
+        self._doing = None if item.kind == "message" else Performing(servicing)
+        try:
+            yield self._doing or servicing
+        finally:
+            self._doing = None
 
     async def _conclude(self, doing: Servicing | Performing, item: InboxItem, outcome: Outcome) -> None:
         if outcome.kind == "passed":

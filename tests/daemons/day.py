@@ -3,8 +3,8 @@
 python day.py SEED [PICTURE]: prints what the day came to, and draws the persona that was woken most often.
 
 A wake-up of a persona is a task that is started for it, seen from outside: by an instrument of
-Trio. It is due to an event, a message that the persona is to answer and that it hears while it has
-no task; or to a crossing, the instant at which a label of it changes by itself or a message that waits comes
+Trio. It is due to an event, a message that the persona is to answer or a task that it is given, and that it
+hears of while it has no Trio task; or to a crossing, the instant at which a label of it changes by itself or a message that waits comes
 to be worth attending to, as the pure state and inbox foretell it at the end of its last task.
 """
 
@@ -29,8 +29,10 @@ from living import Script, World
 from bench.svg import graph
 from rtos.testing import run_virtual
 from rtos.user.affect import TRIGGERS, PersonaState
+from rtos.user.entities import TaskEntity
 from rtos.user.passages import Passage
 from rtos.user.persona import PersonaUser
+from rtos.user.records import Records
 from rtos.user.responder import Question, Reply
 
 DAY = 86400.0
@@ -40,6 +42,8 @@ BUSY = {7: 2, 8: 6, 9: 12, 10: 12, 11: 10, 12: 3, 13: 6, 14: 12, 15: 12, 16: 12,
 """Messages of a human in each hour, on average; none at night."""
 STEP = 300.0
 """Seconds between two points of a curve at most."""
+GIVEN = 0.2
+"""How often somebody is given a task, beside a message."""
 TOLD = ("",) * 7 + ("Thanks. ", "That was helpful. ", "That was wrong. ")
 """What a human thinks of the answer before, ahead of the next question."""
 TOPICS = ("tides", "knots", "bread", "rockets", "grammar", "bees", "glass", "rivers", "maps", "clocks")
@@ -122,10 +126,11 @@ class Watch(trio.abc.Instrument):
         at = persona.feeling.next_crossing_at(wall) - wall + now
         return min(at, persona.desk.next_at(now, wall, persona.feeling.threshold))
 
-    def heard(self, persona: PersonaUser, waiting: int, message: dict[str, Any]) -> None:
-        if persona.desk.waiting > waiting or persona.desk.work:
+    def heard(self, persona: PersonaUser, waiting: int, told: dict[str, Any]) -> None:
+        # What it gives itself waits nowhere.
+        if persona.desk.waiting > waiting or persona.desk.work or told.get("domain") == "self":
             life = self.lives[persona.id]
-            self.log.append(f"{trio.current_time():.6f} {persona.id} hears {message['id']}")
+            self.log.append(f"{trio.current_time():.6f} {persona.id} hears {told['id']}")
             if not life.is_awake:
                 life.heard_at = trio.current_time()
 
@@ -137,6 +142,8 @@ class Day:
     digest: str
     messages: int
     replies: int
+    tasks: Counter[tuple[str, str]]
+    """How many of each kind have come to which status."""
     lives: dict[str, Life]
     changes: Counter[str]
     """How often a label of a persona changed, by its id."""
@@ -178,7 +185,8 @@ async def _people(bus: Any) -> None:
 
 
 async def _talk(bus: Any, seed: int, human: int) -> int:
-    chance, temper, sent = random.Random(f"{seed} human {human}"), random.Random(f"{seed} temper {human}"), 0
+    chance, temper, duty = (random.Random(f"{seed} {what} {human}") for what in ("human", "temper", "duty"))
+    sent = 0
     for hour in range(24):
         at = chance.expovariate(1.0)
         while BUSY.get(hour) and at < HOUR:
@@ -189,6 +197,14 @@ async def _talk(bus: Any, seed: int, human: int) -> int:
             room = f"room-{chance.randrange(ROOMS)}"
             id = f"{seed}-{human}-{sent}"
             await bus.commands.execute("chat/send", room=room, sender=f"human-{human}", text=text, id=id)
+            if duty.random() < GIVEN:
+                await bus.commands.execute(
+                    "task/create",
+                    id=f"task-{id}",
+                    assignee=f"ai-{duty.randrange(PERSONAS)}",
+                    by=f"human-{human}",
+                    description=f"find out about {duty.choice(TOPICS)}, for {id}",
+                )
             sent += 1
             at += chance.expovariate(BUSY[hour] / HOUR)
     return sent
@@ -200,22 +216,24 @@ async def _live(seed: int, root: Path, polls: float) -> Day:
     watch = Watch(world)
     changes: Counter[str] = Counter()
     sent: list[int] = []
-    real = PersonaUser.hear
 
-    def hear(persona: PersonaUser, message: dict[str, Any], part: Any, **more: Any) -> None:
-        waiting = persona.desk.waiting
-        # Before it activates itself: the task is spawned within.
-        activate = persona._activate
+    def watched(real: Any) -> Any:
+        def hear(persona: PersonaUser, record: dict[str, Any], *args: Any, **more: Any) -> None:
+            waiting = persona.desk.waiting
+            # Before it activates itself: the task is spawned within.
+            activate = persona._activate
 
-        def told(one: PersonaUser) -> None:
-            watch.heard(persona, waiting, message)
-            activate(one)
+            def told(one: PersonaUser) -> None:
+                watch.heard(persona, waiting, record)
+                activate(one)
 
-        persona._activate = told
-        try:
-            real(persona, message, part, **more)
-        finally:
-            persona._activate = activate
+            persona._activate = told
+            try:
+                real(persona, record, *args, **more)
+            finally:
+                persona._activate = activate
+
+        return hear
 
     async def follow(events: Any) -> None:
         async for event in events:
@@ -231,7 +249,8 @@ async def _live(seed: int, root: Path, polls: float) -> Day:
         await _people(bus)
         await trio.testing.wait_all_tasks_blocked()
         with ExitStack() as stack:
-            stack.enter_context(patch.object(PersonaUser, "hear", hear))
+            for name in ("hear", "hear_task"):
+                stack.enter_context(patch.object(PersonaUser, name, watched(getattr(PersonaUser, name))))
             events = stack.enter_context(
                 bus.events.subscribe("data:chat_messages:created", "persona:*:changed", backlog=10_000)
             )
@@ -249,9 +268,12 @@ async def _live(seed: int, root: Path, polls: float) -> Day:
             await trio.sleep_until(DAY)
             trio.lowlevel.remove_instrument(watch)
             asked = await bus.commands.execute("data/count", collection="chat_messages")
+            tasks = Counter(
+                [(task["task_type"], task["status"]) async for task in Records(bus, TaskEntity.collection)]
+            )
             nursery.cancel_scope.cancel()
     digest = hashlib.sha256("\n".join(watch.log).encode()).hexdigest()
-    return Day(digest, sum(sent), asked["count"] - sum(sent), dict(watch.lives), changes)
+    return Day(digest, sum(sent), asked["count"] - sum(sent), tasks, dict(watch.lives), changes)
 
 
 async def _poll(world: World, every: float) -> None:
@@ -286,4 +308,4 @@ if __name__ == "__main__":
     day = simulate_day(int(sys.argv[1]))
     if len(sys.argv) > 2:
         Path(sys.argv[2]).write_text(picture(day))
-    sys.stdout.write(f"{day.digest} {day.messages} {day.replies} {day.totals}\n")
+    sys.stdout.write(f"{day.digest} {day.messages} {day.replies} {day.totals} {dict(day.tasks)}\n")

@@ -41,6 +41,13 @@ def test_every_message_is_answered_by_one() -> None:
     assert day.replies == day.messages
 
 
+def test_every_task_is_completed_and_memory_is_consolidated_at_rest() -> None:
+    tasks = a_day().tasks
+    assert {status for _, status in tasks} == {"completed"}
+    assert tasks["respond-to-message", "completed"] > 20 * HUMANS
+    assert tasks["memory-consolidation", "completed"] > PERSONAS / 4
+
+
 def test_a_wake_up_by_a_crossing_changes_a_label() -> None:
     day = a_day()
     for who, life in day.lives.items():

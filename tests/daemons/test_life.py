@@ -201,6 +201,20 @@ async def test_a_persona_that_fails_at_every_message_is_frozen_and_the_others_go
         assert answered[1:] == ["re: @helper-ai two", "re: @helper-ai three"]
 
 
+async def test_who_has_failed_rests_and_is_not_at_work_for_ever(
+    world: World, autojump_clock: trio.testing.MockClock
+) -> None:
+    world.script = Poisoned("poison")
+    async with world.running() as bus:
+        await bus.commands.execute("chat/send", room="general", text="poison")
+        await trio.sleep(30)
+        assert len(world.script.asked) == TRIES
+        assert world.persona().feeling.duty == 0.0
+        await trio.sleep(24 * 3600)
+        shown = await bus.commands.execute("user/get", id="helper-ai")
+        assert (shown["label"], shown["mood"], shown["energy"]) == ("idle", "calm", pytest.approx(1.0))
+
+
 async def test_a_message_that_kills_is_refused_once_and_not_repeated_for_ever(
     world: World, autojump_clock: trio.testing.MockClock
 ) -> None:

@@ -62,14 +62,14 @@ async def test_who_is_called_while_it_thinks_is_raised_and_falls_back(
         await bus.commands.execute("chat/send", room="general", text="think")
         await world.script.enough.wait()
         persona, life = world.persona(), world.users._lives._lives["helper-ai"]
-        assert (persona.level, life.context.base_level) == (LEVEL, LEVEL)
+        assert (persona.desk.level, life.context.base_level) == (LEVEL, LEVEL)
         await bus.commands.execute("chat/send", room="general", text="@Helper AI, are you there?")
         await trio.sleep(STEP)
-        assert (persona.level, life.context.base_level) == (CALLED, CALLED)
+        assert (persona.desk.level, life.context.base_level) == (CALLED, CALLED)
         world.script.free.set()
         await trio.sleep(1)
         assert len(await replies(bus)) == 4
-        assert persona.level == LEVEL
+        assert persona.desk.level == LEVEL
 
 
 async def test_a_call_among_personas_raises_nobody(world: World, autojump_clock: MockClock) -> None:
@@ -79,6 +79,6 @@ async def test_a_call_among_personas_raises_nobody(world: World, autojump_clock:
         await bus.commands.execute(
             "chat/send", room="general", sender="other-ai", text="@Helper AI, think with me"
         )
-        assert world.persona().level == LEVEL
+        assert world.persona().desk.level == LEVEL
         await trio.sleep(1)
         assert "@Helper AI, think with me" in world.script.began
