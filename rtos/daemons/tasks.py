@@ -218,7 +218,8 @@ class TaskDaemon:
                 raise _rejected("create", f"{other!r} is {_words(task)}", "depends_on", remedy)
             if is_open(task):
                 blocked_by.append(other)
-            operations.append({"op": "update", **_at(task), "data": {}})
+                # What is completed stays so; what is open must not have ended meanwhile.
+                operations.append({"op": "update", **_at(task), "data": {}})
         if data["domain"] == "self" and id is not None:
             operations += await self._making_room(id, data)
         made = {"op": "create", "collection": TASKS, "data": {**data, "blocked_by": blocked_by}, "id": id}
@@ -232,7 +233,7 @@ class TaskDaemon:
         if is_open(last):
             reason = f"{data['assignee_id']!r} has a task {data['task_type']!r} already: {id!r}"
             raise _rejected("create", reason, "type", "wait for its end, or cancel it")
-        return [{"op": "update", **_at(last), "data": {}}, {"op": "delete", "collection": TASKS, "id": id}]
+        return [{"op": "delete", **_at(last)}]
 
     async def _change(self, task: dict[str, Any], data: dict[str, Any]) -> dict[str, Any] | None:
         """Write fields of a task; ``None`` if it has changed since it was read."""

@@ -54,12 +54,14 @@ _TOLD: Final = {
     "data:restored": ("user:restored", "user_id", ("name",)),
     "user:preferences:changed": ("preferences:changed", "user_id", ("changed",)),
     "user:preferences:rejected": ("preferences:rejected", "user_id", ("reason",)),
+    "task:overdue": ("task:overdue", "assignee_id", ("task_id", "due_date")),
 }
 PATTERNS: Final = (
     *_TOLD,
     "data:users:created",
     "data:users:deleted",
     "data:chat_messages:created",
+    "data:tasks:created",
     "data:tasks:updated",
 )
 """The events of the bus that become lines."""
@@ -85,14 +87,19 @@ def entries(name: str, payload: Mapping[str, Any], members: Collection[str]) -> 
     if collection == "users":
         yield record["id"], _USERS[verb], {"type": record["type"]}
     elif collection == "tasks":
-        yield from _task(record)
+        yield from _task(record, verb)
     else:
         yield from _message(record, members)
 
 
-def _task(record: Mapping[str, Any]) -> Iterator[Entry]:
+def _task(record: Mapping[str, Any], verb: str) -> Iterator[Entry]:
     status, whose = record.get("status"), record.get("assignee_id")
-    if status in _ENDED_TASKS and whose is not None:
+    if whose is None:
+        return
+    if verb == "created":
+        told = {key: record[key] for key in ("created_by", "task_type") if key in record}
+        yield whose, "task:given", {"task_id": record["id"], **told}
+    elif status in _ENDED_TASKS:
         yield whose, f"task:{status}", {"task_id": record["id"]}
 
 

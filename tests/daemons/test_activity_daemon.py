@@ -143,3 +143,22 @@ async def test_a_limit_out_of_bounds_is_refused(
     async with world.running() as bus:
         with pytest.raises(CommandRejected, match=r"user/activity.*limit is .*; use 1 to 1000"):
             await bus.commands.execute("user/activity", id="operator", limit=limit)
+
+
+async def test_what_becomes_of_a_task_is_in_the_log_of_whose_it_is(
+    world: Logged, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with world.running() as bus:
+        for id in ("one", "two"):
+            await bus.commands.execute("task/create", assignee="helper-ai", description="a secret", id=id)
+        await bus.commands.execute("task/create", assignee="operator", description="look", depends_on=["two"])
+        await trio.sleep(10)
+        found = await bus.commands.execute("user/activity", id="helper-ai")
+        told = [(item["event"], item["task_id"]) for item in found["items"] if item["event"][:4] == "task"]
+        assert told == [
+            ("task:given", "one"),
+            ("task:given", "two"),
+            ("task:completed", "one"),
+            ("task:completed", "two"),
+        ]
+        assert [event for event in await _shown(bus, "operator") if event[:4] == "task"] == ["task:given"]

@@ -147,6 +147,25 @@ def test_what_a_persona_answers_is_a_reply(kind: str, event: str) -> None:
             [("ai", "task:completed", {"task_id": "t1"})],
         ),
         (
+            "data:tasks:created",
+            {
+                "record": {
+                    "id": "t1",
+                    "assignee_id": "ai",
+                    "status": "pending",
+                    "created_by": "ann",
+                    "task_type": "review-code",
+                    "description": "a secret",
+                }
+            },
+            [("ai", "task:given", {"task_id": "t1", "created_by": "ann", "task_type": "review-code"})],
+        ),
+        (
+            "task:overdue",
+            {"task_id": "t1", "assignee_id": "ai", "created_by": "ann", "due_date": AT},
+            [("ai", "task:overdue", {"task_id": "t1", "due_date": AT})],
+        ),
+        (
             "data:tasks:updated",
             {"record": {"id": "t1", "assignee_id": "ai", "status": "in_progress"}},
             [],
@@ -164,7 +183,10 @@ def test_what_becomes_a_line(name: str, payload: dict[str, Any], told: list[Any]
 
 
 def test_a_line_is_an_object_of_its_own_and_never_the_text_of_a_message() -> None:
-    told = [line(AT, event, facts) for _, event, facts in entries(PATTERNS[-2], _message(), ("bob",))]
+    told = [
+        line(AT, event, facts)
+        for _, event, facts in entries("data:chat_messages:created", _message(), ("bob",))
+    ]
     assert len(told) == 2
     for text in told:
         assert text.count(b"\n") == 1
