@@ -81,10 +81,10 @@ class Shed:
     """An item that will not be served, and why.
 
     `full`: others matter more and there was no room; a task waits in its record then.
-    `infeasible`: it cannot be answered before its deadline any more. `loop`: too many replies led to it, or too much
-    comes from senders that are no humans. `superseded`: such a sender has said something
-    newer in the same room. `cleared`: the inbox was emptied. `failed`: it was served, and that
-    failed again and again.
+    `infeasible`: it cannot be answered before its deadline any more. `loop`: too many replies
+    led to it, or too much comes from senders that are no humans. `superseded`: such a sender
+    has said something newer in the same room. `cleared`: the inbox was emptied. `failed`: it
+    was served, and that failed again and again.
     """
 
     item: InboxItem
