@@ -225,7 +225,9 @@ class PersonaUser(BaseUser):
             if self.desk.work:
                 work = self.desk.work[0]
                 await (self._refuse(work) if isinstance(work, Shed) else self._attend(work))
-                self.desk.drop()
+                # Who was called meanwhile has let go of a chore already, and what is first now is another.
+                if self.desk.work[:1] == (work,):
+                    self.desk.drop()
         self._arm()
 
     def _take(self) -> bool:
@@ -281,7 +283,7 @@ class PersonaUser(BaseUser):
         await doing.conclude(item, operations if memory is None else [*operations, memory])
         # Only now, and in what it is by now, or another write of the state could say what is not true yet.
         self.state = self.reading.write_into(self.state)
-        self.desk.chores.diary = diary
+        self.desk.chores.diary = doing.counted(self.desk.chores.diary, memory)
         if self.desk.settle(item):
             self._activate(self)
 
