@@ -133,7 +133,7 @@ class Desk:
         return self.level != level
 
     def clear(self) -> list[InboxItem]:
-        """Let go of everything; what it had accepted, in order of arrival."""
+        """Let go of everything; what was in hand, also to be refused, and what waited, as it arrived."""
         taken = [item_of(work) for work in self.work]
         waiting = [] if self._inbox is None else [shed.item for shed in self._inbox.clear()]
         self._inbox, self.work, self._called = None, (), frozenset()

@@ -273,7 +273,13 @@ class TaskResult:
     output: str = attrs.field(default="", validator=small(MAX_TEXT))
     error: str = attrs.field(default="", validator=short(MAX_LINE))
     """Why it failed or was cancelled, for people."""
-    metrics: dict[str, float] = attrs.field(factory=dict, validator=short(MAX_ENTRIES))
+    metrics: dict[str, float] = attrs.field(
+        factory=dict,
+        validator=[
+            short(MAX_ENTRIES),
+            attrs.validators.deep_mapping(short(MAX_NAME), finite),
+        ],
+    )
 
 
 @attrs.frozen(kw_only=True)

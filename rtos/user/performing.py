@@ -149,8 +149,9 @@ class Performing:
             return diary
         if self.own is None:
             return attrs.evolve(self.servicing.counted(diary, memory), performed=diary.performed + 1)
-        # One that failed is not due again at once.
-        retry = math.inf if self._done.success else self.servicing.wall_clock() + RETRY
+        failed = self.own == "memory-consolidation" and not self._done.success
+        # One that failed is due again, and not at once.
+        retry = self.servicing.wall_clock() + RETRY if failed else math.inf
         return diary.done(self.own, fades_at=min(self.fades_at, retry))
 
     @property

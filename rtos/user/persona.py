@@ -258,22 +258,22 @@ class PersonaUser(BaseUser):
             return
         self.reading.finish(item.room_id, item.id)
         memory = await doing.memory(item, outcome)
-        diary = doing.counted(self.desk.chores.diary, memory)
-        feeling = {**self.feeling.to_builtins(), "diary": diary.to_builtins()}
+        diary = doing.counted(self.desk.chores.diary, memory).to_builtins()
         # In its turn: a command that opens or closes something stores the same record, and what was
         # begun before its write and ended after it would put back the state without that.
         async with self.writing():
             state = self.reading.write_into(self.state)
             operations = [
                 {"op": "store", **state_operation(state)},
-                {"op": "store", "key": PERSONA_KEY, "value": feeling},
+                {"op": "store", "key": PERSONA_KEY, "value": {**self.feeling.to_builtins(), "diary": diary}},
             ]
             await doing.conclude(item, operations if memory is None else [*operations, memory])
             # Only now, or another write of the state could say what is not true yet.
             self.state = state
         if isinstance(doing, Performing):
             await doing.report(item)
-        self.desk.chores.diary = diary
+        # What was counted meanwhile counts too.
+        self.desk.chores.diary = doing.counted(self.desk.chores.diary, memory)
         if self.desk.settle(item):
             self._activate(self)
 

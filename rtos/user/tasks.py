@@ -143,7 +143,7 @@ class Audit:
     completed: int
     failed: int
     seconds: float
-    """How long those that were completed took, on average."""
+    """How long those that were begun and completed took, on average."""
 
     def line(self) -> str:
         """For people."""
@@ -161,7 +161,7 @@ def audit(tasks: Iterable[Mapping[str, Any]]) -> list[Audit]:
 
 def _audit(domain: str, tasks: list[Mapping[str, Any]]) -> Audit:
     done = [task for task in tasks if task["status"] == "completed"]
-    took = [_took(task) for task in done]
+    took = [_took(task) for task in done if task["started_at"] is not None]
     return Audit(domain, len(done), len(tasks) - len(done), sum(took) / len(took) if took else 0.0)
 
 

@@ -4,8 +4,9 @@ python day.py SEED [PICTURE]: prints what the day came to, and draws the persona
 
 A wake-up of a persona is a task that is started for it, seen from outside: by an instrument of
 Trio. It is due to an event, a message that the persona is to answer or a task that it is given, and that it
-hears of while it has no Trio task; or to a crossing, the instant at which a label of it changes by itself or a message that waits comes
-to be worth attending to, as the pure state and inbox foretell it at the end of its last task.
+hears of while it has no Trio task; or to a crossing, the instant at which a label of it changes by
+itself or a message that waits comes to be worth attending to, as the pure state and inbox foretell it
+at the end of its last task.
 """
 
 from __future__ import annotations

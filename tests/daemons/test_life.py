@@ -10,6 +10,7 @@ import trio
 from living import Script, World, replies
 
 from rtos.errors import CommandRejected, Conflict, StoreBusy
+from rtos.user.chores import PERFORMED, Diary
 from rtos.user.lives import FAILURES, TRIES
 from rtos.user.servicing import LATE, memory_id, reply_id
 
@@ -481,3 +482,66 @@ async def test_a_cancelled_life_leaves_its_message_for_the_next(
         await trio.sleep(30)
         assert await replies(bus) == [("operator", "hello"), ("helper-ai", "re: hello")]
         assert world.persona().in_hand is None
+
+
+# What it gives itself.
+
+
+async def test_who_is_called_while_it_stores_what_came_of_a_chore_loses_nothing(
+    world: World, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world.running() as bus:
+        await bus.commands.execute("user/create", type="persona", name="Other AI")
+        await bus.commands.execute("room/join", room="general", user="other-ai")
+        persona, real = world.persona(), world.backend.apply
+
+        async def slow(user_id: str | None, *more: Any, **named: Any) -> Any:
+            if user_id == "helper-ai":
+                await trio.sleep(5)
+            return await real(user_id, *more, **named)
+
+        monkeypatch.setattr(world.backend, "apply", slow)
+        persona.desk.chores.diary = Diary(performed=PERFORMED)
+        world.users._lives.activate(persona)
+        await trio.sleep(2)
+        assert persona.desk.has_chore_in_hand
+        # The first call ends the chore, and the second one the first.
+        sent = [
+            await bus.commands.execute("chat/send", room="general", text=text, sender="other-ai")
+            for text in ("@Helper AI hello", "@Helper AI or rather hi")
+        ]
+        await trio.sleep(60)
+        assert persona.in_hand is None
+        assert [persona.reading.holds("general", message["id"]) for message in sent] == [False, False]
+
+
+async def test_what_is_found_stranded_while_an_answer_is_stored_is_taken_up_again(
+    world: World, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world.running() as bus:
+        persona, real = world.persona(), world.backend.apply
+
+        async def slow(user_id: str | None, *more: Any, **named: Any) -> Any:
+            if user_id == "helper-ai":
+                await trio.sleep(5)
+            return await real(user_id, *more, **named)
+
+        monkeypatch.setattr(world.backend, "apply", slow)
+        await bus.commands.execute("chat/send", room="general", text="hello")
+        await trio.sleep(3)
+        assert persona.in_hand is not None
+        begun = {
+            "assignee_id": "helper-ai",
+            "created_by": "operator",
+            "description": "tidy up",
+            "status": "in_progress",
+            "attempts": 1,
+        }
+        task = await bus.commands.execute("data/create", collection="tasks", data=begun)
+        persona.hear_task(task, missed=True)
+        await trio.sleep(60)
+        done = await bus.commands.execute("task/list", assignee="helper-ai", status="completed")
+        assert {one["task_type"]: one["attempts"] for one in done["items"]} == {
+            "resume-work": 1,
+            "respond-to-message": 2,  # it was begun, put back, and begun again
+        }

@@ -107,6 +107,21 @@ async def test_a_task_that_depends_on_another_is_performed_after_it(
         assert world.script.asked == ["do after", "do last"]
 
 
+async def test_a_task_that_is_told_of_again_and_again_is_performed_once(
+    world: World, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Elsewhere a task that was not begun yet was put in the queue again every ten seconds."""
+    async with world.running() as bus:
+        await give(bus, "busy")
+        task = await give(bus, "one", context="general")
+        for _ in range(20):
+            bus.events.emit("data:tasks:updated", {"record": task, "user_id": None, "sequence": 0})
+            await trio.sleep(0.3)
+        await trio.sleep(100)
+        assert world.script.asked == ["do busy", "do one"]
+        assert await replies(bus) == [("helper-ai", "re: do one")]
+
+
 async def test_a_question_does_not_wait_for_a_heap_of_tasks(
     world: World, autojump_clock: trio.testing.MockClock
 ) -> None:

@@ -1,6 +1,7 @@
 """The entities: what converts, what is filled in, and what is refused."""
 
 import json
+import math
 from typing import Any
 
 import msgspec
@@ -11,11 +12,15 @@ from hypothesis import strategies as st
 from rtos.user.entities import (
     CAPABILITIES,
     ENTITIES,
+    MAX_ENTRIES,
+    MAX_LINE,
     MAX_TEXT,
     PREFERENCES,
     ChatMessageEntity,
     MemoryEntity,
     RoomEntity,
+    TaskEntity,
+    TaskResult,
     UserEntity,
     UserStateEntity,
 )
@@ -58,8 +63,30 @@ VALID: dict[str, dict[str, Any]] = {
         "superseded_by": "m2",
         "at": "2026-01-01T00:00:00.000000Z",
     },
+    "tasks": {
+        "assignee_id": "helper-ai",
+        "created_by": "joel",
+        "description": "say where a user's database lives",
+        "context_id": "general",
+        "due_date": "2026-01-02T00:00:00.000000Z",
+        "estimated_duration": 30.0,
+        "status": "completed",
+        "result": {"success": True, "output": "it lives there", "metrics": {"merged": 2.0}},
+        "depends_on": ["t1", "t2"],
+        "blocked_by": ["t2"],
+    },
 }
 RECORD = {"id": "x", "version": 3, "created_at": "2026-01-01T00:00:00.000000Z", "updated_at": "…"}
+MANY = [f"t{number}" for number in range(MAX_ENTRIES + 1)]
+"""One more than there may be."""
+
+
+def outcome(**fields: Any) -> dict[str, Any]:
+    return {"success": False, **fields}
+
+
+def test_no_collection_is_left_out_here() -> None:
+    assert set(VALID) == set(ENTITIES)
 
 
 @pytest.mark.parametrize("collection", sorted(VALID))
@@ -117,6 +144,36 @@ def test_entities_are_frozen() -> None:
         ("memories", {"importance": 1.5}, "importance is 1.5; give 0.0 to 1.0"),
         ("memories", {"stability": 0.0}, "stability is 0.0; give 0.01 or more"),
         ("memories", {"kind": "dream"}, "Invalid enum value 'dream'"),
+        ("tasks", {"assignee_id": "../x"}, "assignee_id '../x' is not a user id"),
+        ("tasks", {"created_by": ""}, "created_by '' is not a user id"),
+        ("tasks", {"domain": "music"}, "Invalid enum value 'music'"),
+        ("tasks", {"task_type": "sing"}, "Invalid enum value 'sing'"),
+        ("tasks", {"status": "done"}, "Invalid enum value 'done'"),
+        ("tasks", {"context_id": "x" * 501}, "context_id has 501 characters, more than 500; shorten it"),
+        ("tasks", {"description": " "}, "description is blank; give some text"),
+        ("tasks", {"description": "x" * 4097}, "description has 4097 bytes, more than 4096; shorten it"),
+        ("tasks", {"description": "ä" * 2049}, "description has 4098 bytes"),
+        ("tasks", {"priority": -0.1}, "priority is -0.1; give 0.0 to 1.0"),
+        ("tasks", {"priority": 1.1}, "priority is 1.1; give 0.0 to 1.0"),
+        ("tasks", {"priority": math.nan}, "priority is nan; give a finite number"),
+        ("tasks", {"estimated_duration": -1.0}, "estimated_duration is -1.0; give 0.0 or more"),
+        ("tasks", {"estimated_duration": math.inf}, "estimated_duration is inf; give a finite number"),
+        ("tasks", {"attempts": -1}, "attempts is -1; give 0 or more"),
+        ("tasks", {"depends_on": ["a", "a"]}, "depends_on has an entry twice; leave one of them out"),
+        ("tasks", {"depends_on": MANY}, "depends_on has 65 entries, more than 64; shorten it"),
+        ("tasks", {"blocked_by": ["a", "a"]}, "blocked_by has an entry twice; leave one of them out"),
+        ("tasks", {"blocked_by": MANY}, "blocked_by has 65 entries, more than 64; shorten it"),
+        ("tasks", {"result": {}}, "missing required field `success`.*result"),
+        ("tasks", {"result": outcome(output="x" * 16385)}, "output has 16385 bytes, more than 16384.*result"),
+        ("tasks", {"result": outcome(error="x" * 501)}, "error has 501 characters, more than 500.*result"),
+        (
+            "tasks",
+            {"result": outcome(metrics=dict.fromkeys(MANY, 1.0))},
+            "metrics has 65 entries, more than 64; shorten it",
+        ),
+        ("tasks", {"result": outcome(metrics={"x": "many"})}, "Expected `float`, got `str`.*result.metrics"),
+        ("tasks", {"result": outcome(metrics={"x": math.inf})}, "metrics is inf; give a finite number"),
+        ("tasks", {"result": outcome(metrics={"x": math.nan})}, "metrics is nan; give a finite number"),
     ],
 )
 def test_what_is_wrong_is_refused_with_the_field_and_a_remedy(
@@ -135,6 +192,46 @@ def test_required_fields_are_required(collection: str) -> None:
 def test_the_largest_text_is_accepted() -> None:
     entity = msgspec.convert({**VALID["chat_messages"], "text": "x" * MAX_TEXT}, type=ChatMessageEntity)
     assert len(entity.text) == MAX_TEXT
+
+
+def test_the_largest_task_is_accepted() -> None:
+    entries = MANY[:MAX_ENTRIES]
+    result = TaskResult(
+        success=True, output="x" * MAX_TEXT, error="x" * MAX_LINE, metrics=dict.fromkeys(entries, 1.0)
+    )
+    largest = {
+        **VALID["tasks"],
+        "description": "x" * (MAX_TEXT // 4),
+        "context_id": "x" * MAX_LINE,
+        "priority": 1.0,
+        "estimated_duration": 0.0,
+        "depends_on": entries,
+        "blocked_by": entries,
+        "result": msgspec.to_builtins(result),
+    }
+    entity = msgspec.convert(largest, type=TaskEntity)
+    assert (len(entity.depends_on), entity.result) == (MAX_ENTRIES, result)
+
+
+def test_a_task_that_is_only_described_waits_and_has_no_past() -> None:
+    bare = {key: VALID["tasks"][key] for key in ("assignee_id", "created_by", "description")}
+    assert msgspec.to_builtins(msgspec.convert(bare, type=TaskEntity)) == {
+        **bare,
+        "domain": "chat",
+        "task_type": "respond-to-message",
+        "context_id": None,
+        "priority": 0.5,
+        "due_date": None,
+        "estimated_duration": None,
+        "status": "pending",
+        "attempts": 0,
+        "started_at": None,
+        "completed_at": None,
+        "overdue_at": None,
+        "result": None,
+        "depends_on": (),
+        "blocked_by": (),
+    }
 
 
 @pytest.mark.parametrize(
@@ -212,3 +309,33 @@ def test_members_are_a_set_in_order_of_joining(changes: list[tuple[bool, str]]) 
 def test_any_valid_memory_survives_storage(data: dict[str, Any]) -> None:
     entity = msgspec.convert(data, type=MemoryEntity)
     assert msgspec.convert(msgspec.json.decode(msgspec.json.encode(entity)), type=MemoryEntity) == entity
+
+
+NUMBER = st.floats(allow_nan=False, allow_infinity=False)
+
+
+@given(
+    st.builds(
+        dict,
+        assignee_id=st.sampled_from(["helper-ai", "joel"]),
+        created_by=st.just("joel"),
+        description=st.text(max_size=300).filter(str.strip),
+        domain=st.sampled_from(["chat", "self", "code"]),
+        status=st.sampled_from(["pending", "in_progress", "completed", "failed", "cancelled"]),
+        priority=st.floats(0, 1),
+        estimated_duration=st.none() | st.floats(0, 1e6),
+        attempts=st.integers(0, 10**6),
+        depends_on=st.lists(st.text(max_size=5), unique=True, max_size=5),
+        result=st.none()
+        | st.builds(
+            dict,
+            success=st.booleans(),
+            output=st.text(max_size=300),
+            error=st.text(max_size=300),
+            metrics=st.dictionaries(st.text(max_size=10), NUMBER, max_size=5),
+        ),
+    )
+)
+def test_any_valid_task_survives_storage(data: dict[str, Any]) -> None:
+    entity = msgspec.convert(data, type=TaskEntity)
+    assert msgspec.convert(msgspec.json.decode(msgspec.json.encode(entity)), type=TaskEntity) == entity

@@ -498,6 +498,56 @@ def test_a_newer_word_of_a_persona_takes_the_place_of_its_older_one_and_no_human
     assert sorted(served(inbox)) == ["elsewhere", "new", "one", "two"]
 
 
+def assigned(name: str, sender: str = "chatty", arrived: float = 0.0) -> InboxItem:
+    """A task that a persona has given, about the room that the others talk in."""
+    return attrs.evolve(of(name, sender, arrived), kind="task", sender_type="system")
+
+
+def test_tasks_are_no_talk_however_many_come_and_whoever_gives_them() -> None:
+    inbox = PersonaInbox(capacity=1000)
+    many = OF_A_ROOM.burst + OF_A_SENDER.burst + 20
+    for number in range(many):
+        assert inbox.offer(assigned(f"t{number}"), 0.0) == Offered(outcome="accepted")
+    # Nor do they count: whoever has given them may still say as much as anybody else.
+    said = [
+        inbox.offer(attrs.evolve(of(f"p{number}", "chatty", persona=True), room_id=f"room {number}"), 0.0)
+        for number in range(OF_A_SENDER.burst + 1)
+    ]
+    assert [offered.outcome for offered in said] == ["accepted"] * OF_A_SENDER.burst + ["refused"]
+    # And who has said too much may still give them.
+    assert inbox.offer(assigned("one more"), 0.0).outcome == "accepted"
+    assert len(inbox) == many + OF_A_SENDER.burst + 1
+
+
+def test_an_inbox_of_tasks_that_are_taken_knows_nothing() -> None:
+    inbox = PersonaInbox()
+    inbox.offer(assigned("t"), 0.0)
+    assert served(inbox) == ["t"]
+    assert inbox.is_idle(0.0)
+
+
+def test_a_task_is_not_done_with_because_its_giver_says_something_newer_nor_the_other_way_round() -> None:
+    inbox = PersonaInbox()
+    offers = [
+        assigned("first task"),
+        of("old", "chatty", persona=True),
+        assigned("second task"),
+        of("new", "chatty", persona=True),
+        assigned("third task"),
+    ]
+    shed = [
+        (offer.id, [(one.item.id, one.reason) for one in inbox.offer(offer, 0.0).shed]) for offer in offers
+    ]
+    assert shed == [
+        ("first task", []),
+        ("old", []),
+        ("second task", []),  # the older message waits on
+        ("new", [("old", "superseded")]),  # a message takes the place of a message, and of no task
+        ("third task", []),  # nor does a task take that of a task
+    ]
+    assert served(inbox) == ["first task", "second task", "new", "third task"]
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("abcd"), st.booleans(), st.integers(0, 3)), max_size=60))
 def test_whatever_comes_from_whom_nothing_is_lost(script: list[tuple[str, bool, int]]) -> None:
