@@ -116,7 +116,10 @@ class PreferencesDaemon:
         """Read the preferences of a user anew, or those of all."""
         if id is not None:
             await self._bus.commands.execute("user/get", id=id)
-        users = self._users if id is None else {id}
+        else:
+            # Who was made a moment ago may not have been told of yet.
+            await self._take_stock()
+        users = set(self._users) if id is None else {id}
         changed = await self._look(users)
         wrong = {user_id: reason for user_id, reason in self._book.wrong().items() if user_id in users}
         return {"read": len(users), "changed": changed, "wrong": wrong}
@@ -146,11 +149,7 @@ class PreferencesDaemon:
     async def follow(self, event: Event) -> None:
         """Watch who comes, and forget who goes."""
         if event.lost or event.name == "data:restored":
-            there = await self._all()
-            for user_id in self._users - there:
-                self._forget(user_id)
-            new, self._users = there - self._users, there
-            await self._look_first(new)
+            await self._take_stock()
             return
         user_id = event.payload["record"]["id"]
         if event.name == "data:users:deleted":
@@ -158,6 +157,14 @@ class PreferencesDaemon:
         else:
             self._users.add(user_id)
             await self._look_first({user_id})
+
+    async def _take_stock(self) -> None:
+        """Know who there is, from the records."""
+        there = await self._all()
+        for user_id in self._users - there:
+            self._forget(user_id)
+        new, self._users = there - self._users, there
+        await self._look_first(new)
 
     def _forget(self, user_id: str) -> None:
         self._users.discard(user_id)

@@ -362,7 +362,7 @@ class UserDaemon(Memories, Contents):
     async def _follow_room(self, record: dict[str, Any], verb: str) -> None:
         if verb == "deleted":
             self._rooms.pop(record["id"], None)
-            self._questions.close_room(record["id"])
+            self._audience.close_room(record["id"])
             return
         self._rooms[record["id"]] = _room(record)
         await self._catch_up(record)

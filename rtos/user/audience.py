@@ -1,7 +1,8 @@
 """The audience: all personas of a room are told what is said there, and one is asked to answer for all.
 
-Owns nothing but the count by which it gives way; users, rooms and questions belong to others. Who
-answers is decided in `rtos.user.coordination`; here the facts are gathered for it.
+Owns nothing but how lively each room is, and the count by which it gives way; users, rooms and
+questions belong to others. Who answers is decided in `rtos.user.coordination`; here the facts are
+gathered for it.
 
 Law: whoever is in the room and served is told of each message, and what it is to it, before anybody
 is asked to answer for all. So everybody but whom it does not concern keeps its read mark below the
@@ -18,8 +19,10 @@ import trio
 
 from rtos.errors import RtosError
 from rtos.user.coordination import Decision, Facts, Heard, Standing, decide, stand
+from rtos.user.hearing import Around
 from rtos.user.marks import UNSAVED
 from rtos.user.servicing import question_of
+from rtos.user.warmth import Warmth
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,6 +56,8 @@ class Audience:
     rests: Callable[[str], bool]
     questions: Questions
     _told: int = attrs.field(default=0, init=False)
+    # As many as there are rooms.
+    _warmth: dict[str, Warmth] = attrs.field(factory=dict, init=False)
 
     async def tell(
         self, message: dict[str, Any], room: RoomEntity, unanswered: Unanswered | None = None
@@ -67,14 +72,16 @@ class Audience:
 
         A checkpoint now and then. A cancellation leaves some untold.
         """
-        decision = await self._decide(message, room)
+        decision, watched = await self._decide(message, room)
+        # What is caught up with was said long ago.
+        around = Around() if unanswered is not None else self._around(message["room_id"], watched=watched)
         settled = question_of(message)
         for member in room.member_ids:
             persona = self.served(member)
             if persona is not None:
                 if settled is not None and member != message["sender_id"]:
                     persona.reading.finish(message["room_id"], settled)
-                persona.hear(message, decision.part(member))
+                persona.hear(message, decision.part(member), around=around)
                 await self._save_marks(persona)
             await self._give_way()
         if settled is not None:
@@ -82,16 +89,27 @@ class Audience:
         if decision.anybody and unanswered is not None:
             unanswered[message["id"]] = message
         elif decision.anybody:
-            self.questions.ask(message, decision.order)
+            self.questions.ask(message, decision.order, around)
 
     async def ask(self, unanswered: Unanswered, room: RoomEntity) -> None:
         """Ask who is to answer messages that all of the room were told of. A checkpoint now and then."""
         for message in unanswered.values():
             # Anew for each, since whoever was asked the one before has more to do now.
-            decision = await self._decide(message, room)
-            self.questions.ask(message, decision.order)
+            decision, _ = await self._decide(message, room)
+            self.questions.ask(message, decision.order, Around())
 
-    async def _decide(self, message: dict[str, Any], room: RoomEntity) -> Decision:
+    def close_room(self, room_id: str) -> None:
+        """Forget what is known of a room that is gone. Not a checkpoint."""
+        self.questions.close_room(room_id)
+        self._warmth.pop(room_id, None)
+
+    def _around(self, room_id: str, *, watched: bool) -> Around:
+        now = trio.current_time()
+        warmth = self._warmth[room_id] = self._warmth.get(room_id, Warmth()).warmed(now)
+        return Around(watched=watched, temperature=warmth.value)
+
+    async def _decide(self, message: dict[str, Any], room: RoomEntity) -> tuple[Decision, bool]:
+        """Who is to answer, and whether a human has the room in front."""
         heard = Heard(
             id=message["id"],
             sender_id=message["sender_id"],
@@ -100,10 +118,14 @@ class Audience:
             depth=message["causal_depth"],
         )
         standings: list[Standing] = []
+        watched = False
         for member in room.member_ids:
             standings.append(stand(heard, self._facts(member)))
+            user = self.known(member)
+            if user is not None and user.entity.type == "human":
+                watched |= user.state.content_state.shows("chat", message["room_id"])
             await self._give_way()
-        return decide(heard, standings)
+        return decide(heard, standings), watched
 
     def _facts(self, user_id: str) -> Facts:
         user, persona = self.known(user_id), self.served(user_id)
@@ -125,7 +147,7 @@ class Audience:
         persona = self.served(by)
         if persona is not None and message is not None:
             # It had replied before it was stopped, and has yet to note that it did.
-            persona.hear(message, "chosen")
+            persona.hear(message, "chosen", around=Around())
 
     async def _save_marks(self, persona: PersonaUser) -> None:
         """Store how far one has come that is not served, or a restart would tell it all of that again."""

@@ -104,6 +104,11 @@ class ContentState:
         """The item in which something is open."""
         return next((one for one in self.open_items if (one.type, one.entity_id) == (type, entity_id)), None)
 
+    def shows(self, type: ItemType, entity_id: str) -> bool:
+        """Whether something is open and in front."""
+        front = None if self.current_item_id is None else self.item(self.current_item_id)
+        return front is not None and (front.type, front.entity_id) == (type, entity_id)
+
     def with_open(self, item: ContentItem, *, limit: int, at: str) -> ContentState:
         """The state after something was opened, or opened again: it is the first item, and current.
 

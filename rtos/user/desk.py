@@ -11,7 +11,7 @@ which there was no room is not put here, and waits in its record.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from rtos.user.chores import Chores
 from rtos.user.hearing import ANSWER_WITHIN, paced
@@ -21,6 +21,11 @@ from rtos.user.tasks import task_item
 
 if TYPE_CHECKING:
     from rtos.user.affect import Label
+
+ROOMS: Final = 5
+"""So many rooms are known as those that it was last at work in."""
+LATELY: Final = 3600.0
+"""Seconds after which that is over."""
 
 
 class Desk:
@@ -33,13 +38,15 @@ class Desk:
     """
 
     # Of a hundred thousand nearly all have nothing to do: an inbox comes and goes with what waits.
-    __slots__ = ("_called", "_inbox", "chores", "estimate", "work")
+    __slots__ = ("_called", "_inbox", "_rooms", "chores", "estimate", "work")
 
     def __init__(self) -> None:
         self.chores = Chores()
         self.estimate = 0.0
         self.work: tuple[InboxItem | Shed, ...] = ()
         self._inbox: PersonaInbox | None = None
+        # Where it was last at work, and when; the last one first.
+        self._rooms: tuple[tuple[str, float], ...] = ()
         # Messages of humans that call it by name and are not done with.
         self._called: frozenset[str] = frozenset()
 
@@ -125,12 +132,19 @@ class Desk:
         if item.kind == "message":
             self.estimate = paced(self.estimate, seconds)
 
-    def settle(self, item: InboxItem) -> bool:
+    def settle(self, item: InboxItem, now: float) -> bool:
         """Note that something has ended; whether its level is another one now."""
         level = self.level
+        if item.room_id:
+            others = tuple(one for one in self._rooms if one[0] != item.room_id)
+            self._rooms = ((item.room_id, now), *others)[:ROOMS]
         self.chores.close(item.id)
         self._called -= {item.id}
         return self.level != level
+
+    def was_lately_in(self, room_id: str, now: float) -> bool:
+        """Whether it was lately at work in a room."""
+        return any(room == room_id and now - at <= LATELY for room, at in self._rooms)
 
     def clear(self) -> list[InboxItem]:
         """Let go of everything; what was in hand, also to be refused, and what waited, as it arrived."""

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from rtos.user.affect import PersonaState
     from rtos.user.coordination import Part
     from rtos.user.directory import UserDirectoryManager
+    from rtos.user.hearing import Around
     from rtos.user.servicing import Outcome, Servicing
 
 PERSONA_KEY: Final = "persona_state"
@@ -139,12 +140,15 @@ class PersonaUser(BaseUser):
             await self.change_state(lambda state: state.with_read(room_id, "", since))
         return self.reading.mark(room_id)
 
-    def hear(self, message: dict[str, Any], part: Part, *, within: float = ANSWER_WITHIN) -> None:
+    def hear(
+        self, message: dict[str, Any], part: Part, *, around: Around, within: float = ANSWER_WITHIN
+    ) -> None:
         """Take note of a message in a room that it is in. Not a checkpoint.
 
         Args:
           message: its record.
           part: what it is to this persona. Who is chosen has stood by.
+          around: what is known of the room.
           within: seconds from now after which an answer is worth nothing.
         """
         id, room_id = message["id"], message["room_id"]
@@ -154,7 +158,10 @@ class PersonaUser(BaseUser):
         if not (new if part == "called" else part == "chosen" and self.reading.holds(room_id, id)):
             return
         now = trio.current_time()
-        item = heard(message, part, self.entity, now=now, within=within)
+        known, wall = self.desk.was_lately_in(room_id, now), self._wall_clock()
+        item = heard(
+            message, part, self.entity, now=now, wall=wall, known_room=known, around=around, within=within
+        )
         if self.desk.offer(item, now) and item.mentions:
             self._leave_chore()
         self._wake()
@@ -274,10 +281,8 @@ class PersonaUser(BaseUser):
             await doing.report(item)
         # What was counted meanwhile counts too.
         self.desk.chores.diary = doing.counted(self.desk.chores.diary, memory)
-        if self.desk.settle(item):
+        if self.desk.settle(item, trio.current_time()):
             self._activate(self)
-
-    # When something will change.
 
     def _arm(self) -> None:
         now = trio.current_time()

@@ -64,7 +64,7 @@ class Circumstances:
     """Touches what the persona knows; see `touches`."""
     watched: bool = False
     """A human is looking at the room now."""
-    temperature: float = 0.5
+    temperature: float = 0.0
     """How lively the room is, 0..1."""
 
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from rtos.bus import Bus
     from rtos.scheduler import Timer
+    from rtos.user.hearing import Around
     from rtos.user.persona import PersonaUser
 
 TURN: Final = 20.0
@@ -41,6 +42,7 @@ class _Question:
     """A message that has no reply yet."""
 
     message: dict[str, Any]
+    around: Around
     deadline: float
     left: deque[str]
     asked: list[str] = attrs.field(factory=list)
@@ -65,11 +67,17 @@ class Questions:
     def __len__(self) -> int:
         return len(self._open)
 
-    def ask(self, message: dict[str, Any], order: Iterable[str]) -> None:
-        """Ask the first who can answer; nobody if it is asked already. Not a checkpoint."""
+    def ask(self, message: dict[str, Any], order: Iterable[str], around: Around) -> None:
+        """Ask the first who can answer; nobody if it is asked already. Not a checkpoint.
+
+        Args:
+          message: its record.
+          order: who can, best first.
+          around: what is known of the room.
+        """
         if message["id"] in self._open:
             return
-        question = _Question(message, trio.current_time() + ANSWER_WITHIN, deque(order))
+        question = _Question(message, around, trio.current_time() + ANSWER_WITHIN, deque(order))
         self._open[message["id"]] = question
         if not self._ask_next(question):
             self.close(message["id"])
@@ -129,7 +137,7 @@ class Questions:
             if question.left and now + TURN < question.deadline:
                 over = partial(self._turn_is_over, question)
                 question.timer = self._bus.scheduler.add_timer(now + TURN, over)
-            persona.hear(message, "chosen", within=question.deadline - now)
+            persona.hear(message, "chosen", around=question.around, within=question.deadline - now)
             return True
         return False
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rtos.user.chores import Diary
-from rtos.user.desk import Desk, item_of
+from rtos.user.desk import LATELY, Desk, item_of
 from rtos.user.hearing import ANSWER_WITHIN, paced
 from rtos.user.inbox import HORIZON, OF_A_ROOM, OF_A_SENDER, InboxItem, Shed
 from rtos.user.priority import CALLED, LEVEL, RESTING
@@ -87,7 +87,7 @@ def test_what_is_in_hand_comes_first_then_what_waits_then_chores() -> None:
         if item.id == "own resume-work":
             found.offer(message("late", 0.0), NOW)
             assert found.in_hand is item
-        found.settle(item)
+        found.settle(item, 0.0)
         found.drop()
     assert done == [
         "task",  # it matters most of what waits
@@ -105,7 +105,7 @@ def test_a_chore_is_begun_only_where_nothing_is_worth_attending_to() -> None:
     assert take(found, threshold=0.9, label="tired") == [("own resume-work", "")]
     assert found.has_chore_in_hand
     assert found.waiting == 1
-    found.settle(found.work[0])  # type: ignore[arg-type]
+    found.settle(found.work[0], 0.0)  # type: ignore[arg-type]
     found.drop()
     assert take(found, threshold=0.9, label="tired") == [], "that one is for a rest"
     assert take(found, threshold=0.9, label="idle") == [("own skill-audit", "")]
@@ -164,7 +164,7 @@ def test_it_is_called_from_the_first_call_to_the_end_of_the_last() -> None:
         item = found.in_hand
         assert item is not None
         note(f"in hand, {item.id}")
-        changes = found.settle(item)
+        changes = found.settle(item, 0.0)
         found.drop()
         note(f"done, {item.id}", changes=changes)
     assert found.offer(call("first"), NOW) is False
@@ -187,7 +187,7 @@ def test_it_is_called_until_who_called_has_an_answer_even_if_that_is_a_refusal()
     found = desk(call("late", deadline=NOW + 1))
     assert take(found, NOW + 2) == [("late", "infeasible")]
     assert found.level == CALLED
-    assert found.settle(item_of(found.work[0]))
+    assert found.settle(item_of(found.work[0]), 0.0)
     assert found.level == LEVEL
 
 
@@ -295,7 +295,7 @@ def test_whatever_comes_only_a_task_is_put_off_and_nothing_is_lost(
             calling.add(item.id)
         while takes and (found.work or found.take(NOW + number, WALL, 0.9, "idle")):
             first = item_of(found.work[0])
-            found.settle(first)
+            found.settle(first, 0.0)
             found.drop()
             ended.append(first.id)
             calling.discard(first.id)
@@ -405,3 +405,16 @@ def test_what_is_left_to_somebody_else_may_come_once_more() -> None:
     assert not found.offer(item, NOW)
     found.forget(item)
     assert found.offer(item, NOW)
+
+
+def test_a_room_is_known_for_an_hour_and_five_of_them_at_most() -> None:
+    found = Desk()
+    for number in range(7):
+        found.settle(message(f"m{number}", room_id=f"room-{number}"), float(number))
+    assert [found.was_lately_in(f"room-{number}", 10.0) for number in range(7)] == [False] * 2 + [True] * 5
+    assert found.was_lately_in("room-6", 6.0 + LATELY)
+    assert not found.was_lately_in("room-6", 6.1 + LATELY)
+    found.settle(message("again", room_id="room-2"), 20.0)
+    found.settle(message("new", room_id="room-8"), 21.0)
+    assert found.was_lately_in("room-2", 22.0)
+    assert not found.was_lately_in("room-3", 22.0)
