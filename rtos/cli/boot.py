@@ -138,7 +138,7 @@ class _Text:
     """For people."""
 
     def ready(self, daemon: str, took: float) -> None:
-        print(f"  {daemon:8} ready after {took * 1000:7.1f} ms", flush=True)
+        print(f"  {daemon:11} ready after {took * 1000:7.1f} ms", flush=True)
 
     def running(self, configuration: Configuration, facts: dict[str, Any]) -> None:
         root = configuration.root

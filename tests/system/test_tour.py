@@ -46,6 +46,7 @@ def test_a_first_boot_makes_an_operator_a_persona_and_a_room(tmp_path: Path) -> 
         assert [line["ready"] for line in system.lines if "ready" in line] == [
             "data",  # nobody can keep anything before it
             "chat",
+            "tasks",
             "users",  # reads users and rooms, and seeds them
             "health",
             "preferences",
