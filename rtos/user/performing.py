@@ -14,16 +14,16 @@ write; in this order they need not be:
 4. The record says what came of it.
 
 Whoever finds it begun after a crash performs it again (`resume-work`). Cut short before 2,
-nothing was seen of it. Between 2 and 3 what was said is found and not said again, and before 4
-the memory is found, and what came of it is taken from there. What a persona gives itself has no
-memory and no words; to do it twice is to do it once.
+nothing was seen of it. After 2 what was said is found, and after 3 the memory of it; then what
+came of it is taken from there, and nobody thinks about it or says it again. What a persona gives
+itself has no memory and no words; to do it twice is to do it once.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 import trio
@@ -47,6 +47,8 @@ GENEROUS: Final = 3.0
 """How many times as long as was estimated a task may take."""
 RETRY: Final = 3600.0
 """Seconds after which a consolidation that failed is due again."""
+COULD_NOT: Final = "I could not do this: "
+"""How a room is told that a task has failed; the reason follows."""
 AUDITED: Final = 100
 """How many of the last tasks an audit looks at."""
 
@@ -93,7 +95,7 @@ class Performing:
         self._task = task = await self._begin(item)
         if task is None:
             return Outcome("unheard")
-        self._done = await self._remembered_outcome(item)
+        self._done = await self._found(item)
         if self._done is None:
             with self._scope:
                 self._done = await self._work_within(item, task)
@@ -109,8 +111,10 @@ class Performing:
         if shed.reason != "failed":
             return Outcome("passed")
         self._task = await self._read(shed.item.id)
+        if self._task is None or not is_open(self._task):
+            return Outcome("unheard")
         self._done = _Done(success=False, error="it was tried more than once, and failed each time")
-        return Outcome("unheard" if self._task is None or not is_open(self._task) else "failed")
+        return await self._tell(shed.item, self._done)
 
     async def memory(self, item: InboxItem, outcome: Outcome) -> dict[str, Any] | None:
         """The operation that keeps a memory of it, if there is anything to remember. A checkpoint if so."""
@@ -247,24 +251,31 @@ class Performing:
         return _Done(success=True, output=f"{len(resumed)} taken up again")
 
     async def _tell(self, item: InboxItem, done: _Done) -> Outcome:
-        if done.success and item.room_id and not self.own and done.output:
-            outcome = await self.servicing.say(item, Reply(done.output, done.sources))
-            if outcome.text is not None:
+        words = done.output if done.success else f"{COULD_NOT}{done.error}."
+        if item.room_id and words and self.own is None:
+            outcome = await self.servicing.say(item, Reply(words, done.sources))
+            if done.success and outcome.text is not None:
                 # What was said before a crash, if there was one.
-                self._done = attrs.evolve(done, output=outcome.text)
-        kind: Literal["said", "failed"] = "said" if done.success else "failed"
-        return Outcome(kind, self._done.output if self._done and done.success else None)
+                self._done = done = attrs.evolve(done, output=outcome.text)
+        return Outcome("said", done.output) if done.success else Outcome("failed")
 
-    async def _remembered_outcome(self, item: InboxItem) -> _Done | None:
+    async def _found(self, item: InboxItem) -> _Done | None:
         """What came of it before a crash that kept its record from saying so."""
-        user_id = self.servicing.user_id
-        record = await self.servicing.bus.commands.execute(
+        servicing = self.servicing
+        record = await servicing.bus.commands.execute(
             "data/read",
             collection=MemoryEntity.collection,
-            id=memory_id(user_id, item.id),
-            user_id=user_id,
+            id=memory_id(servicing.user_id, item.id),
+            user_id=servicing.user_id,
         )
-        return None if record is None else _Done(success=True, output=said_in(record["body"], user_id, item))
+        if record is not None:
+            return _Done(success=True, output=said_in(record["body"], servicing.user_id, item))
+        said = await servicing.given(item) if item.room_id else None
+        if said is None or said.text is None:
+            return None
+        if said.text.startswith(COULD_NOT):
+            return _Done(success=False, error=said.text.removeprefix(COULD_NOT).removesuffix("."))
+        return _Done(success=True, output=said.text)
 
     async def _read(self, task_id: str) -> dict[str, Any] | None:
         found: dict[str, Any] | None = await self.servicing.bus.commands.execute(

@@ -108,7 +108,7 @@ class Servicing:
         """
         try:
             with trio.fail_at(item.deadline):
-                given = await self._given(item)
+                given = await self.given(item)
                 if given is not None:
                     return given
                 question = Question(text=item.text, asker=item.sender_id, persona=self.display_name)
@@ -161,7 +161,7 @@ class Servicing:
             )
         except Conflict:
             log.info("%s finds that %s has its answer", self.user_id, item.id)
-            return await self._given(item) or Outcome("unheard")
+            return await self.given(item) or Outcome("unheard")
         except CommandRejected as error:
             if await self._may_not_speak():
                 raise
@@ -208,7 +208,8 @@ class Servicing:
         # An answer that quotes earlier answers would drown what they were made from.
         return [_passage(record) for record in found if record["kind"] not in SAID]
 
-    async def _given(self, item: InboxItem) -> Outcome | None:
+    async def given(self, item: InboxItem) -> Outcome | None:
+        """The reply that there is already, if there is one. A checkpoint."""
         record = await self._read(ChatMessageEntity.collection, self._reply_id(item))
         if record is None:
             return None

@@ -212,7 +212,7 @@ async def test_a_task_that_it_fails_at_is_tried_so_often_and_then_has_failed(
 ) -> None:
     world.script = Failing()
     async with world.running() as bus:
-        await give(bus, "poison")
+        await give(bus, "poison", context="general")
         await give(bus, "after it", depends_on=["poison"])
         await give(bus, "good")
         await trio.sleep(100)
@@ -222,6 +222,10 @@ async def test_a_task_that_it_fails_at_is_tried_so_often_and_then_has_failed(
         assert failed["result"]["error"] == "it was tried more than once, and failed each time"
         assert (await read(bus, "after it"))["status"] == "cancelled"
         assert (await read(bus, "good"))["status"] == "completed"
+        # Whoever waits in the room is told, and it is no memory.
+        words = "I could not do this: it was tried more than once, and failed each time."
+        assert await replies(bus) == [("helper-ai", words)]
+        assert [memory["source"] for memory in await memories(bus)] == ["task good"]
 
 
 async def test_what_nobody_here_can_do_fails_and_says_so(
@@ -430,6 +434,38 @@ async def test_what_came_of_a_task_is_found_after_a_crash_before_its_record_said
         assert world.script.asked == ["do one"], "nobody has thought about it twice"
         assert await replies(bus) == [("helper-ai", "re: do one")]
         assert len(await memories(bus)) == 1
+
+
+@pytest.mark.parametrize("takes", [1.0, WITHIN + 1.0])
+async def test_what_was_said_in_the_room_before_a_crash_is_what_came_of_it(
+    world: World, takes: float, autojump_clock: trio.testing.MockClock
+) -> None:
+    world.script.takes = takes
+    async with world.running() as bus:
+        real = bus.commands.execute
+
+        async def dying(name: str, /, **given: Any) -> Any:
+            if name == "data/batch" and given.get("user_id") == "helper-ai":
+                await trio.sleep_forever()
+            return await real(name, **given)
+
+        bus.commands.execute = dying  # type: ignore[method-assign,assignment]
+        await give(bus, "one", context="general")
+        await trio.sleep(WITHIN + 10)
+        assert (await read(bus, "one"))["status"] == "in_progress"
+        said = await replies(bus)
+    async with world.running() as bus:
+        await trio.sleep(10)
+        done = await read(bus, "one")
+        assert await replies(bus) == said
+        assert world.script.asked == ["do one"], "nobody has thought about it twice"
+        if takes < WITHIN:
+            assert (done["status"], done["result"]["output"]) == ("completed", "re: do one")
+            assert len(await memories(bus)) == 1
+        else:
+            assert (done["status"], done["result"]["error"]) == ("failed", "it took longer than 600 s")
+            assert said == [("helper-ai", "I could not do this: it took longer than 600 s.")]
+            assert await memories(bus) == []
 
 
 async def test_how_much_has_happened_is_known_after_a_restart(
