@@ -13,10 +13,11 @@ write; in this order they need not be:
    task, under an id made in the same way.
 4. The record says what came of it.
 
-Whoever finds it begun after a crash performs it again (`resume-work`). Cut short before 2,
-nothing was seen of it. Between 2 and 3 what was said is found and not said again, and before 4
-the memory is found, and what came of it is taken from there. What a persona gives itself has no
-memory and no words; to do it twice is to do it once.
+Whoever finds it begun after a crash performs it again (`resume-work`), unless it was begun too
+often. Cut short before 2, nothing was seen of it. Between 2 and 3 what was said is found, and
+before 4 the memory is; what came of it is taken from there, however often it was begun, and
+nothing is thought or said or counted again. What a persona gives itself has no memory and no
+words; to do it twice is to do it once.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from rtos.user.entities import MAX_TEXT, MemoryEntity, TaskEntity
 from rtos.user.memory import seconds_of
 from rtos.user.responder import Question, Reply
 from rtos.user.servicing import CANDIDATES, Outcome, Servicing, memory_id, said_in
-from rtos.user.tasks import ATTEMPTS, ENDED, audit, is_open, is_own, is_ready
+from rtos.user.tasks import ATTEMPTS, ENDED, audit, is_open, is_own, is_ready, task_item
 
 if TYPE_CHECKING:
     from rtos.user.chores import Diary
@@ -75,6 +76,7 @@ class Performing:
     fades_at: float = math.inf
     _task: dict[str, Any] | None = attrs.field(default=None, init=False)
     _done: _Done | None = attrs.field(default=None, init=False)
+    _is_counted: bool = attrs.field(default=False, init=False)
     _scope: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
 
     def interrupt(self) -> None:
@@ -93,7 +95,7 @@ class Performing:
         self._task = task = await self._begin(item)
         if task is None:
             return Outcome("unheard")
-        self._done = await self._remembered_outcome(item)
+        self._done = await self._outcome_before(item)
         if self._done is None:
             with self._scope:
                 self._done = await self._work_within(item, task)
@@ -141,6 +143,8 @@ class Performing:
 
     def counted(self, diary: Diary, memory: dict[str, Any] | None) -> Diary:
         """What the persona counts after it. Pure."""
+        if self._is_counted:
+            return diary
         if self.own is None:
             return attrs.evolve(self.servicing.counted(diary, memory), performed=diary.performed + 1)
         # One that failed is not due again at once.
@@ -231,7 +235,7 @@ class Performing:
         for task in found["items"]:
             if task["id"] == own_id or is_own(task):
                 continue
-            if task["attempts"] >= ATTEMPTS:
+            if task["attempts"] >= ATTEMPTS and not await self._has_outcome(task):
                 error = f"it was begun {task['attempts']} times and never finished"
                 await commands.execute("task/complete", id=task["id"], success=False, error=error)
             else:
@@ -248,7 +252,11 @@ class Performing:
         kind: Literal["said", "failed"] = "said" if done.success else "failed"
         return Outcome(kind, self._done.output if self._done and done.success else None)
 
-    async def _remembered_outcome(self, item: InboxItem) -> _Done | None:
+    async def _has_outcome(self, task: dict[str, Any]) -> bool:
+        item = task_item(task, now=trio.current_time(), wall=self.servicing.wall_clock())
+        return await Performing(self.servicing)._outcome_before(item) is not None
+
+    async def _outcome_before(self, item: InboxItem) -> _Done | None:
         """What came of it before a crash that kept its record from saying so."""
         user_id = self.servicing.user_id
         record = await self.servicing.bus.commands.execute(
@@ -257,7 +265,12 @@ class Performing:
             id=memory_id(user_id, item.id),
             user_id=user_id,
         )
-        return None if record is None else _Done(success=True, output=said_in(record["body"], user_id, item))
+        if record is not None:
+            # One batch with the count.
+            self._is_counted = True
+            return _Done(success=True, output=said_in(record["body"], user_id, item))
+        given = await self.servicing.given(item) if item.room_id else None
+        return None if given is None or given.text is None else _Done(success=True, output=given.text)
 
     async def _read(self, task_id: str) -> dict[str, Any] | None:
         found: dict[str, Any] | None = await self.servicing.bus.commands.execute(

@@ -108,7 +108,7 @@ class Servicing:
         """
         try:
             with trio.fail_at(item.deadline):
-                given = await self._given(item)
+                given = await self.given(item)
                 if given is not None:
                     return given
                 question = Question(text=item.text, asker=item.sender_id, persona=self.display_name)
@@ -139,6 +139,13 @@ class Servicing:
     async def _regret(self, item: InboxItem, reply: Reply) -> Outcome:
         return Outcome("passed") if self.passes_on(item) else await self.say(item, reply)
 
+    async def given(self, item: InboxItem) -> Outcome | None:
+        """What was answered before, by whom, if there is an answer. A checkpoint."""
+        record = await self._read(ChatMessageEntity.collection, self._reply_id(item))
+        if record is None:
+            return None
+        return Outcome("said", record["text"]) if record["sender_id"] == self.user_id else Outcome("answered")
+
     async def say(self, item: InboxItem, reply: Reply) -> Outcome:
         """Reply to a message, unless it has a reply.
 
@@ -160,7 +167,7 @@ class Servicing:
             )
         except Conflict:
             log.info("%s finds that %s has its answer", self.user_id, item.id)
-            return await self._given(item) or Outcome("unheard")
+            return await self.given(item) or Outcome("unheard")
         except CommandRejected as error:
             if await self._may_not_speak():
                 raise
@@ -206,12 +213,6 @@ class Servicing:
         )
         # An answer that quotes earlier answers would drown what they were made from.
         return [_passage(record) for record in found if record["kind"] not in SAID]
-
-    async def _given(self, item: InboxItem) -> Outcome | None:
-        record = await self._read(ChatMessageEntity.collection, self._reply_id(item))
-        if record is None:
-            return None
-        return Outcome("said", record["text"]) if record["sender_id"] == self.user_id else Outcome("answered")
 
     def _reply_id(self, item: InboxItem) -> str:
         return reply_id(None if item.anybody else self.user_id, item.id)
