@@ -117,3 +117,14 @@ async def test_what_was_begun_too_often_and_left_nothing_is_not_begun_again(
         await give(bus, "t", begun=ATTEMPTS)
         assert await outcome(bus, "t") == ("failed", "", "it was begun 3 times and never finished")
         assert (world.script.asked, await replies(bus), await memories(bus, "t")) == ([], [], [])
+
+
+async def test_what_is_about_something_called_like_a_room_is_told_in_no_room(
+    world: World, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with world.running() as bus:
+        await give(bus, "t", domain="code")
+        assert await outcome(bus, "t") == ("completed", "re: why?", "")
+        assert await replies(bus) == []
+        found = await bus.commands.execute("data/list", collection="memories", user_id=PERSONA)
+        assert [(memory["source"], memory["room_id"]) for memory in found["items"]] == [("task t", None)]
