@@ -281,7 +281,8 @@ class PersonaUser(BaseUser):
         await doing.conclude(item, operations if memory is None else [*operations, memory])
         # Only now, and in what it is by now, or another write of the state could say what is not true yet.
         self.state = self.reading.write_into(self.state)
-        self.desk.chores.diary = diary
+        # Counted anew: meanwhile something may have been found that was begun before.
+        self.desk.chores.diary = doing.counted(self.desk.chores.diary, memory)
         if self.desk.settle(item):
             self._activate(self)
 

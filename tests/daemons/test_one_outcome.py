@@ -8,7 +8,7 @@ import pytest
 import trio
 from living import World, replies
 
-from rtos.user.servicing import memory_id, reply_id
+from rtos.user.servicing import Servicing, memory_id, reply_id
 from rtos.user.tasks import ATTEMPTS
 
 if TYPE_CHECKING:
@@ -128,3 +128,27 @@ async def test_what_is_about_something_called_like_a_room_is_told_in_no_room(
         assert await replies(bus) == []
         found = await bus.commands.execute("data/list", collection="memories", user_id=PERSONA)
         assert [(memory["source"], memory["room_id"]) for memory in found["items"]] == [("task t", None)]
+
+
+async def test_what_is_found_begun_while_something_else_is_concluded_is_taken_up(
+    world: World, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world.running() as bus:
+        await give(bus, "before", begun=1)
+        await bus.commands.execute("task/create", id="now", assignee=PERSONA, description="what?")
+        before = await bus.commands.execute("data/read", collection="tasks", id="before")
+    real = Servicing.conclude
+
+    async def conclude(self: Servicing, *given: Any) -> None:
+        await real(self, *given)
+        if not told:
+            told.append(before["id"])
+            world.persona().hear_task(before, missed=True)
+
+    told: list[str] = []
+    monkeypatch.setattr(Servicing, "conclude", conclude)
+    # It is told of nothing that is begun but while it concludes.
+    monkeypatch.setattr("rtos.user.assignments.OPEN", ("pending",))
+    async with world.running() as bus:
+        assert await outcome(bus, "before") == ("completed", "re: why?", "")
+        assert told == ["before"]
