@@ -13,10 +13,11 @@ write; in this order they need not be:
    task, under an id made in the same way.
 4. The record says what came of it.
 
-Whoever finds it begun after a crash performs it again (`resume-work`). Cut short before 2,
-nothing was seen of it. After 2 what was said is found, and after 3 the memory of it; then what
-came of it is taken from there, and nobody thinks about it or says it again. What a persona gives
-itself has no memory and no words; to do it twice is to do it once.
+Whoever finds it begun after a crash performs it again (`resume-work`), unless it was begun too
+often. Cut short before 2, nothing was seen of it. Between 2 and 3 what was said is found, and
+before 4 the memory is; what came of it is taken from there, however often it was begun, and
+nothing is thought or said or counted again. What a persona gives itself has no memory and no
+words; to do it twice is to do it once.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from rtos.user.entities import MAX_TEXT, MemoryEntity, TaskEntity
 from rtos.user.memory import seconds_of
 from rtos.user.responder import Question, Reply
 from rtos.user.servicing import CANDIDATES, Outcome, Servicing, memory_id, said_in
-from rtos.user.tasks import ATTEMPTS, ENDED, audit, is_open, is_own, is_ready
+from rtos.user.tasks import ATTEMPTS, ENDED, audit, is_open, is_own, is_ready, task_item
 
 if TYPE_CHECKING:
     from rtos.user.chores import Diary
@@ -77,6 +78,7 @@ class Performing:
     fades_at: float = math.inf
     _task: dict[str, Any] | None = attrs.field(default=None, init=False)
     _done: _Done | None = attrs.field(default=None, init=False)
+    _is_counted: bool = attrs.field(default=False, init=False)
     _scope: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
 
     def interrupt(self) -> None:
@@ -95,7 +97,7 @@ class Performing:
         self._task = task = await self._begin(item)
         if task is None:
             return Outcome("unheard")
-        self._done = await self._found(item)
+        self._done = await self._outcome_before(item)
         if self._done is None:
             with self._scope:
                 self._done = await self._work_within(item, task)
@@ -113,7 +115,9 @@ class Performing:
         self._task = await self._read(shed.item.id)
         if self._task is None or not is_open(self._task):
             return Outcome("unheard")
-        self._done = _Done(success=False, error="it was tried more than once, and failed each time")
+        failed = _Done(success=False, error="it was tried more than once, and failed each time")
+        # It may have failed after it was told.
+        self._done = await self._outcome_before(shed.item) or failed
         return await self._tell(shed.item, self._done)
 
     async def memory(self, item: InboxItem, outcome: Outcome) -> dict[str, Any] | None:
@@ -148,8 +152,8 @@ class Performing:
 
     def counted(self, diary: Diary, memory: dict[str, Any] | None) -> Diary:
         """What the persona counts after it. Pure."""
-        if self._done is None:
-            # Somebody else has ended it.
+        if self._done is None or self._is_counted:
+            # Somebody else has ended it, or what came of it was stored with its count.
             return diary
         if self.own is None:
             return attrs.evolve(self.servicing.counted(diary, memory), performed=diary.performed + 1)
@@ -242,7 +246,7 @@ class Performing:
         for task in found["items"]:
             if task["id"] == own_id or is_own(task):
                 continue
-            if task["attempts"] >= ATTEMPTS:
+            if task["attempts"] >= ATTEMPTS and not await self._has_outcome(task):
                 error = f"it was begun {task['attempts']} times and never finished"
                 await commands.execute("task/complete", id=task["id"], success=False, error=error)
             else:
@@ -259,7 +263,11 @@ class Performing:
                 self._done = done = attrs.evolve(done, output=outcome.text)
         return Outcome("said", done.output) if done.success else Outcome("failed")
 
-    async def _found(self, item: InboxItem) -> _Done | None:
+    async def _has_outcome(self, task: dict[str, Any]) -> bool:
+        item = task_item(task, now=trio.current_time(), wall=self.servicing.wall_clock())
+        return await Performing(self.servicing)._outcome_before(item) is not None
+
+    async def _outcome_before(self, item: InboxItem) -> _Done | None:
         """What came of it before a crash that kept its record from saying so."""
         servicing = self.servicing
         record = await servicing.bus.commands.execute(
@@ -269,6 +277,8 @@ class Performing:
             user_id=servicing.user_id,
         )
         if record is not None:
+            # One batch with the count.
+            self._is_counted = True
             return _Done(success=True, output=said_in(record["body"], servicing.user_id, item))
         said = await servicing.given(item) if item.room_id else None
         if said is None or said.text is None:

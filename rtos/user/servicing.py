@@ -140,6 +140,13 @@ class Servicing:
     async def _regret(self, item: InboxItem, reply: Reply) -> Outcome:
         return Outcome("passed") if self.passes_on(item) else await self.say(item, reply)
 
+    async def given(self, item: InboxItem) -> Outcome | None:
+        """What was answered before, by whom, if there is an answer. A checkpoint."""
+        record = await self._read(ChatMessageEntity.collection, self._reply_id(item))
+        if record is None:
+            return None
+        return Outcome("said", record["text"]) if record["sender_id"] == self.user_id else Outcome("answered")
+
     async def say(self, item: InboxItem, reply: Reply) -> Outcome:
         """Reply to a message, unless it has a reply.
 
@@ -207,13 +214,6 @@ class Servicing:
         )
         # An answer that quotes earlier answers would drown what they were made from.
         return [_passage(record) for record in found if record["kind"] not in SAID]
-
-    async def given(self, item: InboxItem) -> Outcome | None:
-        """The reply that there is already, if there is one. A checkpoint."""
-        record = await self._read(ChatMessageEntity.collection, self._reply_id(item))
-        if record is None:
-            return None
-        return Outcome("said", record["text"]) if record["sender_id"] == self.user_id else Outcome("answered")
 
     def _reply_id(self, item: InboxItem) -> str:
         return reply_id(None if item.anybody else self.user_id, item.id)

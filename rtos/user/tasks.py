@@ -87,7 +87,7 @@ def task_item(task: Mapping[str, Any], *, now: float, wall: float) -> InboxItem:
     return InboxItem(
         id=task["id"],
         kind="chore" if is_own(task) else "task",
-        room_id=task["context_id"] or "",
+        room_id=(task["context_id"] or "") if task["domain"] == "chat" else "",
         sender_id=task["created_by"],
         sender_type="system",
         text=task["description"],

@@ -1,12 +1,12 @@
 """The long torture, about a quarter of an hour and more: ``make torture``.
 
-python tests/torture [--kills 500] [--answers 200] [--servicing 0] [--minutes 10]
-    [--databases 10000] [--seed N]
+python tests/torture [--kills 500] [--answers 200] [--servicing 0] [--performing 150]
+    [--minutes 10] [--databases 10000] [--seed N]
 
 Kills, faults at every step of the way to the disk, power cuts, fuzzing, many databases.
 `--answers N` kills who answers at N points, between statements and commands; `--servicing N` at N steps
-of the loop, 0 for every one of them.
-Ends with an error at the first that is not as it must be; 0 leaves a part out, and -1 the servicing.
+of the loop, 0 for every one of them, and `--performing N` who performs tasks in the same way.
+Ends with an error at the first that is not as it must be; 0 leaves a part out, and -1 those two.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ from random import Random
 # Run as a folder, it has itself on the path, and not what stands beside it.
 sys.path.insert(0, str(Path(__file__).parents[1] / "system"))
 
+import performing
 import points
+import servicing
 import trio
 from crash import Lives, faithful
 from fuzz import fuzz
 from many import OPEN, touch_all
-from servicing import kill_at_each
 from test_answering_kill import kill_while_answering
 
 LIVES = 20
@@ -84,6 +85,7 @@ def main() -> None:
     parser.add_argument("--databases", type=int, default=10_000)
     parser.add_argument("--answers", type=int, default=200)
     parser.add_argument("--servicing", type=int, default=0)
+    parser.add_argument("--performing", type=int, default=150)
     parser.add_argument("--seed", type=int, default=Random().randrange(10**6))
     options = parser.parse_args()
     say(f"seed {options.seed}")
@@ -98,8 +100,11 @@ def main() -> None:
             asked = kill_while_answering(place / "answers", options.answers, options.seed)
             say(f"{options.answers} kills of who answers: {asked} questions, each with one answer")
         if options.servicing >= 0:
-            ended, asked = kill_at_each(place / "servicing", options.servicing)
+            ended, asked = servicing.kill_at_each(place / "servicing", options.servicing)
             say(f"{ended} kills amid the servicing, {asked} messages answered once each")
+        if options.performing >= 0:
+            ended, performed = performing.kill_at_each(place / "performing", options.performing)
+            say(f"{ended} kills amid the performing, {performed} tasks performed once each")
         if options.minutes:
             asked = fuzz(place / "fuzz", seed=options.seed, seconds=60 * options.minutes)
             say(f"{asked} hostile requests")

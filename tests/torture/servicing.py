@@ -10,109 +10,110 @@ system come to rest, and holds what is stored against what must be.
 from __future__ import annotations
 
 import json
-import os
 import random
-import signal
-import subprocess
 import sys
 import uuid
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
+import dying
 import trio
 
-from rtos.runtime import Configuration, open_runtime
+from rtos.runtime import Configuration, Runtime, open_runtime
 from rtos.user import coordination, servicing
-from rtos.user.records import Records
 from rtos.user.servicing import memory_id
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
 
 TEXTS = ("@helper-ai what is a bowline?", "and a reef knot?", "@helper-ai why?", "where?", "thank you")
 LEARNED = "A bowline makes a loop that does not slip. A reef knot joins two ropes of one size."
 PERSONA = "helper-ai"
-PERSONAS = (PERSONA, "second-ai")
+SECOND = "second-ai"
+PERSONAS = (PERSONA, SECOND)
+ROOM = "general"
 LIVES = 10
 """On one folder; more would leave more to answer than an inbox holds, and refusals are not remembered."""
 
 
-class Death(trio.abc.Instrument):
-    """Counts the steps of the loop, and kills the process at one of them."""
-
-    def __init__(self, at: int) -> None:
-        self.at = at
-        self.steps = 0
-
-    def before_task_step(self, task: trio.lowlevel.Task) -> None:
-        """One more, or the end."""
-        self.steps += 1
-        if self.steps == self.at:
-            os.kill(os.getpid(), signal.SIGKILL)
+async def prepare(runtime: Runtime) -> None:
+    """Have two personas in one room, of whom one knows something."""
+    execute = runtime.commands.execute
+    if await execute("data/read", collection="users", id=SECOND) is None:
+        await execute("user/create", type="persona", name="Second AI")
+        await execute("room/join", room=ROOM, user=SECOND)
+    await execute("memory/learn", user=PERSONA, name="knots.txt", text=LEARNED)
 
 
-async def _all(bus: Any, collection: str, user_id: str | None = None) -> list[dict[str, Any]]:
-    return [record async for record in Records(bus, collection, user_id=user_id)]
+async def stored(bus: Any) -> dict[str, Any]:
+    """What was said, and what is remembered of it by whom."""
+    return {
+        "messages": await dying.records(bus, "chat_messages"),
+        "memories": [
+            (persona, memory["id"], memory["source"])
+            for persona in PERSONAS
+            for memory in await dying.records(bus, "memories", persona)
+            if memory["kind"] == "exchange"
+        ],
+    }
 
 
-async def _kept(bus: Any) -> list[tuple[str, str]]:
-    """Who remembers an exchange, and the id of the memory."""
-    return [
-        (persona, memory["id"])
-        for persona in PERSONAS
-        for memory in await _all(bus, "memories", persona)
-        if memory["kind"] == "exchange"
-    ]
-
-
-async def _at_rest(bus: Any) -> None:
+async def at_rest(bus: Any) -> None:
     """Wait until every message of a human is remembered, which is the last that is done about it."""
     with bus.events.subscribe("data:memories:created") as done:
         while True:
-            asked = [m for m in await _all(bus, "chat_messages") if m["sender_type"] == "human"]
-            kept = {memory for _, memory in await _kept(bus)}
-            if all(kept & {memory_id(one, message["id"]) for one in PERSONAS} for message in asked):
+            told = await stored(bus)
+            asked = [message["id"] for message in told["messages"] if message["sender_type"] == "human"]
+            kept = {memory for _, memory, _ in told["memories"]}
+            if all(kept & {memory_id(one, message) for one in PERSONAS} for message in asked):
                 return
             await done.receive()
 
 
 async def _live(root: Path, at: int) -> dict[str, Any]:
     async with open_runtime(Configuration(root=root, socket=False)) as runtime:
-        death = Death(at)
-        if at and await runtime.commands.execute("data/read", collection="users", id="second-ai") is None:
-            await runtime.commands.execute("user/create", type="persona", name="Second AI")
-            await runtime.commands.execute("room/join", room="general", user="second-ai")
-        learned = {"user": PERSONA, "name": "knots.txt", "text": LEARNED}
-        await runtime.commands.execute("memory/learn", **learned)
+        death = dying.Death(at)
         if at:
+            await prepare(runtime)
             trio.lowlevel.add_instrument(death)
             for text in TEXTS:
-                await runtime.commands.execute("chat/send", room="general", text=text)
+                await runtime.commands.execute("chat/send", room=ROOM, text=text)
         with trio.fail_after(60):
-            await _at_rest(runtime.bus)
-        return {
-            "steps": death.steps,
-            "messages": await _all(runtime.bus, "chat_messages"),
-            "memories": await _kept(runtime.bus),
-        }
+            await at_rest(runtime.bus)
+        return {"steps": death.steps, **await stored(runtime.bus)}
 
 
 @attrs.frozen
 class Rest:
-    """What is stored when nothing is left to do.
+    """What is stored of messages when nothing is left to do.
 
     Attributes:
-      steps: how many the loop took from the first message on.
       asked: the ids of the messages of humans.
       answers: how many replies each has.
       memories: how many memories there are of each exchange, by whose and the memory's id.
       answered: who has replied to each.
     """
 
-    steps: int
     asked: list[str]
     answers: Counter[str]
     memories: Counter[tuple[str, str]]
     answered: dict[str, str]
+
+    @classmethod
+    def of(cls, told: dict[str, Any], *, but: Collection[str] = ()) -> Rest:
+        """Of all that is stored; what concerns some other ids is none of its business."""
+        places = {f"task {id}" for id in but}
+        replies = [
+            message for message in told["messages"] if message["reply_to"] and message["reply_to"] not in but
+        ]
+        return cls(
+            [message["id"] for message in told["messages"] if message["sender_type"] == "human"],
+            Counter(message["reply_to"] for message in replies),
+            Counter((persona, id) for persona, id, source in told["memories"] if source not in places),
+            {message["reply_to"]: message["sender_id"] for message in replies},
+        )
 
     def check(self) -> None:
         """Every message was answered once, and is remembered once, by who has answered it."""
@@ -125,21 +126,11 @@ class Rest:
         assert self.memories == Counter(kept)
 
 
-def live(root: Path, at: int, *ways: str) -> Rest | None:
-    """One process; ``None`` if it was killed at that step."""
-    words = [sys.executable, __file__, str(root), str(at), *ways]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
-    if at and done.returncode == -signal.SIGKILL:
-        return None
-    assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    return Rest(
-        told["steps"],
-        [message["id"] for message in told["messages"] if message["sender_type"] == "human"],
-        Counter(message["reply_to"] for message in told["messages"] if message["reply_to"]),
-        Counter((persona, memory) for persona, memory in told["memories"]),
-        {message["reply_to"]: message["sender_id"] for message in told["messages"] if message["reply_to"]},
-    )
+def check(lives: Sequence[dying.Life]) -> int:
+    """Hold what is stored after the last life against what must be; how many messages there are."""
+    rest = Rest.of(lives[-1].stored)
+    rest.check()
+    return len(rest.asked)
 
 
 def kill_at_each(root: Path, points: int, *ways: str) -> tuple[int, int]:
@@ -148,26 +139,17 @@ def kill_at_each(root: Path, points: int, *ways: str) -> tuple[int, int]:
     Returns:
       How many lives were ended, and how many messages were found to be answered once.
     """
-    whole = live(root / "whole", sys.maxsize, *ways)
-    assert whole is not None
-    whole.check()
-    stride = max(1, whole.steps // points) if points else 1
-    steps = range(1, whole.steps + 1, stride)
-    ended = asked = 0
-    for first in range(0, len(steps), LIVES):
-        place = root / str(first)
-        ended += sum(live(place, at, *ways) is None for at in steps[first : first + LIVES])
-        rest = live(place, 0, *ways)
-        assert rest is not None
-        rest.check()
-        asked += len(rest.asked)
-    return ended, asked
+    return dying.kill_at_each(Path(__file__), root, points, check, *ways, lives=LIVES)
+
+
+def draw_anew() -> None:
+    """Let who answers what calls nobody fall differently in each life, as it may."""
+    coordination._draw = lambda _: random.getrandbits(64)
 
 
 def program(root: str, at: str, way: str = "") -> None:
     """Live, and say what is stored; ``forgetful`` gives replies any id, which the oracle must find."""
-    # Who answers what calls nobody falls differently in each life, as it may.
-    coordination._draw = lambda _: random.getrandbits(64)
+    draw_anew()
     if way == "forgetful":
         servicing.reply_id = lambda *_: uuid.uuid4().hex
     sys.stdout.write(json.dumps(trio.run(_live, Path(root), int(at))))
