@@ -151,27 +151,27 @@ class TaskDaemon:
     @command("task/start")
     async def start(self, *, id: str) -> dict[str, Any]:
         """Begin a task; refused while what it depends on is not completed."""
-        while True:
-            task = await self._known("start", id)
+
+        def change(task: dict[str, Any]) -> dict[str, Any]:
             if task["status"] != "pending":
                 raise _rejected(
                     "start", f"{id!r} is {_words(task)} already", "id", "`rtos task/list` shows it"
                 )
             _check_unblocked("start", task)
-            changed = await self._change(task, begun(task, self._wall_clock()))
-            if changed is not None:
-                return changed
+            return begun(task, self._wall_clock())
+
+        return await self._move("start", id, change)
 
     @command("task/release")
     async def release(self, *, id: str) -> dict[str, Any]:
         """Put back a task that was begun and is in nobody's hand, so that it may be begun again."""
-        while True:
-            task = await self._known("release", id)
+
+        def change(task: dict[str, Any]) -> dict[str, Any]:
             if task["status"] != "in_progress":
                 raise _rejected("release", f"{id!r} is {_words(task)}", "id", "release what is in progress")
-            changed = await self._change(task, put_back())
-            if changed is not None:
-                return changed
+            return put_back()
+
+        return await self._move("release", id, change)
 
     @command("task/complete")
     async def complete(
@@ -234,6 +234,16 @@ class TaskDaemon:
             reason = f"{data['assignee_id']!r} has a task {data['task_type']!r} already: {id!r}"
             raise _rejected("create", reason, "type", "wait for its end, or cancel it")
         return [{"op": "delete", **_at(last)}]
+
+    async def _move(
+        self, asked: str, id: str, change: Callable[[dict[str, Any]], dict[str, Any]]
+    ) -> dict[str, Any]:
+        """Write what a change makes of a task; again if somebody else was faster."""
+        while True:
+            task = await self._known(asked, id)
+            changed = await self._change(task, change(task))
+            if changed is not None:
+                return changed
 
     async def _change(self, task: dict[str, Any], data: dict[str, Any]) -> dict[str, Any] | None:
         """Write fields of a task; ``None`` if it has changed since it was read."""

@@ -43,6 +43,20 @@ class Script:
         return Reply(f"re: {question.text}", tuple(passage.source for passage in passages))
 
 
+class Poisoned(Script):
+    """Fails at some texts, every time."""
+
+    def __init__(self, *poison: str) -> None:
+        super().__init__()
+        self.poison = poison
+
+    async def respond(self, question: Question, passages: Sequence[Passage]) -> Reply:
+        if question.text in self.poison or "*" in self.poison:
+            self.asked.append(question.text)
+            raise ValueError("no words")
+        return await super().respond(question, passages)
+
+
 class World:
     """What outlives a system: the stored records and the folders."""
 
@@ -96,3 +110,16 @@ class World:
 async def replies(bus: Bus, room: str = "general") -> list[tuple[str, str]]:
     history = await bus.commands.execute("chat/history", room=room)
     return [(message["sender_id"], message["text"]) for message in history["items"]]
+
+
+async def give(bus: Bus, id: str, *, assignee: str = "helper-ai", **more: Any) -> dict[str, Any]:
+    """Give somebody a task, described by its id."""
+    task: dict[str, Any] = await bus.commands.execute(
+        "task/create", **{"assignee": assignee, "description": f"do {id}", "id": id, **more}
+    )
+    return task
+
+
+async def read_task(bus: Bus, id: str) -> dict[str, Any]:
+    task: dict[str, Any] = await bus.commands.execute("data/read", collection="tasks", id=id)
+    return task

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
-from living import Script, World, replies
+from living import Poisoned, World, replies
 
 from rtos.errors import CommandRejected, Conflict, StoreBusy
 from rtos.user.chores import PERFORMED, Diary
@@ -15,30 +15,12 @@ from rtos.user.lives import FAILURES, TRIES
 from rtos.user.servicing import LATE, memory_id, reply_id
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
-
-    from rtos.user.passages import Passage
-    from rtos.user.responder import Question, Reply
 
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
     return World(tmp_path)
-
-
-class Poisoned(Script):
-    """Fails at some texts, every time."""
-
-    def __init__(self, *poison: str) -> None:
-        super().__init__()
-        self.poison = poison
-
-    async def respond(self, question: Question, passages: Sequence[Passage]) -> Reply:
-        if question.text in self.poison or "*" in self.poison:
-            self.asked.append(question.text)
-            raise ValueError("no words")
-        return await super().respond(question, passages)
 
 
 # Changing what is known.

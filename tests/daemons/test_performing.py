@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import pytest
 import trio
-from living import Script, World, replies
+from living import Poisoned, World, give, replies
+from living import read_task as read
 
 from rtos.daemons import memory
 from rtos.errors import StoreBusy
@@ -18,15 +19,12 @@ from rtos.user.lives import TRIES
 from rtos.user.memory import timestamp_of
 from rtos.user.performing import WITHIN
 from rtos.user.priority import LEVEL, RESTING
-from rtos.user.responder import Question, Reply
 from rtos.user.tasks import ATTEMPTS, own_task_id
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
     from rtos.bus import Bus
-    from rtos.user.passages import Passage
 
 HOUR = 3600.0
 
@@ -34,18 +32,6 @@ HOUR = 3600.0
 @pytest.fixture
 def world(tmp_path: Path) -> World:
     return World(tmp_path)
-
-
-async def give(bus: Bus, id: str, **more: Any) -> dict[str, Any]:
-    task: dict[str, Any] = await bus.commands.execute(
-        "task/create", **{"assignee": "helper-ai", "description": f"do {id}", "id": id, **more}
-    )
-    return task
-
-
-async def read(bus: Bus, id: str) -> dict[str, Any]:
-    task: dict[str, Any] = await bus.commands.execute("data/read", collection="tasks", id=id)
-    return task
 
 
 async def memories(bus: Bus) -> list[dict[str, Any]]:
@@ -199,18 +185,10 @@ async def test_a_task_that_is_cancelled_is_left_off_at_once(
         assert await memories(bus) == []
 
 
-class Failing(Script):
-    async def respond(self, question: Question, passages: Sequence[Passage]) -> Reply:
-        if "poison" in question.text:
-            self.asked.append(question.text)
-            raise ValueError("no words")
-        return await super().respond(question, passages)
-
-
 async def test_a_task_that_it_fails_at_is_tried_so_often_and_then_has_failed(
     world: World, autojump_clock: trio.testing.MockClock
 ) -> None:
-    world.script = Failing()
+    world.script = Poisoned("do poison")
     async with world.running() as bus:
         await give(bus, "poison", context="general")
         await give(bus, "after it", depends_on=["poison"])
@@ -356,7 +334,7 @@ async def test_a_mention_cuts_a_consolidation_short_and_it_is_done_at_the_next_r
 async def test_skills_are_audited_after_so_many_tasks(
     world: World, autojump_clock: trio.testing.MockClock
 ) -> None:
-    world.script = Failing()
+    world.script = Poisoned("do poison")
     world.script.takes = 2.0
     async with world.running() as bus:
         for number in range(PERFORMED - 1):

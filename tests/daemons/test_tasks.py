@@ -5,9 +5,11 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+import living
 import pytest
 import trio
 from living import World
+from living import read_task as read
 
 from rtos.errors import CommandRejected
 from rtos.user.memory import timestamp_of
@@ -34,15 +36,7 @@ async def humans(world: World) -> AsyncIterator[Bus]:
 
 
 async def give(bus: Bus, id: str, **more: Any) -> dict[str, Any]:
-    task: dict[str, Any] = await bus.commands.execute(
-        "task/create", **{"assignee": "ann", "description": f"do {id}", "id": id, **more}
-    )
-    return task
-
-
-async def read(bus: Bus, id: str) -> dict[str, Any]:
-    task: dict[str, Any] = await bus.commands.execute("data/read", collection="tasks", id=id)
-    return task
+    return await living.give(bus, id, **{"assignee": "ann", **more})
 
 
 async def statuses(bus: Bus) -> dict[str, str]:
