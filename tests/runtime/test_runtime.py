@@ -46,7 +46,7 @@ async def test_a_root_that_no_socket_can_be_in_is_refused_before_anything_is_mad
 async def test_daemons_come_up_in_order_and_are_gone_afterwards(tmp_path: Path) -> None:
     came: list[str] = []
     async with open_runtime(_configured(tmp_path), on_ready=lambda name, _: came.append(name)) as system:
-        assert came == ["data", "chat", "users", "health", "preferences", "activity"]
+        assert came == ["data", "chat", "tasks", "users", "health", "preferences", "activity"]
         assert all(child.ready for child in system.supervisor.children())
         answer = await system.commands.execute("ping")
         assert (answer["ready"], answer["pid"]) == (True, os.getpid())
@@ -166,6 +166,7 @@ async def test_a_daemon_that_crashes_always_is_parked_and_comes_back_when_it_is_
         assert "a defect" in (state["chat"].reason or "")
         assert [name for name, child in state.items() if child.ready] == [
             "data",
+            "tasks",
             "users",
             "health",
             "preferences",
