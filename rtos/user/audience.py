@@ -19,7 +19,7 @@ import trio
 from rtos.errors import RtosError
 from rtos.user.coordination import Decision, Facts, Heard, Standing, decide, stand
 from rtos.user.marks import UNSAVED
-from rtos.user.servicing import question_of
+from rtos.user.servicing import is_note, question_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,7 +67,8 @@ class Audience:
 
         A checkpoint now and then. A cancellation leaves some untold.
         """
-        decision = await self._decide(message, room)
+        # A note is nothing that anybody has said, so it calls nobody.
+        decision = Decision() if is_note(message) else await self._decide(message, room)
         settled = question_of(message)
         for member in room.member_ids:
             persona = self.served(member)

@@ -6,7 +6,8 @@ so that it gets its answer.
 Order: what is in hand, then what waits in the inbox, then chores, which nobody waits for.
 
 Law: what was put here is in the inbox, in hand, or has been let go of by `drop`; a task for
-which there was no room is not put here, and waits in its record.
+which there was no room is not put here, and waits in its record. Of what is in hand only an item
+covers others; whatever is refused, passed on or handed back is alone.
 """
 
 from __future__ import annotations
@@ -111,6 +112,10 @@ class Desk:
         """What was first in hand is done with, or left to somebody else."""
         self.work = self.work[1:]
 
+    def split(self) -> None:
+        """Have each part of what is first in hand there by itself, in order of arrival."""
+        self.work = (*item_of(self.work[0]).parts(), *self.work[1:])
+
     def forget(self, item: InboxItem) -> None:
         """Do not know it again, so that it may come once more."""
         self.inbox.forget(item.id)
@@ -126,15 +131,15 @@ class Desk:
             self.estimate = paced(self.estimate, seconds)
 
     def settle(self, item: InboxItem) -> bool:
-        """Note that something has ended; whether its level is another one now."""
+        """Note that something has ended, and what it covers; whether its level is another one now."""
         level = self.level
         self.chores.close(item.id)
-        self._called -= {item.id}
+        self._called -= {part.id for part in item.parts()}
         return self.level != level
 
     def clear(self) -> list[InboxItem]:
-        """Let go of everything; what it had accepted, in order of arrival."""
-        taken = [item_of(work) for work in self.work]
+        """Let go of everything; what it had accepted, each alone, in order of arrival."""
+        taken = [part for work in self.work for part in item_of(work).parts()]
         waiting = [] if self._inbox is None else [shed.item for shed in self._inbox.clear()]
         self._inbox, self.work, self._called = None, (), frozenset()
         return sorted([*taken, *waiting], key=lambda item: item.arrived)

@@ -3,9 +3,10 @@
 python day.py SEED [PICTURE]: prints what the day came to, and draws the persona that was woken most often.
 
 A wake-up of a persona is a task that is started for it, seen from outside: by an instrument of
-Trio. It is due to an event, a message that the persona is to answer or a task that it is given, and that it
-hears of while it has no Trio task; or to a crossing, the instant at which a label of it changes by itself or a message that waits comes
-to be worth attending to, as the pure state and inbox foretell it at the end of its last task.
+Trio. It is due to an event, a message that the persona is to answer or a task that it is given, and
+that it hears of while it has no Trio task; or to a crossing, the instant at which a label of it
+changes by itself or a message that waits comes to be worth attending to, as the pure state and inbox
+foretell it at the end of its last task.
 """
 
 from __future__ import annotations
@@ -29,11 +30,12 @@ from living import Script, World
 from bench.svg import graph
 from rtos.testing import run_virtual
 from rtos.user.affect import TRIGGERS, PersonaState
-from rtos.user.entities import TaskEntity
+from rtos.user.entities import ChatMessageEntity, TaskEntity
 from rtos.user.passages import Passage
 from rtos.user.persona import PersonaUser
 from rtos.user.records import Records
 from rtos.user.responder import Question, Reply
+from rtos.user.servicing import is_note
 
 DAY = 86400.0
 HOUR = 3600.0
@@ -142,6 +144,9 @@ class Day:
     digest: str
     messages: int
     replies: int
+    """What was said in reply."""
+    covered: int
+    """Messages that were answered together with a later one."""
     tasks: Counter[tuple[str, str]]
     """How many of each kind have come to which status."""
     lives: dict[str, Life]
@@ -267,13 +272,15 @@ async def _live(seed: int, root: Path, polls: float) -> Day:
                     humans.start_soon(human, number)
             await trio.sleep_until(DAY)
             trio.lowlevel.remove_instrument(watch)
-            asked = await bus.commands.execute("data/count", collection="chat_messages")
+            said = [record async for record in Records(bus, ChatMessageEntity.collection)]
+            covered = sum(map(is_note, said))
             tasks = Counter(
                 [(task["task_type"], task["status"]) async for task in Records(bus, TaskEntity.collection)]
             )
             nursery.cancel_scope.cancel()
     digest = hashlib.sha256("\n".join(watch.log).encode()).hexdigest()
-    return Day(digest, sum(sent), asked["count"] - sum(sent), tasks, dict(watch.lives), changes)
+    replies = len(said) - covered - sum(sent)
+    return Day(digest, sum(sent), replies, covered, tasks, dict(watch.lives), changes)
 
 
 async def _poll(world: World, every: float) -> None:
@@ -308,4 +315,5 @@ if __name__ == "__main__":
     day = simulate_day(int(sys.argv[1]))
     if len(sys.argv) > 2:
         Path(sys.argv[2]).write_text(picture(day))
-    sys.stdout.write(f"{day.digest} {day.messages} {day.replies} {day.totals} {dict(day.tasks)}\n")
+    answers = f"{day.replies} + {day.covered}"
+    sys.stdout.write(f"{day.digest} {day.messages} {answers} {day.totals} {dict(day.tasks)}\n")

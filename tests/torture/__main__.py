@@ -98,8 +98,9 @@ def main() -> None:
             asked = kill_while_answering(place / "answers", options.answers, options.seed)
             say(f"{options.answers} kills of who answers: {asked} questions, each with one answer")
         if options.servicing >= 0:
-            ended, asked = kill_at_each(place / "servicing", options.servicing)
+            ended, asked, together = kill_at_each(place / "servicing", options.servicing)
             say(f"{ended} kills amid the servicing, {asked} messages answered once each")
+            say(f"{together} of them by the reply to a later one")
         if options.minutes:
             asked = fuzz(place / "fuzz", seed=options.seed, seconds=60 * options.minutes)
             say(f"{asked} hostile requests")

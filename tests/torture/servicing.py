@@ -26,9 +26,16 @@ import trio
 from rtos.runtime import Configuration, open_runtime
 from rtos.user import coordination, servicing
 from rtos.user.records import Records
-from rtos.user.servicing import memory_id
+from rtos.user.servicing import is_note, memory_id
 
-TEXTS = ("@helper-ai what is a bowline?", "and a reef knot?", "@helper-ai why?", "where?", "thank you")
+TEXTS = (
+    "@helper-ai what is a bowline?",
+    "@helper-ai why?",
+    "and a reef knot?",
+    "@helper-ai where?",
+    "thank you",
+)
+"""Those that call it wait for it together, and have one reply where they do; the others go to either."""
 LEARNED = "A bowline makes a loop that does not slip. A reef knot joins two ropes of one size."
 PERSONA = "helper-ai"
 PERSONAS = (PERSONA, "second-ai")
@@ -65,12 +72,16 @@ async def _kept(bus: Any) -> list[tuple[str, str]]:
 
 
 async def _at_rest(bus: Any) -> None:
-    """Wait until every message of a human is remembered, which is the last that is done about it."""
+    """Wait until every message of a human has its claim, and every reply is remembered, which is the last."""
     with bus.events.subscribe("data:memories:created") as done:
         while True:
-            asked = [m for m in await _all(bus, "chat_messages") if m["sender_type"] == "human"]
+            said = await _all(bus, "chat_messages")
+            asked = {message["id"] for message in said if message["sender_type"] == "human"}
+            claimed = {message["reply_to"] for message in said if message["reply_to"]}
             kept = {memory for _, memory in await _kept(bus)}
-            if all(kept & {memory_id(one, message["id"]) for one in PERSONAS} for message in asked):
+            replies = [message for message in said if message["reply_to"] and not is_note(message)]
+            known = {memory_id(message["sender_id"], message["reply_to"]) for message in replies}
+            if asked <= claimed and known <= kept:
                 return
             await done.receive()
 
@@ -103,26 +114,48 @@ class Rest:
     Attributes:
       steps: how many the loop took from the first message on.
       asked: the ids of the messages of humans.
-      answers: how many replies each has.
+      claims: how many records say of each that it is answered, replies and notes.
+      answers: how many replies that are shown answer each.
+      notes: of each message that has a note, the reply that it names.
+      covers: of each reply, by its id, what it says that it answers beside `reply_to`.
       memories: how many memories there are of each exchange, by whose and the memory's id.
-      answered: who has replied to each.
+      replies: who has given each reply, and to which message.
     """
 
     steps: int
     asked: list[str]
+    claims: Counter[str]
     answers: Counter[str]
+    notes: dict[str, str]
+    covers: dict[str, list[str]]
     memories: Counter[tuple[str, str]]
-    answered: dict[str, str]
+    replies: list[tuple[str, str]]
+
+    @classmethod
+    def of(cls, told: dict[str, Any]) -> Rest:
+        """From what a process has said."""
+        claims = [message for message in told["messages"] if message["reply_to"]]
+        replies = [message for message in claims if not is_note(message)]
+        return cls(
+            steps=told["steps"],
+            asked=[message["id"] for message in told["messages"] if message["sender_type"] == "human"],
+            claims=Counter(message["reply_to"] for message in claims),
+            answers=Counter(one for reply in replies for one in (reply["reply_to"], *reply["covers"])),
+            notes={message["reply_to"]: message["answered_in"] for message in claims if is_note(message)},
+            covers={reply["id"]: reply["covers"] for reply in replies},
+            memories=Counter((persona, memory) for persona, memory in told["memories"]),
+            replies=[(reply["sender_id"], reply["reply_to"]) for reply in replies],
+        )
 
     def check(self) -> None:
-        """Every message was answered once, and is remembered once, by who has answered it."""
-        wrong = {message: self.answers[message] for message in self.asked if self.answers[message] != 1}
-        assert not wrong, f"not answered once: {wrong}"
-        assert self.answers.keys() == set(self.asked)
-        kept = (
-            (self.answered[message], memory_id(self.answered[message], message)) for message in self.asked
-        )
-        assert self.memories == Counter(kept)
+        """Every message was answered once, and every reply is remembered once, by who has given it."""
+        for counts in (self.claims, self.answers):
+            wrong = {message: counts[message] for message in self.asked if counts[message] != 1}
+            assert not wrong, f"not answered once: {wrong}"
+            assert counts.keys() == set(self.asked)
+        said = {message: reply for reply, messages in self.covers.items() for message in messages}
+        assert self.notes == said, "a note and its reply name each other"
+        assert self.memories == Counter((who, memory_id(who, asked)) for who, asked in self.replies)
 
 
 def live(root: Path, at: int, *ways: str) -> Rest | None:
@@ -132,28 +165,22 @@ def live(root: Path, at: int, *ways: str) -> Rest | None:
     if at and done.returncode == -signal.SIGKILL:
         return None
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    return Rest(
-        told["steps"],
-        [message["id"] for message in told["messages"] if message["sender_type"] == "human"],
-        Counter(message["reply_to"] for message in told["messages"] if message["reply_to"]),
-        Counter((persona, memory) for persona, memory in told["memories"]),
-        {message["reply_to"]: message["sender_id"] for message in told["messages"] if message["reply_to"]},
-    )
+    return Rest.of(json.loads(done.stdout))
 
 
-def kill_at_each(root: Path, points: int, *ways: str) -> tuple[int, int]:
+def kill_at_each(root: Path, points: int, *ways: str) -> tuple[int, int, int]:
     """Kill at so many steps, evenly over all that the servicing takes; 0 for each of them.
 
     Returns:
-      How many lives were ended, and how many messages were found to be answered once.
+      How many lives were ended, how many messages were found to be answered once, and how many of
+      these together with a later one.
     """
     whole = live(root / "whole", sys.maxsize, *ways)
     assert whole is not None
     whole.check()
     stride = max(1, whole.steps // points) if points else 1
     steps = range(1, whole.steps + 1, stride)
-    ended = asked = 0
+    ended = asked = together = 0
     for first in range(0, len(steps), LIVES):
         place = root / str(first)
         ended += sum(live(place, at, *ways) is None for at in steps[first : first + LIVES])
@@ -161,7 +188,8 @@ def kill_at_each(root: Path, points: int, *ways: str) -> tuple[int, int]:
         assert rest is not None
         rest.check()
         asked += len(rest.asked)
-    return ended, asked
+        together += len(rest.notes)
+    return ended, asked, together
 
 
 def program(root: str, at: str, way: str = "") -> None:
