@@ -18,9 +18,9 @@ import trio
 from rtos.bus import Bus, command
 from rtos.errors import CommandRejected, Conflict
 from rtos.scheduler import PastIntensity
+from rtos.user.claims import reply_id
 from rtos.user.entities import MAX_ENTRIES, MAX_TEXT, ChatMessageEntity, RoomEntity
 from rtos.user.identity import slug
-from rtos.user.servicing import reply_id
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -115,7 +115,7 @@ class ChatDaemon:
         """Say something in a room; it is stored when this answers.
 
         What answers older messages beside `reply_to` names them in `covers`, and has the id of the
-        one reply to `reply_to`. Then each of them has its note in the same write, see `rtos.user.servicing`.
+        one reply to `reply_to`. Then each of them has its note in the same write, see `rtos.user.claims`.
         """
         size = len(text.encode())
         if not text.strip() or size > MAX_TEXT:
@@ -167,7 +167,7 @@ class ChatDaemon:
                 "chat/send",
                 f"{id!r} is not the id of the one reply to {message.reply_to!r}",
                 parameter="id",
-                remedy="give the one of `rtos.user.servicing.reply_id`, or send several replies",
+                remedy="give the one of `rtos.user.claims.reply_id`, or send several replies",
             )
         if asked in covers or len({*covers}) < len(covers) or len(covers) > MAX_ENTRIES:
             raise CommandRejected(

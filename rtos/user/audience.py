@@ -17,9 +17,9 @@ import attrs
 import trio
 
 from rtos.errors import RtosError
+from rtos.user.claims import is_note, question_of
 from rtos.user.coordination import Decision, Facts, Heard, Standing, decide, stand
 from rtos.user.marks import UNSAVED
-from rtos.user.servicing import is_note, question_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

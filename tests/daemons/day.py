@@ -30,12 +30,12 @@ from living import Script, World
 from bench.svg import graph
 from rtos.testing import run_virtual
 from rtos.user.affect import TRIGGERS, PersonaState
+from rtos.user.claims import is_note
 from rtos.user.entities import ChatMessageEntity, TaskEntity
 from rtos.user.passages import Passage
 from rtos.user.persona import PersonaUser
 from rtos.user.records import Records
 from rtos.user.responder import Question, Reply
-from rtos.user.servicing import is_note
 
 DAY = 86400.0
 HOUR = 3600.0

@@ -10,13 +10,14 @@ import trio
 from living import Script, World, humans
 
 from rtos.errors import CommandRejected, Conflict, StoreBusy
+from rtos.user.claims import is_note, memory_id, reply_id
 from rtos.user.hearing import ANSWER_WITHIN
 from rtos.user.inbox import MOST_COVERED, MOST_TOGETHER
 from rtos.user.persona import PersonaUser
 from rtos.user.questions import TURN
 from rtos.user.records import Records
 from rtos.user.responder import Reply
-from rtos.user.servicing import LATE, REFUSALS, is_note, memory_id, reply_id
+from rtos.user.servicing import LATE, REFUSALS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

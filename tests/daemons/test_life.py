@@ -10,8 +10,9 @@ import trio
 from living import Script, World, humans, replies
 
 from rtos.errors import CommandRejected, Conflict, StoreBusy
+from rtos.user.claims import memory_id, reply_id
 from rtos.user.lives import FAILURES, TRIES
-from rtos.user.servicing import LATE, memory_id, reply_id
+from rtos.user.servicing import LATE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

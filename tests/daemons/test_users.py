@@ -13,9 +13,9 @@ from living import World, humans, replies
 from rtos.bus import Bus
 from rtos.daemons.data import open_sqlite_backend
 from rtos.errors import CommandRejected, DaemonDown, StoreCorrupt
+from rtos.user.claims import memory_id, reply_id
 from rtos.user.directory import UserDirectoryManager
 from rtos.user.persona import ANSWER_WITHIN
-from rtos.user.servicing import memory_id, reply_id
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -12,6 +12,7 @@ import trio
 from living import Script, World, humans
 
 from rtos.errors import StoreBusy
+from rtos.user.claims import memory_id, reply_id
 from rtos.user.coordination import LONGEST_TALK
 from rtos.user.hearing import ANSWER_WITHIN
 from rtos.user.lives import TRIES
@@ -19,7 +20,7 @@ from rtos.user.marks import UNSAVED
 from rtos.user.persona import PersonaUser
 from rtos.user.questions import TURN
 from rtos.user.responder import Reply
-from rtos.user.servicing import LATE, REFUSALS, memory_id, reply_id
+from rtos.user.servicing import LATE, REFUSALS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence

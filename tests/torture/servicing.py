@@ -25,8 +25,8 @@ import trio
 
 from rtos.runtime import Configuration, open_runtime
 from rtos.user import coordination, servicing
+from rtos.user.claims import is_note, memory_id
 from rtos.user.records import Records
-from rtos.user.servicing import is_note, memory_id
 
 TEXTS = (
     "@helper-ai what is a bowline?",
