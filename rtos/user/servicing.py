@@ -254,6 +254,9 @@ class Servicing:
             return None
         if record["sender_id"] != self.user_id or is_note(record):
             return Outcome("answered")
+        if record["text"] in REFUSALS.values():
+            # It is no exchange after a crash either.
+            return Outcome("said")
         return Outcome("said", record["text"], await self._texts(record.get("covers", ())))
 
     async def _is_any_given(self, item: InboxItem) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -86,14 +87,18 @@ async def exchanges(bus: Bus, who: str = HELPER) -> dict[str, str]:
 
 
 async def is_once(bus: Bus, *personas: str) -> None:
-    """Every message has one claim and one reply, all replies are remembered once, and nothing is open."""
+    """Whoever is to answer a message has one claim on it and gives one reply, and remembers each once."""
     records = await stored(bus)
-    asked = {record["id"] for record in records if record["sender_type"] == "human"}
+    due = {
+        record["id"]: max(1, sum(f"@{name}" in record["text"] for name in personas))
+        for record in records
+        if record["sender_type"] == "human"
+    }
     claims = [record for record in records if record["reply_to"]]
     shown = [record for record in claims if not is_note(record)]
-    assert Counter(record["reply_to"] for record in claims) == dict.fromkeys(asked, 1)
-    answered = Counter(id for record in shown for id in (record["reply_to"], *record["covers"]))
-    assert answered == dict.fromkeys(asked, 1)
+    assert len({(record["sender_id"], record["reply_to"]) for record in claims}) == len(claims)
+    assert Counter(record["reply_to"] for record in claims) == due
+    assert Counter(id for record in shown for id in (record["reply_to"], *record["covers"])) == due
     kept = Counter([id for persona in personas for id in await exchanges(bus, persona)])
     replies = [record for record in shown if record["text"] not in REFUSALS.values()]
     assert kept == Counter(memory_id(reply["sender_id"], reply["reply_to"]) for reply in replies)
@@ -381,6 +386,49 @@ async def test_an_answer_without_its_marks_is_remembered_once_with_all_the_quest
         asked, whole = "".join(f"operator: {text}\n" for text in texts), "\n".join(texts)
         assert f"{asked}helper-ai: re: {whole}" in (await exchanges(bus)).values()
         assert nothing_is_open(world)
+
+
+@pytest.mark.parametrize("seed", range(16))
+async def test_whatever_befalls_them_each_is_answered_once(
+    world: World, seed: int, autojump_clock: MockClock
+) -> None:
+    chance = Random(seed)
+    world.script.slow = {name: chance.choice([0.5, 5.0, 15.0, 25.0, 70.0]) for name in ("ada", "bo")}
+    for life in range(4):
+        async with world.running() as bus:
+            if life == 0:
+                await cast(bus)
+                await humans(bus, 1, "hall")
+            for _ in range(chance.randrange(12)):
+                text = chance.choice(["knots", "@ada knots", "@bo @ada", "what", "poison"])
+                sender = chance.choice(["operator", "operator", "human-0"])
+                await say(bus, f"{text} {chance.random()}", room="hall", sender=sender)
+                await trio.sleep(chance.choice([0.0, 0.0, 0.5, 3.0, 20.0]))
+                await _befall(bus, chance)
+    async with world.running() as bus:
+        for name in ("ada", "bo"):
+            await _thaw(bus, name)
+        # Who fails too often is frozen, and thawed for the rest of it.
+        for _ in range(20):
+            await trio.sleep(200)
+            for name in ("ada", "bo"):
+                await _thaw(bus, name)
+        assert nothing_is_open(world)
+        await is_once(bus, "ada", "bo")
+
+
+async def _befall(bus: Bus, chance: Random) -> None:
+    name = chance.choice(["ada", "bo"])
+    if chance.random() < 0.2 and not await _thaw(bus, name):
+        await bus.commands.execute("user/freeze", id=name)
+
+
+async def _thaw(bus: Bus, name: str) -> bool:
+    """Whether it was frozen."""
+    frozen = (await bus.commands.execute("user/get", id=name))["status"] == "frozen"
+    if frozen:
+        await bus.commands.execute("user/thaw", id=name)
+    return bool(frozen)
 
 
 # The command.
