@@ -143,16 +143,22 @@ def _send(invocation: Invocation, output: Output) -> None:
 
 def _reply(client: Client, output: Output, id: str, wait: float) -> dict[str, Any]:
     try:
-        return next(record for record in _messages(client, output, wait) if record["reply_to"] == id)
+        return next(record for record in _messages(client, output, wait) if id in _answered_by(record))
     except TimeoutError:
         raise NoReplyError(
             f"chat/send: it was said, and nobody replied within {wait:g} s; allow more with --wait=SECONDS"
         ) from None
 
 
+def _answered_by(record: dict[str, Any]) -> tuple[str, ...]:
+    return (record["reply_to"], *record.get("covers", ()))
+
+
 def _messages(client: Client, output: Output, timeout: float = math.inf) -> Iterator[dict[str, Any]]:
     for event in client.events(timeout=timeout):
-        yield event["payload"]["record"]
+        # A note that a message was answered together with a later one was said by nobody.
+        if not event["payload"]["record"].get("answered_in"):
+            yield event["payload"]["record"]
         if event["lost"]:
             output.warning(f"{event['lost']} messages came too fast to be told; `rtos chat/history` has them")
 

@@ -1,27 +1,36 @@
 """ChatDaemon: rooms, and what is said in them.
 
 Owns no data: rooms and messages are records of the shared database. Whoever
-wants to know of a message subscribes to ``data:chat_messages:created``.
+wants to know of a message subscribes to ``data:chat_messages:created``, and passes over
+the notes (`answered_in`), as the history does.
 """
 
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, ClassVar
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
+import attrs
 import msgspec
 import trio
 
 from rtos.bus import Bus, command
 from rtos.errors import CommandRejected, Conflict
 from rtos.scheduler import PastIntensity
-from rtos.user.entities import MAX_TEXT, ChatMessageEntity, RoomEntity
+from rtos.user.claims import reply_id
+from rtos.user.entities import MAX_ENTRIES, MAX_TEXT, ChatMessageEntity, RoomEntity
 from rtos.user.identity import slug
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
 
 HISTORY_LIMIT = 500
+NOTE: Final = "Answered together with a later message."
+"""What a note says to whoever looks at the records."""
+# What was stored before there were notes has no such field, and a missing field equals nothing.
+SAID: Final[Mapping[str, Any]] = MappingProxyType({"$not": {"answered_in": {"$gt": ""}}})
+"""The filter for what was said, without the notes."""
 
 
 class ChatDaemon:
@@ -101,8 +110,13 @@ class ChatDaemon:
         sources: list[str] | None = None,
         causal_depth: int = 0,
         id: str | None = None,
+        covers: list[str] | None = None,
     ) -> dict[str, Any]:
-        """Say something in a room; it is stored when this answers."""
+        """Say something in a room; it is stored when this answers.
+
+        What answers older messages beside `reply_to` names them in `covers`, and has the id of the
+        one reply to `reply_to`. Then each of them has its note in the same write, see `rtos.user.claims`.
+        """
         size = len(text.encode())
         if not text.strip() or size > MAX_TEXT:
             reason = f"the text has {size} bytes; 1 to {MAX_TEXT} are allowed"
@@ -133,6 +147,8 @@ class ChatDaemon:
             sources=tuple(sources or ()),
             causal_depth=causal_depth,
         )
+        if covers:
+            return await self._answer(message, id, covers)
         record: dict[str, Any] = await self._bus.commands.execute(
             "data/create",
             collection=ChatMessageEntity.collection,
@@ -140,6 +156,54 @@ class ChatDaemon:
             data=msgspec.to_builtins(message),
         )
         return record
+
+    async def _answer(self, message: ChatMessageEntity, id: str | None, covers: list[str]) -> dict[str, Any]:
+        """Store a reply, and the note of each message that it answers beside the one it replies to."""
+        asked, whose = (message.reply_to or ""), None
+        if id != reply_id(whose, asked):
+            whose = message.sender_id
+        if not asked or id != reply_id(whose, asked):
+            raise CommandRejected(
+                "chat/send",
+                f"{id!r} is not the id of the one reply to {message.reply_to!r}",
+                parameter="id",
+                remedy="give the one of `rtos.user.claims.reply_id`, or send several replies",
+            )
+        if asked in covers or len({*covers}) < len(covers) or len(covers) > MAX_ENTRIES:
+            raise CommandRejected(
+                "chat/send",
+                "it covers a message twice, or too many",
+                parameter="covers",
+                remedy=f"name each once, at most {MAX_ENTRIES}",
+            )
+        await self._check_covered(message.room_id, [asked, *covers])
+        records = [(id, attrs.evolve(message, covers=tuple(covers)))]
+        for covered in covers:
+            note = attrs.evolve(message, text=NOTE, reply_to=covered, sources=(), answered_in=id)
+            records.append((reply_id(whose, covered), note))
+        operations = [
+            {"op": "create", "collection": message.collection, "id": id, "data": msgspec.to_builtins(entity)}
+            for id, entity in records
+        ]
+        done: list[dict[str, Any]] = await self._bus.commands.execute("data/batch", operations=operations)
+        return done[0]
+
+    async def _check_covered(self, room: str, ids: list[str]) -> None:
+        found = await self._bus.commands.execute(
+            "data/list",
+            collection=ChatMessageEntity.collection,
+            filter={"id": {"$in": ids}, "room_id": room},
+            fields=["id"],
+            limit=len(ids),
+        )
+        missing = set(ids) - {record["id"] for record in found["items"]}
+        if missing:
+            raise CommandRejected(
+                "chat/send",
+                f"there is no {min(missing)!r} in room {room!r}",
+                parameter="covers",
+                remedy=f"`rtos chat/history --room={room}` shows what there is",
+            )
 
     @command("chat/history")
     async def history(
@@ -154,7 +218,7 @@ class ChatDaemon:
                 remedy=f"use 1 to {HISTORY_LIMIT}",
             )
         await self._room("chat/history", room)
-        wanted: dict[str, Any] = {"room_id": room}
+        wanted: dict[str, Any] = {"room_id": room, **SAID}
         if before is not None:
             wanted["created_at"] = {"$lt": before}
         found = await self._bus.commands.execute(

@@ -30,6 +30,7 @@ from rtos.scheduler import PastIntensity
 from rtos.user.assignments import TOLD, Assignments
 from rtos.user.audience import Audience, Unanswered
 from rtos.user.base import BaseUser, HumanUser
+from rtos.user.claims import reply_id
 from rtos.user.entities import ChatMessageEntity, RoomEntity, TaskEntity, UserEntity
 from rtos.user.farewell import farewells
 from rtos.user.identity import slug, validate_user_id
@@ -38,7 +39,7 @@ from rtos.user.persona import PersonaUser
 from rtos.user.preferences import PreferencesBook
 from rtos.user.questions import Questions
 from rtos.user.records import Records
-from rtos.user.servicing import Servicing, reply_id
+from rtos.user.servicing import Servicing
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

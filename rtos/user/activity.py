@@ -104,6 +104,9 @@ def _task(record: Mapping[str, Any], verb: str) -> Iterator[Entry]:
 
 
 def _message(record: Mapping[str, Any], members: Collection[str]) -> Iterator[Entry]:
+    if record.get("answered_in"):
+        # Nobody has said or heard it; the reply that it tells of is told itself.
+        return
     sender = record["sender_id"]
     ids = {"message_id": record["id"], "room_id": record["room_id"]}
     answer = {"reply_to": record["reply_to"]} if record.get("reply_to") else {}

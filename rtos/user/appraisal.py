@@ -14,6 +14,7 @@ quoted, asked or supposed does not, and who praises and blames at once does neit
 from __future__ import annotations
 
 import re
+from itertools import chain
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -112,12 +113,14 @@ def attended(item: InboxItem, kind: str) -> tuple[str, ...]:
     """What it means to a persona that it has attended to something.
 
     Args:
-      item: what that was; of what it gave itself nobody speaks.
+      item: what that was, and what it covers; of what it gave itself nobody speaks.
       kind: what became of it, as in `Outcome`; what another one is to answer means nothing yet.
     """
     if kind == "passed" or item.kind == "chore":
         return ()
-    return outcome(kind) + heard(item.text, human=item.sender_type == "human", mentions=item.mentions)
+    human = item.sender_type == "human"
+    meant = (heard(part.text, human=human, mentions=part.mentions) for part in item.parts())
+    return outcome(kind) + tuple(chain.from_iterable(meant))
 
 
 def refused(reason: str) -> tuple[str, ...]:

@@ -18,10 +18,10 @@ import attrs
 import trio
 
 from rtos.errors import RtosError
+from rtos.user.claims import is_note, question_of
 from rtos.user.coordination import Decision, Facts, Heard, Standing, decide, stand
 from rtos.user.hearing import Around
 from rtos.user.marks import UNSAVED
-from rtos.user.servicing import question_of
 from rtos.user.warmth import Warmth
 
 if TYPE_CHECKING:
@@ -72,9 +72,11 @@ class Audience:
 
         A checkpoint now and then. A cancellation leaves some untold.
         """
-        decision, watched = await self._decide(message, room)
+        # A note is nothing that anybody has said, so it calls nobody.
+        decision, watched = (Decision(), False) if is_note(message) else await self._decide(message, room)
         # What is caught up with was said long ago.
-        around = Around() if unanswered is not None else self._around(message["room_id"], watched=watched)
+        late = unanswered is not None or is_note(message)
+        around = Around() if late else self._around(message["room_id"], watched=watched)
         settled = question_of(message)
         for member in room.member_ids:
             persona = self.served(member)
@@ -137,7 +139,7 @@ class Audience:
             name=name,
             expertise=persona.entity.expertise,
             label=persona.feeling.label,
-            waiting=persona.desk.waiting + (persona.in_hand is not None),
+            waiting=persona.desk.waiting + (persona.desk.in_hand_id is not None),
             rests=self.rests(user_id),
         )
 
@@ -151,7 +153,7 @@ class Audience:
 
     async def _save_marks(self, persona: PersonaUser) -> None:
         """Store how far one has come that is not served, or a restart would tell it all of that again."""
-        if persona.reading.unsaved < UNSAVED or persona.in_hand is not None:
+        if persona.reading.unsaved < UNSAVED or persona.desk.in_hand_id is not None:
             return
         try:
             await persona.change_state(persona.reading.write_into)

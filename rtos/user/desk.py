@@ -6,7 +6,8 @@ so that it gets its answer.
 Order: what is in hand, then what waits in the inbox, then chores, which nobody waits for.
 
 Law: what was put here is in the inbox, in hand, or has been let go of by `drop`; a task for
-which there was no room is not put here, and waits in its record.
+which there was no room is not put here, and waits in its record. Of what is in hand only an item
+covers others; whatever is refused, passed on or handed back is alone.
 """
 
 from __future__ import annotations
@@ -73,6 +74,11 @@ class Desk:
         return item_of(self.work[0]) if self.work else None
 
     @property
+    def in_hand_id(self) -> str | None:
+        """The id of that."""
+        return None if self.in_hand is None else self.in_hand.id
+
+    @property
     def level(self) -> int:
         """How urgent it is what it does now."""
         if self._called:
@@ -118,6 +124,10 @@ class Desk:
         """What was first in hand is done with, or left to somebody else."""
         self.work = self.work[1:]
 
+    def split(self) -> None:
+        """Have each part of what is first in hand there by itself, in order of arrival."""
+        self.work = (*item_of(self.work[0]).parts(), *self.work[1:])
+
     def forget(self, item: InboxItem) -> None:
         """Do not know it again, so that it may come once more."""
         self.inbox.forget(item.id)
@@ -133,13 +143,13 @@ class Desk:
             self.estimate = paced(self.estimate, seconds)
 
     def settle(self, item: InboxItem, now: float) -> bool:
-        """Note that something has ended; whether its level is another one now."""
+        """Note that something has ended, and what it covers; whether its level is another one now."""
         level = self.level
         if item.room_id:
             others = tuple(one for one in self._rooms if one[0] != item.room_id)
             self._rooms = ((item.room_id, now), *others)[:ROOMS]
         self.chores.close(item.id)
-        self._called -= {item.id}
+        self._called -= {part.id for part in item.parts()}
         return self.level != level
 
     def was_lately_in(self, room_id: str, now: float) -> bool:
@@ -147,8 +157,8 @@ class Desk:
         return any(room == room_id and now - at <= LATELY for room, at in self._rooms)
 
     def clear(self) -> list[InboxItem]:
-        """Let go of everything; what was in hand, also to be refused, and what waited, as it arrived."""
-        taken = [item_of(work) for work in self.work]
+        """Let go of everything; what was in hand, also to be refused, and what waited, each alone."""
+        taken = [part for work in self.work for part in item_of(work).parts()]
         waiting = [] if self._inbox is None else [shed.item for shed in self._inbox.clear()]
         self._inbox, self.work, self._called = None, (), frozenset()
         return sorted([*taken, *waiting], key=lambda item: item.arrived)

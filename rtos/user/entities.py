@@ -198,7 +198,10 @@ class RoomEntity:
 
 @attrs.frozen(kw_only=True)
 class ChatMessageEntity:
-    """One message in a room."""
+    """One message in a room, or the note that a message was answered together with a later one.
+
+    The note is what settles who answers, exactly as a reply does, and is shown to nobody.
+    """
 
     collection: ClassVar[str] = "chat_messages"
     search_fields: ClassVar[tuple[str, ...]] = ("text",)
@@ -215,6 +218,10 @@ class ChatMessageEntity:
     """Where the answer was found, for people."""
     causal_depth: int = attrs.field(default=0, validator=at_least(0))
     """How many replies lie between this message and one that nobody asked for: 0 for a human's own."""
+    covers: tuple[str, ...] = attrs.field(default=(), validator=[unique, short(MAX_ENTRIES)])
+    """The ids of the older messages that it answers beside `reply_to`, oldest first."""
+    answered_in: str | None = None
+    """The id of the reply to a later message that answers `reply_to` as well: then this is the note of it."""
 
 
 @attrs.frozen(kw_only=True)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from rtos.user.claims import reply_id
 from rtos.user.entities import ChatMessageEntity
-from rtos.user.servicing import reply_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -16,7 +16,12 @@ most 1. Of `n` senders, one that has something eligible is served after less tha
 `n * n` others of equal cost, however much they send and however it matters; and of a
 sender with at most its share of the capacity, `capacity / n`, nothing is pushed out by another's.
 
-Law: `offered = taken + shed + coalesced + waiting`, after every call.
+What one human has said in one room is taken together, as people answer it: the newest is taken,
+and the others with it. What calls the persona by name stays apart from what is for anybody.
+None of them waits longer for it than alone, since they go where the first of them would.
+
+Law: `offered = taken + shed + coalesced + waiting`, after every call. What is taken together is
+taken once, and all but the newest of it is coalesced; what waits and what is shed is alone.
 """
 
 from __future__ import annotations
@@ -28,6 +33,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import attrs
 
+from rtos.user.entities import MAX_TEXT
 from rtos.user.lines import Lines
 from rtos.user.places import Places
 from rtos.user.rate import Rate, Rates
@@ -46,6 +52,11 @@ OF_A_SENDER: Final = Rate(interval=10.0, burst=5)
 """How often a sender that is no human is listened to."""
 OF_A_ROOM: Final = Rate(interval=5.0, burst=10)
 """How often all that are no humans together are listened to in one room."""
+MOST_COVERED: Final = 8
+"""How many older messages one is answered together with at most."""
+# So that an answer has room beside all of it in one memory.
+MOST_TOGETHER: Final = MAX_TEXT // 4
+"""How many bytes of text are answered together at most; a longer message is answered alone."""
 
 
 def _number(_: object, field: attrs.Attribute[float], value: float) -> None:
@@ -74,6 +85,22 @@ class InboxItem:
     """Calls the persona by name, and is served whatever the threshold."""
     anybody: bool = False
     """One answers it for all; see `rtos.user.coordination`."""
+    covers: tuple[InboxItem, ...] = ()
+    """Older ones of the same sender in the same room that are answered together with it, oldest first."""
+
+    @property
+    def whole_text(self) -> str:
+        """What all of them say, oldest first."""
+        return "\n".join(part.text for part in self.parts())
+
+    @property
+    def due(self) -> float:
+        """When the first of them has to be answered, on the clock of `arrived`."""
+        return min(part.deadline for part in self.parts())
+
+    def parts(self) -> tuple[InboxItem, ...]:
+        """Each of them alone, in the order in which they came."""
+        return (*self.covers, attrs.evolve(self, covers=())) if self.covers else (self,)
 
 
 @attrs.frozen
@@ -221,9 +248,10 @@ class PersonaInbox:
         place = self._lines.next(self._horizon(now, threshold))
         if place == 0:
             return Taken(item=None, shed=shed)
-        item = self._remove(place)
+        *covers, item = [self._remove(each) for each in self._together(place)]
         self._taken += 1
-        return Taken(item=item, shed=shed)
+        self._coalesced += len(covers)
+        return Taken(item=attrs.evolve(item, covers=tuple(covers)) if covers else item, shed=shed)
 
     def charge(self, sender_id: str, seconds: float) -> None:
         """Note how long the persona was at work for a sender, which others waited for meanwhile."""
@@ -300,6 +328,22 @@ class PersonaInbox:
             if place in line:
                 yield self._give_up(self._remove(place), "superseded")
 
+    def _together(self, place: int) -> list[int]:
+        """The places of what is taken with it, itself included, in order of offering: the oldest first."""
+        item = self._waiting[place]
+        if item.sender_type != "human" or item.kind != "message":
+            return [place]
+        together, size = [place], len(item.text.encode())
+        for other in sorted(self._lines.waiting(item.sender_id)):
+            one = self._waiting[other]
+            if other == place or _goes_with(item) != _goes_with(one):
+                continue
+            size += len(one.text.encode()) + 1
+            if size > MOST_TOGETHER or len(together) > MOST_COVERED:
+                break
+            together.append(other)
+        return sorted(together)
+
     def _room(self, estimate: float) -> int:
         if estimate <= 0:
             return self._capacity
@@ -343,3 +387,8 @@ class PersonaInbox:
         while (first := self._hopeless.first())[0] < done_by:
             shed.append(self._give_up(self._remove(first[1]), "infeasible"))
         return tuple(shed)
+
+
+def _goes_with(item: InboxItem) -> tuple[str, str, bool, bool]:
+    """What has to be equal of two messages of one human for one answer to both."""
+    return item.kind, item.room_id, item.anybody, item.mentions

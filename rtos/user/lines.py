@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 from rtos.user.places import Places
 
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Collection
 
 REMEMBERED: Final = 256
 """Senders with nothing waiting of which it is known that they are ahead."""
@@ -56,7 +56,7 @@ class Lines:
         """How many senders wait."""
         return len(self._lines)
 
-    def waiting(self, sender_id: str) -> Container[int]:
+    def waiting(self, sender_id: str) -> Collection[int]:
         """The places of what waits of a sender, in no order."""
         line = self._lines.get(sender_id)
         return line.waiting if line is not None else ()

@@ -157,8 +157,8 @@ class Lives:
     def _failed(self, persona: PersonaUser, error: Exception) -> str | None:
         """Let it rest; the reason if it is to be given up."""
         failures = self._failures.setdefault(persona.id, _Failures())
-        failures.count(persona.in_hand)
-        told = {"persona_id": persona.id, "message_id": persona.in_hand, "error": repr(error)}
+        failures.count(persona.desk.in_hand_id)
+        told = {"persona_id": persona.id, "message_id": persona.desk.in_hand_id, "error": repr(error)}
         self._bus.events.emit("persona:failed", told)
         now = trio.current_time()
         # What the system around it refuses is no fault of its own: it waits, and is not judged.

@@ -97,10 +97,10 @@ class Reading:
         """Note a message that is to be done; false if it is done or open already, or in no room of its."""
         return room_id in self._rooms and self._rooms[room_id].begin(message)
 
-    def finish(self, room_id: str, message_id: str) -> None:
-        """Note that a message is done, or need not be."""
+    def finish(self, room_id: str, *message_ids: str) -> None:
+        """Note that messages are done, or need not be."""
         if room_id in self._rooms:
-            self.unsaved += self._rooms[room_id].finish(message_id)
+            self.unsaved += sum(map(self._rooms[room_id].finish, message_ids))
 
     def holds(self, room_id: str, message_id: str) -> bool:
         """Whether a message is to be done and is not."""

@@ -30,10 +30,11 @@ import attrs
 import trio
 
 from rtos.errors import CommandRejected, Conflict, NotFound
+from rtos.user.claims import memory_id, said_in
 from rtos.user.entities import MAX_TEXT, MemoryEntity, TaskEntity
 from rtos.user.memory import seconds_of
 from rtos.user.responder import Question, Reply
-from rtos.user.servicing import CANDIDATES, Outcome, Servicing, memory_id, said_in
+from rtos.user.servicing import CANDIDATES, Outcome, Servicing
 from rtos.user.tasks import ATTEMPTS, ENDED, audit, is_open, is_own, is_ready, task_item
 
 if TYPE_CHECKING:

@@ -89,11 +89,6 @@ class PersonaUser(BaseUser):
         """How it is, as of the last event."""
         return self.feelings.state
 
-    @property
-    def in_hand(self) -> str | None:
-        """The id of what is being served; after a failure, of what it failed at."""
-        return None if self.desk.in_hand is None else self.desk.in_hand.id
-
     # Life.
 
     async def initialize(self) -> None:
@@ -120,7 +115,10 @@ class PersonaUser(BaseUser):
         if item is None:
             return
         self.feelings.appraise("failed")
-        if self._servicing(self.id, self.entity.display_name).passes_on(item):
+        if item.covers:
+            # Only the one that it fails at is given up.
+            self.desk.split()
+        elif self._servicing(self.id, self.entity.display_name).passes_on(item):
             self.desk.forget(item)
             self.desk.drop()
         elif for_good:
@@ -173,7 +171,7 @@ class PersonaUser(BaseUser):
           task: its record.
           missed: it is told of late, so what is begun is in nobody's hand.
         """
-        chores, is_in_hand = self.desk.chores, task["id"] == self.in_hand
+        chores, is_in_hand = self.desk.chores, task["id"] == self.desk.in_hand_id
         if is_in_hand and not is_open(task) and self._doing is not None:
             self._doing.interrupt()
         if is_own(task):
@@ -213,7 +211,6 @@ class PersonaUser(BaseUser):
             if self.desk.work:
                 work = self.desk.work[0]
                 await (self._refuse(work) if isinstance(work, Shed) else self._attend(work))
-                self.desk.drop()
         self._arm()
 
     def _take(self) -> bool:
@@ -236,18 +233,23 @@ class PersonaUser(BaseUser):
             self.feelings.begin_work(lively=item.kind != "chore")
             try:
                 outcome = await doing.answer(item)
-                cost = 0.0 if item.kind == "chore" or outcome.kind == "answered" else COST_OF_REPLY
+                cost = 0.0 if item.kind == "chore" or outcome.is_free else COST_OF_REPLY
             finally:
                 # Also of who has failed, or it would be at work, and tire, for as long as nothing comes.
                 self.feelings.end_work(cost)
-            self.feelings.appraise(*attended(item, outcome.kind))
-            await self._conclude(doing, item, outcome)
+            if outcome.kind == "apart":
+                self.desk.split()
+            else:
+                self.feelings.appraise(*attended(item, outcome.kind))
+                await self._conclude(doing, item, outcome)
+                self.desk.drop()
         self.desk.spend(item, trio.current_time() - began)
 
     async def _refuse(self, shed: Shed) -> None:
         self.feelings.appraise(*refused(shed.reason))
         with self._doing_it(shed.item) as doing:
             await self._conclude(doing, shed.item, await doing.refuse(shed))
+        self.desk.drop()
 
     @contextmanager
     def _doing_it(self, item: InboxItem) -> Iterator[Servicing | Performing]:
@@ -263,7 +265,7 @@ class PersonaUser(BaseUser):
             # It stays unread until another one has answered, or open, and may come back.
             self.desk.forget(item)
             return
-        self.reading.finish(item.room_id, item.id)
+        self.reading.finish(item.room_id, *(part.id for part in item.parts()))
         memory = await doing.memory(item, outcome)
         diary = doing.counted(self.desk.chores.diary, memory).to_builtins()
         # In its turn: a command that opens or closes something stores the same record, and what was
@@ -287,10 +289,8 @@ class PersonaUser(BaseUser):
     def _arm(self) -> None:
         now = trio.current_time()
         self.desk.tidy(now)
-        at = min(
-            now + self.feelings.next_crossing_in(),
-            self.desk.next_at(now, self._wall_clock(), self.feeling.threshold),
-        )
+        crossing = now + self.feelings.next_crossing_in()
+        at = min(crossing, self.desk.next_at(now, self._wall_clock(), self.feeling.threshold))
         if at < math.inf:
             self._timer = self._bus.scheduler.add_timer(at, lambda: self._activate(self))
 

@@ -8,7 +8,7 @@ write; two writes are enough, in this order:
 
 1. The reply, under an id made from the persona's and the message's, or from the
    message's alone where one answers for all. Creating what is there already is refused,
-   so at most one reply is ever stored, whoever sends it.
+   so at most one reply is ever stored, whoever sends it. That record is the claim on the message.
 2. One batch of the user's database: the read mark, how the persona feels, and the
    memory of the exchange, under an id made in the same way.
 
@@ -18,13 +18,22 @@ said, and the memory is made from the reply that was given. After 2 either the m
 has passed the message, or an older one is still open and it is heard again; then
 reply and memory are found and only the mark is written. Each write is all or
 nothing, and no other state counts, so there are no other points.
+
+Several messages of one human that waited are answered by one reply, to the newest of them. It is
+stored together with a note for each of the others, under the id that a reply to that one would
+have: so there is still one claim on each message, and all of them are made or none. Whoever
+has claimed one before, alone or among others, makes that write fail as a whole, and then, as after
+any other failure, each is served alone and finds its claim or makes it. A reply's claims never
+change, so it says for ever what it has answered: the one memory of the exchange is kept under
+the id of the newest and holds all the questions, and whoever makes it after a crash reads them
+there. A message that has a note is done; alone nothing is said or remembered for it. Batch 2 has the
+marks of all; cut short before it, each of them is heard again, alone or with others, and found.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-import uuid
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import attrs
@@ -32,15 +41,16 @@ import msgspec
 import trio
 
 from rtos.errors import CommandRejected, Conflict, RtosError
-from rtos.user.entities import MAX_TEXT, ChatMessageEntity, MemoryEntity, UserEntity
-from rtos.user.memory import creation, dated, seconds_of, timestamp_of
+from rtos.user.claims import is_note, remembered, reply_id
+from rtos.user.entities import ChatMessageEntity, MemoryEntity, UserEntity
+from rtos.user.memory import seconds_of
 from rtos.user.passages import Passage
 from rtos.user.recall import recall
 from rtos.user.responder import Question, Reply
 from rtos.user.words import terms
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from rtos.bus import Bus
     from rtos.user.chores import Diary
@@ -60,23 +70,29 @@ REFUSALS: Final = {
 """What a human is told of a message that is not served, by reason; "busy" for all others."""
 SAID: Final = frozenset({"exchange", "summary"})
 """The kinds of memories that hold what was said."""
-_REPLIES: Final = uuid.UUID("6f1c3b52-8a07-4f0e-9d61-3c1f5f0a2b77")
-_MEMORIES: Final = uuid.UUID("0c8a4d5e-52c4-4c0b-9d0e-7a6f6b1f3e21")
 
 
 @attrs.frozen
 class Outcome:
     """What became of a message, or of a task.
 
-    `said`: this persona has replied, now or before a restart. `answered`: another one has,
-    for all. `passed`: another one is to. `unheard`: a reply can be given to nobody, because the
-    room is gone or the speaker is not in it any more, or there is none to give. `failed`: it
-    was begun and cannot be done, which is said if there is anybody to hear it.
+    `said`: this persona has replied, now or before a restart. `answered`: another one has, for
+    all, or this one has together with a later message. `passed`: another one is to. `unheard`: a
+    reply can be given to nobody, because the room is gone or the speaker is not in it any more, or
+    there is none to give. `failed`: it was begun and cannot be done, which is said if there is
+    anybody to hear it. `apart`: several cannot be answered together, and each is to be served alone.
     """
 
-    kind: Literal["said", "answered", "passed", "unheard", "failed"]
+    kind: Literal["said", "answered", "passed", "unheard", "failed", "apart"]
     text: str | None = None
     """What this persona has said."""
+    covered: tuple[str, ...] = ()
+    """The texts of the older messages that it has answered by that as well, oldest first."""
+
+    @property
+    def is_free(self) -> bool:
+        """Whether it was found to be answered, or is to be served again, so that this was no work."""
+        return self.kind in ("answered", "apart")
 
 
 @attrs.frozen
@@ -104,20 +120,39 @@ class Servicing:
     async def answer(self, item: InboxItem) -> Outcome:
         """Find an answer and give it, unless there is one; regret when nobody is left to find it in time.
 
+        What covers others is answered together with them, or else is `apart`.
+
         Always a checkpoint. A cancellation leaves a reply that is stored or none.
         """
+        if item.covers:
+            return await self._answer_together(item)
         try:
             with trio.fail_at(item.deadline):
                 given = await self.given(item)
                 if given is not None:
                     return given
-                question = Question(text=item.text, asker=item.sender_id, persona=self.display_name)
-                passages = await self.recall(item.text, limit=CANDIDATES)
-                return await self.say(item, await self.responder.respond(question, passages))
+                return await self.say(item, await self._think(item))
         except (RtosError, trio.TooSlowError) as error:
             log.warning("%s could not answer %s: %s", self.user_id, item.id, error)
         regretted = await self._regret(item, Reply(LATE))
         return attrs.evolve(regretted, kind="failed") if regretted.kind == "said" else regretted
+
+    async def _answer_together(self, item: InboxItem) -> Outcome:
+        try:
+            with trio.fail_at(item.due):
+                if not await self._is_any_given(item):
+                    reply = await self._think(item)
+                    await self._send(item, reply)
+                    return Outcome("said", reply.text, tuple(part.text for part in item.covers))
+        except (RtosError, trio.TooSlowError) as error:
+            # Why is found out, and told, by serving each of them alone.
+            log.info("%s answers %d messages apart: %s", self.user_id, len(item.parts()), error)
+        return Outcome("apart")
+
+    async def _think(self, item: InboxItem) -> Reply:
+        text = item.whole_text
+        question = Question(text=text, asker=item.sender_id, persona=self.display_name)
+        return await self.responder.respond(question, await self.recall(text, limit=CANDIDATES))
 
     async def refuse(self, shed: Shed) -> Outcome:
         """Do not answer a message; a human is told so if nobody else is left to answer it.
@@ -140,13 +175,6 @@ class Servicing:
     async def _regret(self, item: InboxItem, reply: Reply) -> Outcome:
         return Outcome("passed") if self.passes_on(item) else await self.say(item, reply)
 
-    async def given(self, item: InboxItem) -> Outcome | None:
-        """What was answered before, by whom, if there is an answer. A checkpoint."""
-        record = await self._read(ChatMessageEntity.collection, self._reply_id(item))
-        if record is None:
-            return None
-        return Outcome("said", record["text"]) if record["sender_id"] == self.user_id else Outcome("answered")
-
     async def say(self, item: InboxItem, reply: Reply) -> Outcome:
         """Reply to a message, unless it has a reply.
 
@@ -156,16 +184,7 @@ class Servicing:
         Always a checkpoint. A cancellation leaves a reply that is stored or none.
         """
         try:
-            await self.bus.commands.execute(
-                "chat/send",
-                id=self._reply_id(item),
-                room=item.room_id,
-                sender=self.user_id,
-                text=reply.text,
-                reply_to=item.id,
-                sources=list(reply.sources),
-                causal_depth=item.causal_depth + 1,
-            )
+            await self._send(item, reply)
         except Conflict:
             log.info("%s finds that %s has its answer", self.user_id, item.id)
             return await self.given(item) or Outcome("unheard")
@@ -176,6 +195,19 @@ class Servicing:
             return Outcome("passed" if self.passes_on(item, gone=True) else "unheard")
         return Outcome("said", reply.text)
 
+    async def _send(self, item: InboxItem, reply: Reply) -> None:
+        await self.bus.commands.execute(
+            "chat/send",
+            id=self._reply_id(item),
+            room=item.room_id,
+            sender=self.user_id,
+            text=reply.text,
+            reply_to=item.id,
+            sources=list(reply.sources),
+            causal_depth=item.causal_depth + 1,
+            covers=[part.id for part in item.covers],
+        )
+
     async def memory(self, item: InboxItem, outcome: Outcome) -> dict[str, Any] | None:
         """The operation that keeps a memory of an exchange; ``None`` if nothing was said, or it is known.
 
@@ -183,7 +215,8 @@ class Servicing:
         """
         if outcome.text is None:
             return None
-        memory = remembered(self.user_id, item, outcome.text, now=self.wall_clock())
+        now = self.wall_clock()
+        memory = remembered(self.user_id, item, outcome.text, now=now, covered=outcome.covered)
         known = await self._read(MemoryEntity.collection, memory["id"], user_id=self.user_id)
         return memory if known is None else None
 
@@ -215,6 +248,30 @@ class Servicing:
         # An answer that quotes earlier answers would drown what they were made from.
         return [_passage(record) for record in found if record["kind"] not in SAID]
 
+    async def given(self, item: InboxItem) -> Outcome | None:
+        """What was answered before, by whom, if there is an answer. A checkpoint."""
+        record = await self._read(ChatMessageEntity.collection, self._reply_id(item))
+        if record is None:
+            return None
+        if record["sender_id"] != self.user_id or is_note(record):
+            return Outcome("answered")
+        if record["text"] in REFUSALS.values():
+            # It is no exchange after a crash either.
+            return Outcome("said")
+        return Outcome("said", record["text"], await self._texts(record.get("covers", ())))
+
+    async def _is_any_given(self, item: InboxItem) -> bool:
+        claims = {"id": {"$in": [self._reply_id(part) for part in item.parts()]}}
+        found = await self.bus.commands.execute(
+            "data/count", collection=ChatMessageEntity.collection, filter=claims
+        )
+        return bool(found["count"])
+
+    async def _texts(self, ids: Iterable[str]) -> tuple[str, ...]:
+        """What messages say; of one that is gone nothing is left to remember."""
+        records = [await self._read(ChatMessageEntity.collection, id) for id in ids]
+        return tuple(record["text"] for record in records if record is not None)
+
     def _reply_id(self, item: InboxItem) -> str:
         return reply_id(None if item.anybody else self.user_id, item.id)
 
@@ -227,46 +284,6 @@ class Servicing:
             "data/read", collection=collection, id=id, user_id=user_id
         )
         return found
-
-
-def reply_id(persona_id: str | None, message_id: str) -> str:
-    """The id of the one reply that a persona gives to a message; of the one for all, with ``None``."""
-    return uuid.uuid5(_REPLIES, f"{persona_id or ''}/{message_id}").hex
-
-
-def question_of(message: dict[str, Any]) -> str | None:
-    """The id of the message that a message answers for all; ``None`` if it does not."""
-    asked: str | None = message["reply_to"]
-    return asked if asked is not None and message["id"] == reply_id(None, asked) else None
-
-
-def memory_id(persona_id: str, message_id: str) -> str:
-    """The id of the one memory that a persona keeps of a message and its reply."""
-    return uuid.uuid5(_MEMORIES, f"{persona_id}/{message_id}").hex
-
-
-def remembered(persona_id: str, item: InboxItem, said: str, *, now: float) -> dict[str, Any]:
-    """The operation that keeps a memory of an exchange; its source names what it was about."""
-    body = f"{_asked(item)}{persona_id}: {said}".encode()[:MAX_TEXT]
-    place = f"room {item.room_id}, message {item.id}" if item.kind == "message" else f"task {item.id}"
-    memory = MemoryEntity(
-        kind="exchange",
-        body=body.decode("utf-8", "ignore"),
-        source=place,
-        said_by=item.sender_id,
-        message_id=item.id if item.kind == "message" else None,
-        room_id=item.room_id or None,
-    )
-    return creation(memory_id(persona_id, item.id), dated(memory, timestamp_of(now)))
-
-
-def said_in(body: str, persona_id: str, item: InboxItem) -> str:
-    """What a persona has said, from the body of the memory of it."""
-    return body.removeprefix(f"{_asked(item)}{persona_id}: ")
-
-
-def _asked(item: InboxItem) -> str:
-    return f"{item.sender_id}: {item.text}\n"
 
 
 def _passage(record: dict[str, Any]) -> Passage:

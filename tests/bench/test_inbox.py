@@ -15,6 +15,12 @@ def test_most_is_served_in_time_and_nearly_all_of_who_sends_little() -> None:
     reference = inbox.averaged(inbox.Reference)
     assert ours["share_in_time_all"] >= 0.70
     assert ours["share_in_time_quiet"] >= 0.98
+    # It does so also where each message has its own reply; one for several is so much gained.
+    single = inbox.averaged(inbox.Single)
+    assert single["share_in_time_all"] >= 0.70
+    assert single["share_in_time_quiet"] >= 0.98
+    assert ours["share_in_time_noisy"] > 2 * single["share_in_time_noisy"]
+    assert ours["share_in_time_quiet"] > single["share_in_time_quiet"]
     # Dropping what is hopeless makes the one difference, and fairness the other.
     uncharged = inbox.averaged(inbox.Uncharged)
     assert reference["share_in_time_all"] < 0.5 < uncharged["share_in_time_all"]

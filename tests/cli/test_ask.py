@@ -93,6 +93,26 @@ def test_messages_that_were_lost_are_told_of(tmp_path: Path, capsys: pytest.Capt
     assert "warning: 3 messages came too fast to be told; `rtos chat/history` has them\n" in shown.err
 
 
+def test_a_reply_to_several_is_the_reply_to_each_and_a_note_is_not_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    note = {"id": "n", "room_id": "general", "text": "a note", "reply_to": "m", "answered_in": "r"}
+    reply = {"id": "r", "room_id": "general", "text": "to both", "reply_to": "later", "covers": ["m"]}
+
+    def answer(peer: socket.socket) -> None:
+        for number, result in enumerate(({}, {"id": "m", "text": "hello"}), 1):
+            peer.recv(1000)
+            peer.sendall(json.dumps({"id": number, "ok": True, "result": result}).encode() + b"\n")
+        for record in (note, reply):
+            event = {"name": "data:chat_messages:created", "payload": {"record": record}, "lost": 0}
+            peer.sendall(json.dumps({"id": 1, "event": event}).encode() + b"\n")
+
+    with scripted(tmp_path, answer):
+        assert main(["chat/send", "--room=general", "--wait", "hello", f"--root={tmp_path}"]) == 0
+    shown = [json.loads(line)["text"] for line in capsys.readouterr().out.splitlines()]
+    assert shown == ["hello", "to both"]
+
+
 async def test_all_files_are_read_before_the_first_is_sent(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

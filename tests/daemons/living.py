@@ -107,6 +107,15 @@ class World:
         return user
 
 
+async def humans(bus: Bus, number: int, room: str = "general") -> list[str]:
+    """So many more humans in a room; what two of them say is never answered together."""
+    names = [f"human-{each}" for each in range(number)]
+    for name in names:
+        await bus.commands.execute("user/create", type="human", name=name)
+        await bus.commands.execute("room/join", room=room, user=name)
+    return names
+
+
 async def replies(bus: Bus, room: str = "general") -> list[tuple[str, str]]:
     history = await bus.commands.execute("chat/history", room=room)
     return [(message["sender_id"], message["text"]) for message in history["items"]]

@@ -9,8 +9,8 @@ import trio
 from living import World
 
 from rtos.errors import CommandRejected, DeadlineMissed, StoreBusy
+from rtos.user.claims import reply_id
 from rtos.user.memory import DAY, timestamp_of
-from rtos.user.servicing import reply_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable

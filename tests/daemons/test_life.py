@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
-from living import Poisoned, World, replies
+from living import Poisoned, World, humans, replies
 
 from rtos.errors import CommandRejected, Conflict, StoreBusy
 from rtos.user.chores import PERFORMED, Diary
+from rtos.user.claims import memory_id, reply_id
 from rtos.user.lives import FAILURES, TRIES
-from rtos.user.servicing import LATE, memory_id, reply_id
+from rtos.user.servicing import LATE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -109,8 +110,8 @@ async def test_a_freeze_amid_an_answer_and_over_a_restart_loses_nothing(
 ) -> None:
     world.script.takes = 20.0
     async with world.running() as bus:
-        for text in ("one", "two"):
-            await bus.commands.execute("chat/send", room="general", text=text)
+        for sender, text in zip(await humans(bus, 2), ("one", "two"), strict=True):
+            await bus.commands.execute("chat/send", room="general", text=text, sender=sender)
         await trio.sleep(1)
         assert world.script.asked == ["one"]
         await bus.commands.execute("user/freeze", id="helper-ai")
@@ -159,8 +160,8 @@ async def test_a_persona_that_fails_at_every_message_is_frozen_and_the_others_go
         await execute("user/create", type="persona", name="Other AI")
         await execute("room/join", room="general", user="other-ai")
         with bus.events.subscribe("persona:frozen") as frozen:
-            for number in ("one", "two", "three"):
-                await execute("chat/send", room="general", text=f"@helper-ai {number}")
+            for sender, number in zip(await humans(bus, 3), ("one", "two", "three"), strict=True):
+                await execute("chat/send", room="general", text=f"@helper-ai {number}", sender=sender)
             told = (await frozen.receive()).payload
         assert told["persona_id"] == "helper-ai"
         assert told["reason"] == "failed 5 times within 600 s, at last with ValueError('no words')"
@@ -168,7 +169,8 @@ async def test_a_persona_that_fails_at_every_message_is_frozen_and_the_others_go
         assert trio.current_time() == pytest.approx(1 + 2 + 1, abs=4)
         assert world.script.asked == ["@helper-ai one"] * TRIES + ["@helper-ai two"] * (FAILURES - TRIES)
         assert (await execute("user/get", id="helper-ai"))["reason"] == told["reason"]
-        assert [sender for sender, _ in await replies(bus)] == ["operator"] * 3 + ["helper-ai"]
+        said = [sender for sender, _ in await replies(bus)]
+        assert said == ["human-0", "human-1", "human-2", "helper-ai"]
         await execute("chat/send", room="general", text="@other-ai four")
         await trio.sleep(10_000)
         assert ("other-ai", "re: @other-ai four") in await replies(bus)
@@ -203,8 +205,8 @@ async def test_a_message_that_kills_is_refused_once_and_not_repeated_for_ever(
 ) -> None:
     world.script = Poisoned("poison")
     async with world.running() as bus:
-        await bus.commands.execute("chat/send", room="general", text="poison")
-        await bus.commands.execute("chat/send", room="general", text="hello")
+        for sender, text in zip(await humans(bus, 2), ("poison", "hello"), strict=True):
+            await bus.commands.execute("chat/send", room="general", text=text, sender=sender)
         await trio.sleep(30)
         said = [text for sender, text in await replies(bus) if sender == "helper-ai"]
         assert len(said) == 2
@@ -220,8 +222,8 @@ async def test_a_message_that_killed_before_the_freeze_gets_one_try_less_after_i
 ) -> None:
     world.script = Poisoned("*")
     async with world.running() as bus:
-        for text in ("one", "two"):
-            await bus.commands.execute("chat/send", room="general", text=text)
+        for sender, text in zip(await humans(bus, 2), ("one", "two"), strict=True):
+            await bus.commands.execute("chat/send", room="general", text=text, sender=sender)
         await trio.sleep(100)
         assert world.script.asked == ["one"] * 3 + ["two"] * 2
         await bus.commands.execute("user/thaw", id="helper-ai")
@@ -289,7 +291,7 @@ async def test_what_a_deleted_persona_had_accepted_is_handed_back_in_one_message
             "I was deleted before I could answer this and 2 more of your messages; please ask somebody else."
         ]
         assert history[0]["reply_to"] == sent[0]["id"]
-        assert world.script.asked == ["a"]
+        assert world.script.asked == ["a\nb\nc"], "it was about to answer them together"
 
 
 async def test_a_persona_deleted_by_its_record_hands_back_too(
@@ -352,8 +354,10 @@ async def test_an_exchange_is_remembered_once_and_is_no_source_of_answers(
     world: World, autojump_clock: trio.testing.MockClock
 ) -> None:
     async with world.running() as bus:
-        sent = [await bus.commands.execute("chat/send", room="general", text="knots?") for _ in range(2)]
-        await trio.sleep(10)
+        sent = []
+        for _ in range(2):
+            sent.append(await bus.commands.execute("chat/send", room="general", text="knots?"))
+            await trio.sleep(10)
         found = await bus.commands.execute("data/list", collection="memories", user_id="helper-ai")
         assert {memory["id"] for memory in found["items"]} == {
             memory_id("helper-ai", message["id"]) for message in sent
@@ -459,11 +463,11 @@ async def test_a_cancelled_life_leaves_its_message_for_the_next(
         for wait in (0.5, 3.0, 9.5):
             await trio.sleep(wait)
             await world.users._lives.end("helper-ai")
-            assert world.persona().in_hand is not None
+            assert world.persona().desk.in_hand is not None
             world.users._lives.activate(world.persona())
         await trio.sleep(30)
         assert await replies(bus) == [("operator", "hello"), ("helper-ai", "re: hello")]
-        assert world.persona().in_hand is None
+        assert world.persona().desk.in_hand is None
 
 
 # What it gives itself.
@@ -493,7 +497,7 @@ async def test_who_is_called_while_it_stores_what_came_of_a_chore_loses_nothing(
             for text in ("@Helper AI hello", "@Helper AI or rather hi")
         ]
         await trio.sleep(60)
-        assert persona.in_hand is None
+        assert persona.desk.in_hand is None
         assert [persona.reading.holds("general", message["id"]) for message in sent] == [False, False]
 
 
@@ -511,7 +515,7 @@ async def test_what_is_found_stranded_while_an_answer_is_stored_is_taken_up_agai
         monkeypatch.setattr(world.backend, "apply", slow)
         await bus.commands.execute("chat/send", room="general", text="hello")
         await trio.sleep(3)
-        assert persona.in_hand is not None
+        assert persona.desk.in_hand is not None
         begun = {
             "assignee_id": "helper-ai",
             "created_by": "operator",

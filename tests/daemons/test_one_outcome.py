@@ -8,7 +8,8 @@ import pytest
 import trio
 from living import World, replies
 
-from rtos.user.servicing import Servicing, memory_id, reply_id
+from rtos.user.claims import memory_id, reply_id
+from rtos.user.servicing import Servicing
 from rtos.user.tasks import ATTEMPTS
 
 if TYPE_CHECKING:

@@ -178,7 +178,7 @@ async def test_a_task_that_is_cancelled_is_left_off_at_once(
         for id in ("in hand", "waiting"):
             await bus.commands.execute("task/cancel", id=id)
         await trio.sleep(0.1)
-        assert world.persona().in_hand is None
+        assert world.persona().desk.in_hand is None
         await trio.sleep(300)
         assert world.script.asked == ["do in hand"]
         assert await replies(bus) == []

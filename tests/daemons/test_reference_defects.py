@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from living import World
+from living import World, humans
 
 if TYPE_CHECKING:
     from trio.testing import MockClock
@@ -34,10 +34,12 @@ async def test_a_backlog_is_worked_off_without_a_pause(tmp_path: Path, autojump_
     world = World(tmp_path)
     world.script.takes = 0.001
     async with world.running() as bus:
+        several = await humans(bus, 50)
         began = trio.current_time()
         with bus.events.subscribe("data:chat_messages:created", backlog=1000) as events:
-            for number in range(50):
-                await bus.commands.execute("chat/send", room="general", text=f"question {number}")
+            for number, sender in enumerate(several):
+                text = f"question {number}"
+                await bus.commands.execute("chat/send", room="general", text=text, sender=sender)
             answered = 0
             while answered < 50:
                 answered += (await events.receive()).payload["record"]["sender_type"] == "persona"

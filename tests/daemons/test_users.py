@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
-from living import World, replies
+from living import World, humans, replies
 
 from rtos.bus import Bus
 from rtos.daemons.data import open_sqlite_backend
 from rtos.errors import CommandRejected, DaemonDown, StoreCorrupt
+from rtos.user.claims import memory_id, reply_id
 from rtos.user.directory import UserDirectoryManager
 from rtos.user.persona import ANSWER_WITHIN
-from rtos.user.servicing import memory_id, reply_id
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -38,8 +38,9 @@ async def test_a_message_is_answered(world: World, autojump_clock: trio.testing.
 
 async def test_a_mention_goes_first(world: World, autojump_clock: trio.testing.MockClock) -> None:
     async with world.running() as bus:
-        for text in ("one", "two", "three", "@helper-ai four"):
-            await bus.commands.execute("chat/send", room="general", text=text)
+        several = await humans(bus, 4)
+        for sender, text in zip(several, ("one", "two", "three", "@helper-ai four"), strict=True):
+            await bus.commands.execute("chat/send", room="general", text=text, sender=sender)
         await trio.sleep(30)
         assert world.script.asked == [
             "@helper-ai four",  # mentions it; personas run below whoever sent these
@@ -172,8 +173,8 @@ async def test_too_many_questions_get_a_visible_refusal_each(
     world.script.takes = 40.0
     async with world.running() as bus:
         with bus.events.subscribe("inbox:shed") as shed:
-            for number in range(4):
-                await bus.commands.execute("chat/send", room="general", text=str(number))
+            for number, sender in enumerate(await humans(bus, 4)):
+                await bus.commands.execute("chat/send", room="general", text=str(number), sender=sender)
             await trio.sleep(1000)
             said = [text for sender, text in await replies(bus) if sender == "helper-ai"]
             assert len(said) == 4  # nobody is left without an answer

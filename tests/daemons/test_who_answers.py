@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import pytest
 import trio
-from living import Script, World, replies
+from living import Script, World, humans
 
 from rtos.errors import StoreBusy
+from rtos.user.claims import memory_id, reply_id
 from rtos.user.coordination import LONGEST_TALK
 from rtos.user.hearing import ANSWER_WITHIN
 from rtos.user.lives import TRIES
@@ -19,7 +20,7 @@ from rtos.user.marks import UNSAVED
 from rtos.user.persona import PersonaUser
 from rtos.user.questions import TURN
 from rtos.user.responder import Reply
-from rtos.user.servicing import LATE, REFUSALS, memory_id, reply_id
+from rtos.user.servicing import LATE, REFUSALS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -83,7 +84,10 @@ async def say(bus: Bus, text: str, sender: str = "operator") -> dict[str, Any]:
 
 
 async def answers(bus: Bus) -> list[tuple[str, str]]:
-    return [said for said in await replies(bus, "hall") if said[0] != "operator"]
+    history = await bus.commands.execute("chat/history", room="hall")
+    return [
+        (said["sender_id"], said["text"]) for said in history["items"] if said["sender_type"] == "persona"
+    ]
 
 
 async def first_asked(world: World) -> str:
@@ -163,8 +167,8 @@ async def test_where_all_are_overwhelmed_one_answers_all_the_same(
 async def test_many_messages_at_once_are_shared_out(world: World, autojump_clock: MockClock) -> None:
     world.script.takes = 4.0
     async with room(world) as bus:
-        for number in range(12):
-            await say(bus, f"question {number}")
+        for number, sender in enumerate(await humans(bus, 12, "hall")):
+            await say(bus, f"question {number}", sender)
         await trio.sleep(17)
         # One alone would need 48 seconds, and refuse the rest.
         counts = Counter(sender for sender, _ in await answers(bus))
@@ -213,8 +217,8 @@ async def test_what_waited_for_one_that_is_frozen_is_answered_by_others(
 ) -> None:
     world.script.takes = 5.0
     async with room(world, ada=["knots"]) as bus:
-        for number in range(3):
-            await say(bus, f"knots {number}")
+        for number, sender in enumerate(await humans(bus, 3, "hall")):
+            await say(bus, f"knots {number}", sender)
         await trio.sleep(1)
         asked = world.persona("ada").desk.waiting + 1
         assert asked > 1
@@ -360,14 +364,14 @@ async def test_who_sheds_it_is_replaced_and_a_human_is_refused_by_the_last(
     world.script.takes = 40.0
     async with room(world) as bus:
         with bus.events.subscribe("inbox:shed") as shed:
-            for number in range(9):
-                await say(bus, f"question {number}")
+            for number, sender in enumerate(await humans(bus, 9, "hall")):
+                await say(bus, f"question {number}", sender)
             await trio.sleep(200)
             said = await answers(bus)
             assert shed._receive.statistics().current_buffer_used > 0
         sent = (await bus.commands.execute("chat/history", room="hall"))["items"]
         replied = Counter(message["reply_to"] for message in sent if message["reply_to"])
-        assert replied == Counter(message["id"] for message in sent if message["sender_id"] == "operator")
+        assert replied == Counter(message["id"] for message in sent if message["sender_type"] == "human")
         answered = [text for _, text in said if "question" in text]
         assert len(answered) == 3, "each has time for one"
         assert all(text in (REFUSALS["busy"], LATE) for _, text in said if "question" not in text)
@@ -569,8 +573,8 @@ async def test_an_answer_without_a_mark_is_remembered_by_who_gave_it_alone(
 async def test_what_was_asked_while_nobody_ran_is_shared_out(world: World, autojump_clock: MockClock) -> None:
     world.script.takes = 1000.0
     async with room(world, ada=["knots"]) as bus:
-        for number in range(12):
-            await say(bus, f"knots {number}")
+        for number, sender in enumerate(await humans(bus, 12, "hall")):
+            await say(bus, f"knots {number}", sender)
     world.script.takes = 4.0
     async with world.running() as bus:
         await trio.sleep(ANSWER_WITHIN)

@@ -19,9 +19,10 @@ POINTS = 16
 
 
 def test_a_kill_at_any_step_of_the_servicing_leaves_each_message_answered_once(tmp_path: Path) -> None:
-    ended, asked = kill_at_each(tmp_path, POINTS)
+    ended, asked, together = kill_at_each(tmp_path, POINTS)
     assert ended >= POINTS
     assert asked > ended  # the most of those lives had sent something
+    assert together > POINTS / 2  # and some of it was answered by one reply to several
 
 
 def test_the_oracle_sees_answers_that_do_not_know_of_each_other(tmp_path: Path) -> None:

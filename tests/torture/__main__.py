@@ -100,8 +100,9 @@ def main() -> None:
             asked = kill_while_answering(place / "answers", options.answers, options.seed)
             say(f"{options.answers} kills of who answers: {asked} questions, each with one answer")
         if options.servicing >= 0:
-            ended, asked = servicing.kill_at_each(place / "servicing", options.servicing)
+            ended, asked, together = servicing.kill_at_each(place / "servicing", options.servicing)
             say(f"{ended} kills amid the servicing, {asked} messages answered once each")
+            say(f"{together} of them by the reply to a later one")
         if options.performing >= 0:
             ended, performed = performing.kill_at_each(place / "performing", options.performing)
             say(f"{ended} kills amid the performing, {performed} tasks performed once each")

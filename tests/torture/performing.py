@@ -28,7 +28,7 @@ from servicing import Rest as Exchanges
 from servicing import stored as said
 
 from rtos.runtime import Configuration, Runtime, open_runtime
-from rtos.user import performing, servicing
+from rtos.user import claims, performing, servicing
 from rtos.user.responder import RecallResponder
 from rtos.user.tasks import ATTEMPTS, ENDED, is_open, is_own
 
@@ -387,7 +387,7 @@ def _repeat() -> None:
 
 def _forget() -> None:
     """Know nothing of what is remembered of a task."""
-    servicing.memory_id = performing.memory_id = _any_of_tasks(servicing.memory_id)
+    claims.memory_id = performing.memory_id = _any_of_tasks(claims.memory_id)
 
 
 def _die_of_one() -> None:

@@ -23,12 +23,19 @@ import trio
 
 from rtos.runtime import Configuration, Runtime, open_runtime
 from rtos.user import coordination, servicing
-from rtos.user.servicing import memory_id
+from rtos.user.claims import is_note, memory_id
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-TEXTS = ("@helper-ai what is a bowline?", "and a reef knot?", "@helper-ai why?", "where?", "thank you")
+TEXTS = (
+    "@helper-ai what is a bowline?",
+    "@helper-ai why?",
+    "and a reef knot?",
+    "@helper-ai where?",
+    "thank you",
+)
+"""Those that call it wait for it together, and have one reply where they do; the others go to either."""
 LEARNED = "A bowline makes a loop that does not slip. A reef knot joins two ropes of one size."
 PERSONA = "helper-ai"
 SECOND = "second-ai"
@@ -61,13 +68,20 @@ async def stored(bus: Any) -> dict[str, Any]:
 
 
 async def at_rest(bus: Any) -> None:
-    """Wait until every message of a human is remembered, which is the last that is done about it."""
+    """Wait until every message of a human has its claim, and every reply is remembered, which is the last."""
     with bus.events.subscribe("data:memories:created") as done:
         while True:
             told = await stored(bus)
-            asked = [message["id"] for message in told["messages"] if message["sender_type"] == "human"]
-            kept = {memory for _, memory, _ in told["memories"]}
-            if all(kept & {memory_id(one, message) for one in PERSONAS} for message in asked):
+            asked = {message["id"] for message in told["messages"] if message["sender_type"] == "human"}
+            claims = [message for message in told["messages"] if message["reply_to"] in asked]
+            known = {
+                memory_id(message["sender_id"], message["reply_to"])
+                for message in claims
+                if not is_note(message)
+            }
+            if asked == {message["reply_to"] for message in claims} and known <= {
+                memory for _, memory, _ in told["memories"]
+            }:
                 return
             await done.receive()
 
@@ -91,55 +105,69 @@ class Rest:
 
     Attributes:
       asked: the ids of the messages of humans.
-      answers: how many replies each has.
+      claims: how many records say of each that it is answered, replies and notes.
+      answers: how many replies that are shown answer each.
+      notes: of each message that has a note, the reply that it names.
+      covers: of each reply, by its id, what it says that it answers beside `reply_to`.
       memories: how many memories there are of each exchange, by whose and the memory's id.
-      answered: who has replied to each.
+      replies: who has given each reply, and to which message.
     """
 
     asked: list[str]
+    claims: Counter[str]
     answers: Counter[str]
+    notes: dict[str, str]
+    covers: dict[str, list[str]]
     memories: Counter[tuple[str, str]]
-    answered: dict[str, str]
+    replies: list[tuple[str, str]]
 
     @classmethod
     def of(cls, told: dict[str, Any], *, but: Collection[str] = ()) -> Rest:
         """Of all that is stored; what concerns some other ids is none of its business."""
         places = {f"task {id}" for id in but}
-        replies = [
+        claims = [
             message for message in told["messages"] if message["reply_to"] and message["reply_to"] not in but
         ]
+        replies = [message for message in claims if not is_note(message)]
         return cls(
-            [message["id"] for message in told["messages"] if message["sender_type"] == "human"],
-            Counter(message["reply_to"] for message in replies),
-            Counter((persona, id) for persona, id, source in told["memories"] if source not in places),
-            {message["reply_to"]: message["sender_id"] for message in replies},
+            asked=[message["id"] for message in told["messages"] if message["sender_type"] == "human"],
+            claims=Counter(message["reply_to"] for message in claims),
+            answers=Counter(one for reply in replies for one in (reply["reply_to"], *reply["covers"])),
+            notes={message["reply_to"]: message["answered_in"] for message in claims if is_note(message)},
+            covers={reply["id"]: reply["covers"] for reply in replies},
+            memories=Counter((who, id) for who, id, source in told["memories"] if source not in places),
+            replies=[(reply["sender_id"], reply["reply_to"]) for reply in replies],
         )
 
     def check(self) -> None:
-        """Every message was answered once, and is remembered once, by who has answered it."""
-        wrong = {message: self.answers[message] for message in self.asked if self.answers[message] != 1}
-        assert not wrong, f"not answered once: {wrong}"
-        assert self.answers.keys() == set(self.asked)
-        kept = (
-            (self.answered[message], memory_id(self.answered[message], message)) for message in self.asked
-        )
-        assert self.memories == Counter(kept)
+        """Every message was answered once, and every reply is remembered once, by who has given it."""
+        for counts in (self.claims, self.answers):
+            wrong = {message: counts[message] for message in self.asked if counts[message] != 1}
+            assert not wrong, f"not answered once: {wrong}"
+            assert counts.keys() == set(self.asked)
+        said = {message: reply for reply, messages in self.covers.items() for message in messages}
+        assert self.notes == said, "a note and its reply name each other"
+        assert self.memories == Counter((who, memory_id(who, asked)) for who, asked in self.replies)
 
 
-def check(lives: Sequence[dying.Life]) -> int:
-    """Hold what is stored after the last life against what must be; how many messages there are."""
-    rest = Rest.of(lives[-1].stored)
-    rest.check()
-    return len(rest.asked)
-
-
-def kill_at_each(root: Path, points: int, *ways: str) -> tuple[int, int]:
+def kill_at_each(root: Path, points: int, *ways: str) -> tuple[int, int, int]:
     """Kill at so many steps, evenly over all that the servicing takes; 0 for each of them.
 
     Returns:
-      How many lives were ended, and how many messages were found to be answered once.
+      How many lives were ended, how many messages were found to be answered once, and how many of
+      these together with a later one.
     """
-    return dying.kill_at_each(Path(__file__), root, points, check, *ways, lives=LIVES)
+    together = 0
+
+    def check(lives: Sequence[dying.Life]) -> int:
+        nonlocal together
+        rest = Rest.of(lives[-1].stored)
+        rest.check()
+        together += len(rest.notes)
+        return len(rest.asked)
+
+    ended, asked = dying.kill_at_each(Path(__file__), root, points, check, *ways, lives=LIVES)
+    return ended, asked, together
 
 
 def draw_anew() -> None:

@@ -75,6 +75,11 @@ def test_a_message_is_sent_by_one_and_heard_by_the_others() -> None:
     ]
 
 
+def test_a_note_that_it_was_answered_with_another_is_nobodys() -> None:
+    note = _message(sender_type="persona", reply_to="m0", answered_in="m2")
+    assert list(entries("data:chat_messages:created", note, ("ann", "bob"))) == []
+
+
 @pytest.mark.parametrize(("kind", "event"), [("persona", "message:replied"), ("human", "message:sent")])
 def test_what_a_persona_answers_is_a_reply(kind: str, event: str) -> None:
     payload = _message(sender_type=kind, reply_to="m0")

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from rtos.user.appraisal import BLAME, LOOKED_AT, OUTCOMES, PRAISE, SAYINGS, heard, outcome
+from rtos.user.appraisal import BLAME, LOOKED_AT, OUTCOMES, PRAISE, SAYINGS, attended, heard, outcome
+from rtos.user.inbox import InboxItem
 from rtos.user.temperament import APPRAISALS
 
 PRAISES = (
@@ -128,6 +129,22 @@ def test_what_is_quoted_counts_for_nothing(text: str) -> None:
     quoted = "".join(f"> {line}\n" for line in text.splitlines())
     assert verdict(quoted) == ()
     assert verdict(f"{quoted}thanks"[:LOOKED_AT]) in {(), ("praised",)}
+
+
+def test_what_is_answered_together_means_what_each_of_it_does() -> None:
+    one = InboxItem(
+        id="one",
+        room_id="hall",
+        sender_id="ann",
+        sender_type="human",
+        text="thanks",
+        priority=0.5,
+        arrived=0.0,
+        mentions=True,
+    )
+    both = attrs.evolve(one, id="two", text="and what is a knot?", covers=(one,))
+    assert attended(both, "said") == ("succeeded", "called", "praised", "called")
+    assert attended(both, "passed") == ()
 
 
 def test_a_word_is_not_on_both_sides() -> None:

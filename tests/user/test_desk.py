@@ -21,7 +21,8 @@ WALL = 1_800_000_000.0
 
 
 def message(name: str, priority: float = 0.5, arrived: float = NOW, **more: Any) -> InboxItem:
-    given = {"room_id": "general", "sender_id": "joel", "sender_type": "human", "text": name}
+    # Each in a room of its own, or a human's would be answered together.
+    given = {"room_id": f"room of {name}", "sender_id": "joel", "sender_type": "human", "text": name}
     return InboxItem(id=name, priority=priority, arrived=arrived, **{**given, **more})
 
 

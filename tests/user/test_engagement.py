@@ -63,7 +63,7 @@ def reach_cell(label: str, temper: str) -> PersonaState:
 def message(priority: float, id: str = "m", *, at: float = 0.0, mentions: bool = False) -> InboxItem:
     return InboxItem(
         id=id,
-        room_id="hall",
+        room_id=f"room of {id}",
         sender_id="ann",
         sender_type="human",
         text="hello",

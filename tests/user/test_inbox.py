@@ -10,7 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from rtos.user.inbox import OF_A_ROOM, OF_A_SENDER, InboxItem, Offered, PersonaInbox, Shed, Taken
+from rtos.user.entities import MAX_TEXT
+from rtos.user.inbox import (
+    MOST_COVERED,
+    MOST_TOGETHER,
+    OF_A_ROOM,
+    OF_A_SENDER,
+    InboxItem,
+    Offered,
+    PersonaInbox,
+    Shed,
+    Taken,
+)
 
 
 def item(
@@ -21,10 +32,12 @@ def item(
     deadline: float = math.inf,
     depth: int = 0,
     mentions: bool = False,
+    room: str | None = None,
 ) -> InboxItem:
+    """In a room of its own, so that it is answered alone."""
     return InboxItem(
         id=name,
-        room_id="general",
+        room_id=f"room of {name}" if room is None else room,
         sender_id="joel",
         sender_type="human",
         text=name,
@@ -311,12 +324,31 @@ class Conservation(RuleBasedStateMachine):
         slack=st.sampled_from([0.0, 1.0, 5.0, math.inf]),
         depth=st.integers(0, 3),
         calls=st.booleans(),
+        room=st.sampled_from(["den", "hall", None]),
+        size=st.sampled_from([1, MOST_TOGETHER // 3, MOST_TOGETHER]),
         estimate=st.sampled_from([0.0, 2.0]),
     )
     def offer(
-        self, number: int, priority: float, slack: float, depth: int, calls: bool, estimate: float
+        self,
+        number: int,
+        priority: float,
+        slack: float,
+        depth: int,
+        calls: bool,
+        room: str | None,
+        size: int,
+        estimate: float,
     ) -> None:
-        new = item(str(number), priority, self.now, deadline=self.now + slack, depth=depth, mentions=calls)
+        new = item(
+            str(number),
+            priority,
+            self.now,
+            deadline=self.now + slack,
+            depth=depth,
+            mentions=calls,
+            room=room,
+        )
+        new = attrs.evolve(new, text="x" * size, anybody=not calls)
         self.offered += 1
         full = len(self.model) == 4
         expected_shed = self.hopeless(estimate) if full else set()
@@ -358,9 +390,26 @@ class Conservation(RuleBasedStateMachine):
         assert (result.item is not None) == bool(eligible)
         if result.item is not None:
             best = min(eligible, key=lambda entry: entry[:2])
-            assert result.item == best[2]
-            self.model.remove(best)
+            together = self.together(best)
+            assert result.item.parts() == tuple(entry[2] for entry in together)
+            assert result.item.id == together[-1][2].id
+            for entry in together:
+                self.model.remove(entry)
             self.taken += 1
+            self.coalesced += len(together) - 1
+
+    def together(self, best: tuple[float, int, InboxItem]) -> list[tuple[float, int, InboxItem]]:
+        """The oldest of the same room that are called alike, as long as they fit beside it."""
+        one, found = best[2], [best]
+        for entry in sorted(self.model, key=lambda entry: entry[1]):
+            other = entry[2]
+            if entry is best or (other.room_id, other.mentions) != (one.room_id, one.mentions):
+                continue
+            whole = "\n".join(each[2].text for each in (*found, entry))
+            if len(whole) > MOST_TOGETHER:
+                break
+            found.append(entry)
+        return sorted(found, key=lambda entry: entry[1])
 
     @rule(seconds=st.sampled_from([0.5, 3.0, 20.0]))
     def wait(self, seconds: float) -> None:
@@ -408,7 +457,9 @@ def test_what_has_left_takes_no_room_for_ever() -> None:
 
 def of(name: str, sender: str, arrived: float = 0.0, *, persona: bool = False, **more: Any) -> InboxItem:
     kind = "persona" if persona else "human"
-    return attrs.evolve(item(name, arrived=arrived, **more), sender_id=sender, sender_type=kind)
+    # What a human says in one room is taken together.
+    room = "general" if persona else None
+    return attrs.evolve(item(name, arrived=arrived, room=room, **more), sender_id=sender, sender_type=kind)
 
 
 def test_a_noisy_sender_takes_no_more_than_its_turns() -> None:
@@ -486,6 +537,87 @@ def test_an_inbox_that_still_counts_is_kept() -> None:
     assert not inbox.is_idle(100.0)
 
 
+def in_order(inbox: PersonaInbox) -> list[list[str]]:
+    """What is taken, each with what it covers, oldest first."""
+    found = []
+    while (taken := inbox.take(0.0).item) is not None:
+        found.append([part.id for part in taken.parts()])
+    return found
+
+
+def test_what_one_human_has_said_in_one_room_is_taken_together() -> None:
+    inbox = PersonaInbox()
+    for number, deadline in enumerate((50.0, 30.0, 40.0)):
+        inbox.offer(item(f"m{number}", room="hall", deadline=deadline), 0.0)
+    taken = inbox.take(1.0).item
+    assert taken is not None
+    assert (taken.id, taken.deadline, taken.due) == ("m2", 40.0, 30.0)
+    assert taken.whole_text == "m0\nm1\nm2"
+    assert [part.id for part in taken.parts()] == ["m0", "m1", "m2"]
+    assert [part.deadline for part in taken.parts()] == [50.0, 30.0, 40.0], "alone, each has its own time"
+    assert all(part.parts() == (part,) for part in taken.parts())
+    counts = inbox.statistics()
+    assert (counts.offered, counts.taken, counts.coalesced, counts.waiting) == (3, 1, 2, 0)
+    for number in range(3):
+        assert inbox.offer(item(f"m{number}", room="hall"), 2.0).outcome == "coalesced", "each is known"
+    inbox.forget("m0")
+    assert inbox.offer(item("m0", room="hall"), 2.0).outcome == "accepted"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"sender_id": "ann"},
+        {"room_id": "elsewhere"},
+        {"mentions": True},
+        {"anybody": True},
+        {"kind": "task"},
+    ],
+)
+def test_what_is_not_of_one_kind_is_taken_apart(other: dict[str, Any]) -> None:
+    inbox = PersonaInbox()
+    inbox.offer(item("one", room="hall"), 0.0)
+    inbox.offer(attrs.evolve(item("two", room="hall"), **other), 0.0)
+    assert sorted(in_order(inbox)) == [["one"], ["two"]]
+
+
+@pytest.mark.parametrize("other", [{"kind": "task"}, {"sender_type": "agent"}])
+def test_tasks_and_what_programs_say_are_taken_one_by_one(other: dict[str, Any]) -> None:
+    inbox = PersonaInbox()
+    inbox.offer(attrs.evolve(item("one", room="hall"), **other), 0.0)
+    inbox.offer(attrs.evolve(item("two", room="hall"), **other), 0.0)
+    assert max(map(len, in_order(inbox))) == 1
+
+
+def test_so_many_are_taken_together_at_most() -> None:
+    inbox = PersonaInbox()
+    for number in range(2 * MOST_COVERED + 4):
+        inbox.offer(item(f"m{number:02}", room="hall"), 0.0)
+    found = in_order(inbox)
+    assert [len(one) for one in found] == [MOST_COVERED + 1, MOST_COVERED + 1, 2]
+    everything = list(itertools.chain.from_iterable(found))
+    assert everything == sorted(everything), "the oldest first"
+
+
+def test_so_much_text_is_taken_together_at_most() -> None:
+    inbox = PersonaInbox()
+    for number, text in enumerate(("ä" * (MOST_TOGETHER // 4), "b" * (MOST_TOGETHER // 2 - 1), "c")):
+        inbox.offer(attrs.evolve(item(f"m{number}", room="hall"), text=text), 0.0)
+    assert in_order(inbox) == [["m0", "m1"], ["m2"]], "the line between two counts as well"
+    for number, text in enumerate(("d", "e" * MAX_TEXT)):
+        inbox.offer(attrs.evolve(item(f"n{number}", room="hall"), text=text), 0.0)
+    assert in_order(inbox) == [["n0"], ["n1"]]
+
+
+def test_what_the_first_of_them_takes_along_is_older_and_newer_alike() -> None:
+    inbox = PersonaInbox()
+    for name, priority in (("old", 0.0), ("urgent", 1.0), ("new", 0.0)):
+        inbox.offer(item(name, priority, room="hall"), 0.0)
+    taken = inbox.take(0.0, 0.9).item
+    assert taken is not None
+    assert [part.id for part in taken.parts()] == ["old", "urgent", "new"]
+
+
 def test_a_newer_word_of_a_persona_takes_the_place_of_its_older_one_and_no_humans_does() -> None:
     inbox = PersonaInbox()
     inbox.offer(of("old", "chatty", persona=True), 0.0)
@@ -493,9 +625,9 @@ def test_a_newer_word_of_a_persona_takes_the_place_of_its_older_one_and_no_human
     inbox.offer(elsewhere, 0.0)
     offered = inbox.offer(of("new", "chatty", persona=True), 0.0)
     assert [(shed.item.id, shed.reason) for shed in offered.shed] == [("old", "superseded")]
-    inbox.offer(of("one", "joel"), 0.0)
-    assert inbox.offer(of("two", "joel"), 0.0).shed == ()
-    assert sorted(served(inbox)) == ["elsewhere", "new", "one", "two"]
+    for name in ("one", "two"):
+        assert inbox.offer(attrs.evolve(of(name, "joel"), room_id="general"), 0.0).shed == ()
+    assert sorted(in_order(inbox)) == [["elsewhere"], ["new"], ["one", "two"]]
 
 
 def assigned(name: str, sender: str = "chatty", arrived: float = 0.0) -> InboxItem:
