@@ -23,6 +23,7 @@ from rtos.daemons.preferences import PreferencesDaemon
 from rtos.daemons.users import UserDaemon
 from rtos.errors import ConfigurationError, DaemonDown, UnknownCommand
 from rtos.runtime import RootLock
+from rtos.scheduler.core import QUANTUM
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -51,6 +52,29 @@ async def test_daemons_come_up_in_order_and_are_gone_afterwards(tmp_path: Path) 
         answer = await system.commands.execute("ping")
         assert (answer["ready"], answer["pid"]) == (True, os.getpid())
     assert not any(child.running for child in system.supervisor.children())
+
+
+async def test_a_thread_of_the_store_gets_its_turn_beside_a_busy_task(tmp_path: Path) -> None:
+    interval, steps, enough = sys.getswitchinterval(), 0, 2_000_000
+
+    async def busy() -> None:
+        nonlocal steps
+        while steps < enough:
+            steps += 1
+            await trio.lowlevel.checkpoint()
+
+    async with open_runtime(attrs.evolve(_configured(tmp_path), owns_process=True)) as system:
+        assert sys.getswitchinterval() < QUANTUM
+        async with trio.open_nursery() as nursery:
+            with system.scheduler.context("busy", level=6):
+                nursery.start_soon(busy)
+            for number in range(10):
+                await system.commands.execute("data/store", key="turn", value=number)
+            taken = steps
+            nursery.cancel_scope.cancel()
+    assert sys.getswitchinterval() == interval
+    # With an interval above the quantum these writes were seen to take ten million steps and more.
+    assert taken < enough / 4
 
 
 async def test_a_system_runs_in_trios_own_order_where_that_is_asked_for(tmp_path: Path) -> None:
