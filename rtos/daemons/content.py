@@ -6,20 +6,20 @@ state. What is old is closed when something else is opened or closed; nothing ti
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import attrs
 import msgspec
 
 from rtos.bus import command
+from rtos.daemons.rejecting import rejecting
 from rtos.errors import CommandRejected
 from rtos.user.content import ContentItem, ItemPriority, ItemType, Scalar
 from rtos.user.entities import ChatMessageEntity, RoomEntity
 from rtos.user.memory import DAY, timestamp_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable
 
     from rtos.bus import Bus
     from rtos.user.base import BaseUser
@@ -118,30 +118,16 @@ class Contents:
             content = change(content, preferences, timestamp_of(now))
             return content.without_old(timestamp_of(now - days * DAY), at=timestamp_of(now))
 
-        with _rejecting(asked):
+        with rejecting(asked):
             state = await user.change_state(lambda state: state.with_content(changed(state.content_state)))
         shown: dict[str, Any] = msgspec.to_builtins(state.content_state)
         return shown
 
     async def _found(self, parameter: str, collection: str, id: str, remedy: str) -> dict[str, Any]:
-        with _rejecting("user/read", parameter):
+        with rejecting("user/read", parameter):
             record: dict[str, Any] | None = await self._bus.commands.execute(
                 "data/read", collection=collection, id=id
             )
         if record is None:
             raise CommandRejected("user/read", f"there is no {id!r}", parameter=parameter, remedy=remedy)
         return record
-
-
-@contextmanager
-def _rejecting(asked: str, parameter: str | None = None) -> Iterator[None]:
-    """Say of what cannot be stored, or asked for, that it was given wrongly."""
-    try:
-        yield
-    except CommandRejected as error:
-        if error.command == asked:
-            raise
-        raise CommandRejected(asked, error.reason, parameter=parameter, remedy=error.remedy) from None
-    except ValueError as error:
-        reason, _, remedy = str(error).rpartition("; ")
-        raise CommandRejected(asked, reason, parameter=parameter, remedy=remedy) from None

@@ -7,7 +7,7 @@ here has been stored; a page of a document is learned as a whole or not at all.
 from __future__ import annotations
 
 import math
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -15,6 +15,7 @@ import trio
 
 from rtos.bus import command
 from rtos.daemons.forgetting import ARCHIVE, KEPT, Forgetting
+from rtos.daemons.rejecting import rejecting
 from rtos.errors import CommandRejected
 from rtos.user import stored
 from rtos.user.consolidation import SETTLED, Topics, merger
@@ -36,7 +37,7 @@ from rtos.user.recall import recall
 from rtos.user.stored import PAGE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from rtos.bus import Bus
     from rtos.user.embedding import Embedder
@@ -124,7 +125,7 @@ class Memories(Forgetting):
                 "memory/correct", f"there is no memory {id!r}", parameter="id", remedy=remedy
             )
         said = {"said_by": said_by, "message_id": message_id, "room_id": room_id}
-        with _rejecting("memory/correct", "text"):
+        with rejecting("memory/correct", "text"):
             operations = correction(Memory.of(found[0]), text, self._wall_clock(), **said)
         written = await self._bus.commands.execute("data/batch", operations=operations, user_id=user)
         made: dict[str, Any] = written[0]
@@ -154,7 +155,7 @@ class Memories(Forgetting):
         known = {record["id"] for records in there for record in records}
         now = timestamp_of(self._wall_clock())
         new = [one for one in passages if one.id not in known]
-        with _rejecting("memory/learn", "name"):
+        with rejecting("memory/learn", "name"):
             learned = [_learned(one, now) for one in new]
         if self._embedder is not None and learned:
             vectors = await trio.to_thread.run_sync(embeddings, self._embedder, list(map(_text_of, learned)))
@@ -166,16 +167,6 @@ class Memories(Forgetting):
         if operations:
             await self._bus.commands.execute("data/batch", operations=operations, user_id=user)
         return len(operations)
-
-
-@contextmanager
-def _rejecting(asked: str, parameter: str) -> Iterator[None]:
-    """Say of what a memory cannot hold that it was given wrongly."""
-    try:
-        yield
-    except ValueError as error:
-        reason, _, remedy = str(error).rpartition("; ")
-        raise CommandRejected(asked, reason, parameter=parameter, remedy=remedy) from None
 
 
 def _learned(passage: Passage, now: str) -> MemoryEntity:

@@ -23,7 +23,7 @@ from rtos.errors import CommandRejected, Conflict, NotFound
 from rtos.scheduler import PastIntensity
 from rtos.user.entities import RoomEntity, TaskDomain, TaskEntity, TaskType, UserEntity
 from rtos.user.memory import seconds_of, timestamp_of
-from rtos.user.records import Records
+from rtos.user.records import PAGE, Records
 from rtos.user.tasks import OPEN, begun, ended, is_open, own_task_id, put_back, unblocked
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 Asked = Literal["open", "pending", "in_progress", "completed", "failed", "cancelled"]
 TASKS: Final = TaskEntity.collection
-PAGE: Final = 500
 CASCADE: Final = 2000
 """So many tasks may end with one that they depend on."""
 

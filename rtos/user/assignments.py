@@ -36,11 +36,11 @@ class Assignments:
     bus: Bus
     served: Callable[[str], PersonaUser | None]
 
-    def tell(self, task: dict[str, Any]) -> None:
-        """Tell whose it is of a task, or of what became of it. Not a checkpoint."""
+    def tell(self, task: dict[str, Any], *, missed: bool = False) -> None:
+        """Tell whose it is of a task, or of what became of it; `missed` if late. Not a checkpoint."""
         persona = self.served(task["assignee_id"])
         if persona is not None:
-            persona.hear_task(task)
+            persona.hear_task(task, missed=missed)
 
     async def catch_up(self, persona_id: str | None = None) -> None:
         """Tell of all that are open: one persona, or all. A checkpoint."""
@@ -48,6 +48,4 @@ class Assignments:
         if persona_id is not None:
             wanted["assignee_id"] = persona_id
         async for task in Records(self.bus, TaskEntity.collection, wanted):
-            persona = self.served(task["assignee_id"])
-            if persona is not None:
-                persona.hear_task(task, missed=True)
+            self.tell(task, missed=True)

@@ -172,7 +172,7 @@ class Chores:
 
     def take_back(self, chore: Chore) -> None:
         """Note that no task could be made of one."""
-        self._open = {kind: task for kind, task in self._open.items() if kind != chore.task_type}
+        self._drop(chore.task_type)
 
     def take_up(self, task: Mapping[str, Any], *, missed: bool = False) -> None:
         """Note what is told of a task that the persona gave itself.
@@ -183,7 +183,7 @@ class Chores:
         """
         kind = task["task_type"]
         if not is_open(task):
-            self._open = {other: known for other, known in self._open.items() if other != kind}
+            self._drop(kind)
             if task["status"] == "cancelled":
                 # By somebody else, who does not want to see it again at once.
                 self.diary = self.diary.done(kind)
@@ -210,9 +210,13 @@ class Chores:
 
     def close(self, task_id: str) -> None:
         """Note that one has ended."""
-        self._open = {
-            kind: task for kind, task in self._open.items() if task is None or task["id"] != task_id
-        }
+        for kind, task in self._open.items():
+            if task is not None and task["id"] == task_id:
+                self._drop(kind)
+                return
+
+    def _drop(self, kind: str) -> None:
+        self._open = {other: task for other, task in self._open.items() if other != kind}
 
     def next_due_at(self, now: float) -> float:
         """When one comes to be due if nothing happens: later than ``now``, or never (``math.inf``)."""

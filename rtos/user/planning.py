@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from rtos.errors import CommandRejected
+from rtos.user.entities import TaskEntity
 
 if TYPE_CHECKING:
     from rtos.bus import Bus
@@ -66,12 +67,22 @@ async def plan(
     if not fetches:
         return []
     chores.deferred = False
-    found = await bus.commands.execute(
-        "data/list",
-        collection="tasks",
-        filter={"assignee_id": persona_id, "status": "pending", "blocked_by": [], "domain": {"$ne": "self"}},
-        sort=["-priority"],
-        limit=FETCHED,
-    )
+    try:
+        found = await bus.commands.execute(
+            "data/list",
+            collection=TaskEntity.collection,
+            filter={
+                "assignee_id": persona_id,
+                "status": "pending",
+                "blocked_by": [],
+                "domain": {"$ne": "self"},
+            },
+            sort=["-priority"],
+            limit=FETCHED,
+        )
+    except BaseException:
+        # They still wait, and nothing else would tell of them.
+        chores.deferred = True
+        raise
     items: list[dict[str, Any]] = found["items"]
     return items

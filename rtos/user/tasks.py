@@ -51,7 +51,7 @@ def is_ready(task: Mapping[str, Any]) -> bool:
 
 
 def is_own(task: Mapping[str, Any]) -> bool:
-    """Whether its assignee gave it to itself, or it is of that kind."""
+    """Whether it is of those that personas give themselves."""
     return bool(task["domain"] == "self")
 
 

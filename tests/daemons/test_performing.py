@@ -139,6 +139,28 @@ async def test_there_may_be_more_tasks_than_an_inbox_holds_and_none_is_lost(
         assert (await replies(bus)) == []
 
 
+async def test_what_was_put_off_is_fetched_again_where_it_could_not_be_read(
+    world: World, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with world.running() as bus:
+        real, refused = bus.commands.execute, 0
+
+        async def busy(name: str, /, **given: Any) -> Any:
+            nonlocal refused
+            if name == "data/list" and given.get("limit") == planning.FETCHED and not refused:
+                refused += 1
+                raise StoreBusy(name, "the disk is slow", "again later")
+            return await real(name, **given)
+
+        bus.commands.execute = busy  # type: ignore[method-assign,assignment]
+        for number in range(120):
+            await give(bus, f"task-{number}")
+        await trio.sleep(1000)
+        assert refused == 1
+        left = await bus.commands.execute("task/list", status="open")
+        assert left["items"] == []
+
+
 async def test_what_is_due_soon_goes_first(world: World, autojump_clock: trio.testing.MockClock) -> None:
     """Elsewhere what a due date adds was computed, and not used where tasks are picked up."""
     async with world.running() as bus:
