@@ -27,7 +27,8 @@ from bench import others
 from bench.harness import Benchmark, Sample, Size, Stopwatch
 from bench.svg import histogram
 from rtos.bus import Bus, command
-from rtos.scheduler import Kind, open_scheduler, open_supervisor
+from rtos.scheduler import CallStatistics, open_scheduler, open_supervisor
+from rtos.scheduler.calls.port import Port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -92,7 +93,7 @@ async def through_port(
 ) -> AsyncIterator[Any]:
     """A port, and one worker."""
     async with open_scheduler(direct=direct, **settings) as scheduler, trio.open_nursery() as nursery:
-        port, kind = scheduler.port("echo"), Kind("echo")
+        port, kind = Port(scheduler, "echo"), CallStatistics("echo")
         context = scheduler.context("echo")
         with context:
             nursery.start_soon(partial(port.serve, _echo, context=context))

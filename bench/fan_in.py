@@ -20,7 +20,8 @@ import trio
 
 from bench import others
 from bench.harness import Benchmark, Sample, Size, Stopwatch
-from rtos.scheduler import Kind, OverloadPolicy, open_mailbox, open_scheduler
+from rtos.scheduler import CallStatistics, OverloadPolicy, open_mailbox, open_scheduler
+from rtos.scheduler.calls.port import Port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -102,8 +103,8 @@ async def _served_port() -> AsyncIterator[Callable[[], Any]]:
         return request
 
     async with open_scheduler() as scheduler, trio.open_nursery() as nursery:
-        port = scheduler.port("sink", capacity=CAPACITY, policy=OverloadPolicy.BLOCK)
-        kind, context = Kind("sink/put"), scheduler.context("sink")
+        port = Port(scheduler, "sink", capacity=CAPACITY, policy=OverloadPolicy.BLOCK)
+        kind, context = CallStatistics("sink/put"), scheduler.context("sink")
         with context:
             nursery.start_soon(partial(port.serve, echo, context=context))
         yield lambda: port.call(kind, 1, deadline=math.inf)

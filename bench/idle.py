@@ -30,7 +30,8 @@ from bench.child import measure, resident_bytes
 from bench.harness import Benchmark, Sample, Size
 from bench.wakeup import measure as measure_waits
 from rtos.runtime import Configuration, open_runtime
-from rtos.scheduler import open_crowd, open_scheduler
+from rtos.scheduler import open_scheduler, open_task_group
+from rtos.scheduler.calls.port import Port
 from rtos.testing.virtual import run_virtual
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ async def _tasks(number: int, seconds: float) -> dict[str, Any]:
         await trio.sleep_forever()
 
     async def make(scheduler: Scheduler) -> dict[str, Any]:
-        async with open_crowd(scheduler) as crowd:
+        async with open_task_group(scheduler) as crowd:
 
             async def start() -> None:
                 for _ in range(number):
@@ -84,13 +85,13 @@ async def _ports(number: int, seconds: float) -> dict[str, Any]:
     async def serve(_: object) -> None:
         return None
 
-    async with open_scheduler() as scheduler, open_crowd(scheduler) as crowd:
+    async with open_scheduler() as scheduler, open_task_group(scheduler) as crowd:
 
         async def start() -> None:
             for _ in range(number):
                 context = scheduler.context("actor")
                 with context:
-                    crowd.start_soon(partial(scheduler.port("actor").serve, serve, context=context))
+                    crowd.start_soon(partial(Port(scheduler, "actor").serve, serve, context=context))
 
         return await _watch(scheduler, start, number, seconds)
 

@@ -31,14 +31,15 @@ from bench import ideal
 from bench.harness import Benchmark, Latency, Sample, Size, Stopwatch
 from bench.svg import curve
 from rtos.errors import DeadlineMissed, MailboxFull
-from rtos.scheduler import Kind, Scheduler, open_scheduler
+from rtos.scheduler import CallStatistics, Scheduler, open_scheduler
+from rtos.scheduler.calls.port import Port
 from rtos.testing.virtual import run_virtual, spend
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from bench.harness import Run
-    from rtos.scheduler.order import MailboxStatistics
+    from rtos.scheduler.policy.overload import MailboxStatistics
 
     Work = Callable[[float], Awaitable[None]]
 
@@ -106,7 +107,7 @@ async def by_order(load: Load, work: Work) -> tuple[dict[int, Tally], dict[str, 
     """A port, on the scheduler; and how many requests are missing in its account or its clients'."""
     tallies = {level: Tally() for level in SHARES}
     async with open_scheduler() as scheduler, trio.open_nursery() as nursery:
-        port, kind = scheduler.port("server", capacity=CAPACITY), Kind("server/work")
+        port, kind = Port(scheduler, "server", capacity=CAPACITY), CallStatistics("server/work")
         context = scheduler.context("server", level=7)
 
         async def serve(request: tuple[float, Tally]) -> None:

@@ -27,15 +27,16 @@ import trio
 from bench.harness import Benchmark, Latency, Sample, Size, Stopwatch
 from bench.svg import histogram
 from rtos.scheduler import open_mailbox, open_scheduler, periodic
-from rtos.scheduler.explain import explain
-from rtos.scheduler.trace import Missed, Serving, nanoseconds
+from rtos.scheduler.diagnosis.attribution import explain
+from rtos.scheduler.tracing.records import Missed, Serving
+from rtos.scheduler.tracing.ring import nanoseconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from bench.harness import Run
     from rtos.scheduler import Scheduler, SchedulingContext, Share
-    from rtos.scheduler.trace import Record
+    from rtos.scheduler.tracing.records import Record
 
 PERIOD: Final = 0.005
 LEVELS: Final = (0, 3, 6)

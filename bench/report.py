@@ -22,7 +22,8 @@ from rich.table import Table
 
 from bench import budget, targets
 from bench.harness import Latency, Measurement
-from rtos.scheduler.core import QUANTUM, RECORDS, RESERVE
+from rtos.scheduler.kernel import QUANTUM
+from rtos.scheduler.scheduler import RECORDS, RESERVE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

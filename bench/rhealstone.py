@@ -18,7 +18,8 @@ import trio
 import trio.testing
 
 from bench.harness import Benchmark, Sample, Size, Stopwatch
-from rtos.scheduler import Kind, open_mailbox, open_scheduler
+from rtos.scheduler import CallStatistics, open_mailbox, open_scheduler
+from rtos.scheduler.calls.port import Port
 from rtos.testing import run_virtual, spend
 
 if TYPE_CHECKING:
@@ -138,7 +139,11 @@ async def _deadlock_break(rounds: int, *, inherits: bool) -> Sample:
     """A server has begun a call of the least level; level 3 is busy; level 0 calls the server."""
     waits: list[float] = []
     async with open_scheduler(quantum=0, reserve=0) as scheduler, trio.open_nursery() as nursery:
-        port, kind, context = scheduler.port("server"), Kind("use"), scheduler.context("server", level=7)
+        port, kind, context = (
+            Port(scheduler, "server"),
+            CallStatistics("use"),
+            scheduler.context("server", level=7),
+        )
 
         async def use(_: object) -> None:
             for _ in range(2):

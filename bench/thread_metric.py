@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from bench.harness import Benchmark, Sample, Size, Stopwatch
-from rtos.scheduler import Kind, open_mailbox, open_scheduler
+from rtos.scheduler import CallStatistics, open_mailbox, open_scheduler
+from rtos.scheduler.calls.port import Port
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -204,7 +205,7 @@ async def _command(scheduler: Any, rounds: int) -> None:
     async def echo(message: bytes) -> bytes:
         return message
 
-    port, kind, context = scheduler.port("echo"), Kind("echo"), scheduler.context("echo")
+    port, kind, context = Port(scheduler, "echo"), CallStatistics("echo"), scheduler.context("echo")
     async with trio.open_nursery() as nursery:
         with context:
             nursery.start_soon(partial(port.serve, echo, context=context))

@@ -18,7 +18,8 @@ import trio
 from bench import others
 from bench.harness import Benchmark, Size, Stopwatch
 from bench.svg import histogram
-from rtos.scheduler import Kind, open_scheduler
+from rtos.scheduler import CallStatistics, open_scheduler
+from rtos.scheduler.calls.port import Port
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,7 +45,7 @@ async def _reply(request: int) -> int:
 
 
 async def _ask(scheduler: Scheduler, instants: int, waits: list[int], scope: trio.CancelScope) -> None:
-    port, kind = scheduler.port("urgent"), Kind("urgent/ask")
+    port, kind = Port(scheduler, "urgent"), CallStatistics("urgent/ask")
     context = scheduler.context("urgent", level=0)
     async with trio.open_nursery() as nursery:
         with context:

@@ -2,7 +2,7 @@
 
 import sys
 
-from rtos.cli import main
+from rtos.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -18,7 +18,7 @@ import trio
 from trio._core import _run as trio_run
 
 from rtos.scheduler import open_scheduler
-from rtos.scheduler.core import QUANTUM
+from rtos.scheduler.scheduler import QUANTUM
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -17,14 +17,14 @@ from rtos.bus.commands import Commands, Route, run_request
 from rtos.bus.declare import DeclaredCommand, DeclaredReaction, Signature, declared
 from rtos.bus.events import Events, Subscription
 from rtos.errors import ConfigurationError
-from rtos.scheduler import ChildSpec, Kind, PastIntensity, Restart
+from rtos.scheduler import CallStatistics, ChildSpec, PastIntensity, Port, Restart
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from rtos.errors import DaemonDown
-    from rtos.scheduler import Port, Scheduler, SchedulingContext
+    from rtos.scheduler import Scheduler, SchedulingContext
 
 
 class Daemon(Protocol):
@@ -81,7 +81,9 @@ class Bus:
             for fact, body in declared(daemon):
                 if isinstance(fact, DeclaredCommand):
                     port = ports[fact.control]
-                    self.commands.attach(Route(fact, Signature(fact.name, body), body, port, Kind(fact.name)))
+                    self.commands.attach(
+                        Route(fact, Signature(fact.name, body), body, port, CallStatistics(fact.name))
+                    )
                     names.append(fact.name)
                 else:
                     reactions.append((fact, body))
@@ -94,16 +96,10 @@ class Bus:
 
     def _open_ports(self, daemon: Daemon) -> dict[bool, Port]:
         """The daemon's port, and that of its control lane if it declares one."""
-        ports = {
-            False: self.scheduler.port(
-                daemon.name,
-                capacity=daemon.capacity,
-                on_miss=getattr(daemon, "on_miss", None),
-            )
-        }
+        ports = {False: Port(self.scheduler, daemon.name, capacity=daemon.capacity)}
         self.ports[daemon.name] = ports[False]
         if any(isinstance(fact, DeclaredCommand) and fact.control for fact, _ in declared(daemon)):
-            ports[True] = self.scheduler.port(f"{daemon.name} control", capacity=math.inf)
+            ports[True] = Port(self.scheduler, f"{daemon.name} control", capacity=math.inf)
             self.controls[daemon.name] = ports[True]
         return ports
 

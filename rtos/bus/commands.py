@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
 
     from rtos.bus.declare import DeclaredCommand, Signature
-    from rtos.scheduler import Kind, Port
+    from rtos.scheduler import CallStatistics, Port
 
 
 @attrs.frozen
@@ -29,7 +29,7 @@ class Route:
     signature: Signature
     body: Callable[..., Awaitable[Any]]
     port: Port
-    kind: Kind
+    kind: CallStatistics
 
 
 @attrs.define

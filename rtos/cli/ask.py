@@ -7,9 +7,9 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from rtos.cli import FAILED, NOT_RUNNING, OK, WRONG
 from rtos.cli.arguments import UsageError
 from rtos.cli.client import AnswerError, Client, NotRunningError
+from rtos.cli.exit_codes import FAILED, NOT_RUNNING, OK, WRONG
 from rtos.cli.output import Output
 
 if TYPE_CHECKING:

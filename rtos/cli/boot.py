@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from rtos.cli import FAILED, OK, WRONG
 from rtos.cli.check import load_system
+from rtos.cli.exit_codes import FAILED, OK, WRONG
 from rtos.cli.output import print_error
 from rtos.errors import ConfigurationError, RtosError
 from rtos.runtime import Configuration, Runtime, open_runtime

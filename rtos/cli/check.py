@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from rtos.cli import FAILED, OK, WRONG
+from rtos.cli.exit_codes import FAILED, OK, WRONG
 from rtos.cli.output import print_error
 from rtos.errors import ConfigurationError
 from rtos.scheduler.analysis import Job, JobReport, SetReport, analyse, suggest_levels
-from rtos.scheduler.analysis.describe import jobs_of, reserve_of, share
-from rtos.scheduler.analysis.traced import NO_DEADLINE, jobs_of_trace
-from rtos.scheduler.core import RESERVE
+from rtos.scheduler.analysis.from_trace import NO_DEADLINE, jobs_of_trace
+from rtos.scheduler.analysis.system_file import jobs_of, reserve_of, share
+from rtos.scheduler.scheduler import RESERVE
 
 if TYPE_CHECKING:
     from rtos.cli.arguments import Invocation

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rtos.cli import FAILED, OK, WRONG
+from rtos.cli.exit_codes import FAILED, OK, WRONG
 from rtos.cli.output import print_error
 from rtos.errors import ConfigurationError, RtosError
 from rtos.runtime.lock import RootLock

@@ -21,7 +21,7 @@ import trio
 from rtos.bus import Bus, command
 from rtos.errors import CommandRejected
 from rtos.scheduler import PastIntensity, inspect
-from rtos.scheduler.perfetto import chrome_trace
+from rtos.scheduler.diagnosis.perfetto import chrome_trace
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

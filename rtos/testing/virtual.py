@@ -22,7 +22,7 @@ from rtos.scheduler import Budget, Exhausted, open_scheduler
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from rtos.scheduler import Reservation, Scheduler
+    from rtos.scheduler import BandwidthServer, Scheduler
     from rtos.scheduler.analysis import Job, Limit
 
 TICK: Final = 2.0**-9
@@ -127,7 +127,7 @@ async def _simulate(
         done = trio.Event()
         left = len(arrivals)
         names = {job.name for _, _, job in arrivals}
-        budgets: dict[str, Budget | Reservation] = {limit.name: budget_of(limit) for limit in limits}
+        budgets: dict[str, Budget | BandwidthServer] = {limit.name: budget_of(limit) for limit in limits}
 
         def release(arrival: int, job: Job) -> None:
             due = origin + (arrival + job.deadline) * TICK

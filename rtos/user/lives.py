@@ -19,7 +19,7 @@ import trio
 
 from rtos.errors import RtosError
 from rtos.scheduler import Backoff
-from rtos.scheduler.restart import RestartWindow
+from rtos.scheduler.supervision.restart_policy import RestartWindow
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -21,9 +21,7 @@ from rtos.errors import (
     UnknownCommand,
 )
 from rtos.scheduler import (
-    OnMiss,
     PastIntensity,
-    Reaction,
     current_deadline,
     current_level,
     open_scheduler,
@@ -477,16 +475,3 @@ async def test_the_control_lane_of_a_daemon_that_is_down_says_so(autojump_clock)
             await bus.commands.execute("controlled/configure", limit=3)
         await bus.supervisor.unpark("controlled")
         assert await bus.commands.execute("controlled/configure", limit=3) == 0
-
-
-async def test_a_daemon_may_say_what_happens_when_it_misses(autojump_clock):
-    class Late(Daemon):
-        on_miss = OnMiss(Reaction.RESTART)
-
-    daemon = Late()
-    async with open_bus(daemon) as bus:
-        with pytest.raises(DeadlineMissed):
-            await bus.commands.execute("example/echo", value=1, seconds=5.0, deadline=trio.current_time() + 1)
-        await wait_all_tasks_blocked()
-        assert daemon.opens == 2
-        assert await bus.commands.execute("example/echo", value=2) == 2

@@ -9,7 +9,7 @@ from rtos.bus import Commands
 from rtos.bus.commands import Route
 from rtos.bus.declare import DeclaredCommand, Signature
 from rtos.errors import CommandRejected, ConfigurationError, UnknownCommand
-from rtos.scheduler import Kind
+from rtos.scheduler import CallStatistics
 
 
 class FakePort:
@@ -26,7 +26,9 @@ class FakePort:
 
 
 def attach(commands, name, body, *, port=None):
-    route = Route(DeclaredCommand(name), Signature(name, body), body, port or FakePort("d"), Kind(name))
+    route = Route(
+        DeclaredCommand(name), Signature(name, body), body, port or FakePort("d"), CallStatistics(name)
+    )
     commands.attach(route)
     return route
 

@@ -8,7 +8,7 @@ import pytest
 import trio
 from talking import Chat, scripted, system
 
-from rtos.cli import main
+from rtos.cli.main import main
 
 
 async def _main(root: Path, *words: str) -> int:

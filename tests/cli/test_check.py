@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from rtos.cli import main
+from rtos.cli.main import main
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "system.toml"
 

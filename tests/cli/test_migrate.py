@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rtos.cli import main
+from rtos.cli.main import main
 from rtos.runtime import RootLock
 
 

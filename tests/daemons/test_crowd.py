@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import trio
 from living import Script, World
 
-from rtos.scheduler.trace import Step
+from rtos.scheduler.tracing.records import Step
 from rtos.testing import TICK, spend
 from rtos.user import audience
 from rtos.user.audience import HEARERS

@@ -23,7 +23,7 @@ from rtos.daemons.preferences import PreferencesDaemon
 from rtos.daemons.users import UserDaemon
 from rtos.errors import ConfigurationError, DaemonDown, UnknownCommand
 from rtos.runtime import RootLock
-from rtos.scheduler.core import QUANTUM
+from rtos.scheduler.kernel import QUANTUM
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

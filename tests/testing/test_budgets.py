@@ -8,10 +8,10 @@ from typing import Any
 import attrs
 import pytest
 import trio
+from tests.support.random_systems import random_set
 
-from rtos.scheduler import Budget, Reservation, open_scheduler
+from rtos.scheduler import BandwidthServer, Budget, open_scheduler
 from rtos.scheduler.analysis import Job, Limit, response, response_beside, response_within
-from rtos.scheduler.analysis.generate import random_set
 from rtos.testing import TICK, run_virtual, simulate, spend
 from rtos.testing.virtual import budget_of
 
@@ -199,7 +199,7 @@ def test_two_grants_in_less_than_a_period_are_in_the_bound() -> None:
 
 def test_more_is_used_after_a_wait_than_a_busy_window_lets_through() -> None:
     """Why the bound is one of busy windows: kept waiting past its deadlines, it catches up."""
-    server = Reservation(Budget(10e-9, 100e-9))
+    server = BandwidthServer(Budget(10e-9, 100e-9))
     server.wake(0)
     used = 0
     for now in range(980, 1010):  # ready since 0, and run only now, in steps of one

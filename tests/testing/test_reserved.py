@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 
 import pytest
+from tests.support.random_systems import random_set
 
 from rtos.scheduler.analysis import Job, Limit, analyse, response, response_reserved, suggest_levels
-from rtos.scheduler.analysis.generate import random_set
 from rtos.testing import TICK, simulate
 
 SETS = 32

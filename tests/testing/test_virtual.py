@@ -7,10 +7,10 @@ import random
 import attrs
 import pytest
 import trio
+from tests.support.random_systems import random_set
 
 from rtos.scheduler import open_scheduler
 from rtos.scheduler.analysis import Job, analyse, response
-from rtos.scheduler.analysis.generate import random_set
 from rtos.testing import TICK, run_virtual, simulate, spend
 
 SETS = 120

@@ -34,7 +34,7 @@ ROUND = 40
 """Requests between two looks."""
 ASKABLE = """
 import faulthandler, signal, sys
-from rtos.cli import main
+from rtos.cli.main import main
 faulthandler.register(signal.SIGUSR1)
 sys.exit(main())
 """

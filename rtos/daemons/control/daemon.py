@@ -28,9 +28,9 @@ from rtos.daemons.control.protocol import (
 from rtos.daemons.control.socket import listen, removed_after
 from rtos.errors import CommandRejected, Refused, RtosError
 from rtos.scheduler import PastIntensity
-from rtos.scheduler.admission import verdict_now
 from rtos.scheduler.analysis import Job
-from rtos.scheduler.context import check_level
+from rtos.scheduler.analysis.online import verdict_now
+from rtos.scheduler.policy.levels import check_level
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterator

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from rtos.scheduler.analysis.from_trace import jobs_seen
 from rtos.scheduler.analysis.report import offender_of, responses
-from rtos.scheduler.analysis.traced import jobs_seen
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from rtos.scheduler.analysis.reserved import response_reserved
+from rtos.scheduler.analysis.starvation_share import response_reserved
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

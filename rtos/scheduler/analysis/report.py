@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rtos.scheduler.analysis.model import EPSILON, Job, JobReport, SetReport
-from rtos.scheduler.analysis.reserved import response_reserved
 from rtos.scheduler.analysis.response import utilisation
+from rtos.scheduler.analysis.starvation_share import response_reserved
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -5,11 +5,11 @@ import random
 import pytest
 
 from rtos.errors import ConfigurationError
-from rtos.scheduler.admission import ITERATIONS
 from rtos.scheduler.analysis import Job, judge
 from rtos.scheduler.analysis.admission import known_jobs
+from rtos.scheduler.analysis.from_trace import NO_DEADLINE
+from rtos.scheduler.analysis.online import ITERATIONS
 from rtos.scheduler.analysis.response import at_most
-from rtos.scheduler.analysis.traced import NO_DEADLINE
 
 MS = 1_000_000
 URGENT = Job(name="urgent", level=0, cost=2, period=20, deadline=6)

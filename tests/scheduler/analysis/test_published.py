@@ -6,7 +6,7 @@ import attrs
 import pytest
 
 from rtos.scheduler.analysis import Job, analyse, non_preemptive, preemptive, response, suggest_levels
-from rtos.scheduler.analysis.demand import deadlines_suffice, jeffay
+from tests.support.demand import deadlines_suffice, jeffay
 
 
 def _ranked(*rows: tuple[int, ...]) -> list[Job]:

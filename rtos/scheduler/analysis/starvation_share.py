@@ -1,0 +1,112 @@
+"""The reserve in the analysis: what lending to less urgent levels can cost a job.
+
+With a share s, r = s / (1 - s), and u and v what unlent and lent steps take in a busy
+window of a job of level i, the rules of ``budgets/starvation_guard.py`` give ``v <= r (u + E) + 2 L``,
+E being the longest step of all and L the longest that could be lent or be in the way:
+
+* While the loop stays saturated, each lent step x but the last is paid for by x / r of
+  unlent time, less what was owed below zero before the first, at most one step.
+* What is owed is forgotten when saturation ends: when something as little urgent as
+  the *floor* runs unlent. In the window that takes a floor not below level i. Either
+  it was lowered before the window, which can be once: a last lent step is not paid
+  for, and the next saturation has a last one too, hence 2 L. A step that was running
+  when the window began is among these: lent, it is one of them; unlent and less urgent
+  than the floor, it ends the saturation at once.
+* Or something of level i or above has starved *in* the window, for ``1 - s`` of a
+  second, and is lent to. That can be ``floor(window / (1 - s) s)`` times for each
+  context; a job is taken to have one, as a daemon has. Each costs L once more.
+
+So costs are times 1 + r, and 2 L + r E, less the blocking, which is among it, happens once.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import TYPE_CHECKING, Final
+
+import attrs
+
+from rtos.scheduler.analysis.model import EPSILON, Job
+from rtos.scheduler.analysis.response import busy_window, response, utilisation
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+SECOND: Final = 1_000_000_000
+"""Units of time in a second, for sets in nanoseconds."""
+_ONCE: Final = 1 << 80
+
+
+def response_reserved(
+    job: Job, jobs: Sequence[Job], *, reserve: float, blocking: int | None = None, second: int = SECOND
+) -> int | None:
+    """The bound for this kernel with a reserve.
+
+    Args:
+      job: one of ``jobs``.
+      jobs: the set.
+      reserve: the share that is kept, 0 <= reserve < 1; with 0 it is ``response``.
+      blocking: what to assume of less urgent steps instead of their lengths.
+      second: units of time in a second.
+
+    Returns:
+      The worst response, ``None`` if there is no bound.
+
+    Raises:
+      ValueError: it is no share.
+    """
+    if not 0 <= reserve < 1:
+        msg = f"reserve {reserve!r} is no share; use 0 for none, or less than 1"
+        raise ValueError(msg)
+    if not reserve or not (blocking or _borrowers(job, jobs)):
+        return response(job, jobs, blocking=blocking)
+    share = Fraction(reserve)
+    below = max((other.longest_step - EPSILON for other in jobs if other.level > job.level), default=0)
+    blocked = below if blocking is None else blocking
+    lent = max([blocked + EPSILON, *(other.longest_step for other in _borrowers(job, jobs))])
+    ahead = max(other.longest_step for other in jobs)
+    once = 2 * lent - blocked + _up(share / (1 - share) * ahead)
+    shifted = {other.name: _slowed(other, share) for other in jobs}
+    mine, rest = shifted[job.name], list(shifted.values())
+    forgotten = _forgotten(mine, rest, share, once + blocked, lent, second)
+    if forgotten is None:
+        return None
+    extra = Job(name="", level=0, cost=once + forgotten, period=_ONCE)
+    return response(mine, [extra, *rest], blocking=blocked)
+
+
+def _borrowers(job: Job, jobs: Sequence[Job]) -> list[Job]:
+    """What may go before the job only since it is lent to.
+
+    Only less urgent levels than what would run are lent to. So in its own level, where
+    that can put later deadlines and later runs first, it takes something more urgent.
+    """
+    from_level = job.level + (not any(other.level < job.level for other in jobs))
+    return [other for other in jobs if other.level >= from_level]
+
+
+def _slowed(job: Job, share: Fraction) -> Job:
+    # One level further down, which leaves one for what comes before all.
+    return attrs.evolve(job, level=job.level + 1, cost=_up(job.cost / (1 - share)))
+
+
+def _forgotten(
+    job: Job, jobs: Sequence[Job], share: Fraction, once: int, lent: int, second: int
+) -> int | None:
+    """What is lent and never paid for, for something that starved in the busy window."""
+    patience = max(int((1 - share) * second), 1)
+    ahead = [other for other in jobs if other.level <= job.level]
+    each = len(ahead) * lent
+
+    def unpaid(window: int) -> int:
+        return window // patience * each
+
+    # All that is asked for is at least once + load * time - each: beyond this it stays above the time.
+    load = utilisation(ahead) + Fraction(each, patience)
+    never = max(Fraction(each - once) / (load - 1), Fraction(0)) if load > 1 else None
+    window = busy_window(ahead, lambda time: once + unpaid(time), until=never)
+    return None if window is None else unpaid(window)
+
+
+def _up(amount: Fraction) -> int:
+    return -(-amount.numerator // amount.denominator)

@@ -1,0 +1,173 @@
+"""What runs, since when, and who pays for it: the accounts of one loop.
+
+Shared by the two orders that a loop can have, the run queue's and Trio's own. Whoever
+knows when steps begin and end sets the private fields here and calls for the bill.
+
+Must not know: Trio, and which order it is.
+
+Law: each nanosecond of a step is billed to one context, and of it what was served
+for somebody else also to that payer.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from rtos.scheduler.policy.context import SchedulingContext
+from rtos.scheduler.policy.levels import SYSTEM_LEVEL
+from rtos.scheduler.tracing.cpu_sampler import Recorder
+from rtos.scheduler.tracing.ring import BUDGET, STEP, Trace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rtos.scheduler.budgets.bandwidth_server import BandwidthServer
+    from rtos.scheduler.budgets.enforcement import BudgetEnforcement
+    from rtos.scheduler.policy.timer_heap import TimerHeap
+
+
+class Accounts:
+    """The accounts of one loop, and the step that is being run.
+
+    Args:
+      quantum_ns: how long a pass may go on with steps.
+      host_level: of tasks that have no context of their own.
+      timers: the kernel's.
+      records: length of the trace.
+      clock: reads the Trio time of this loop.
+      ticks_ns: reads what steps are timed and billed by.
+      epoch: ticks + epoch = nanoseconds of Trio time.
+      real: whether that is the system's.
+
+    Attributes:
+      host: the context of tasks that have none of their own.
+      system: the context of Trio's system tasks and the kernel's own.
+      passes: passes of the loop that ran at least one step.
+      is_real: whether the clock is the system's; otherwise time is virtual.
+      clock: reads the Trio time of this loop.
+      ticks_ns: reads what steps are timed and billed by; in virtual time a step
+        costs what it moves the clock by.
+      quantum_ns: how long a pass may go on with steps; 0 for one step per pass.
+      lent: how many steps were lent to another task.
+      wake_timers: called when a timer is due.
+      enforcement: the budgets of contexts that have one.
+      trace: what the loop did lately, ``records`` of it.
+      recorder: what is told of sleep and of the CPU.
+    """
+
+    enforcement: BudgetEnforcement
+
+    def __init__(
+        self,
+        *,
+        quantum_ns: int,
+        host_level: int,
+        timers: TimerHeap,
+        records: int,
+        clock: Callable[[], float],
+        ticks_ns: Callable[[], int],
+        epoch: int,
+        real: bool,
+    ) -> None:
+        self.host = SchedulingContext("host", level=host_level)
+        self.system = SchedulingContext("system")
+        self.system.base_level = self.system.level = SYSTEM_LEVEL
+        self.passes = 0
+        self.lent = 0
+        self.wake_timers: Callable[[], None] = _nothing
+        self._timers = timers
+        self.is_real = real
+        self.clock = clock
+        self.ticks_ns = ticks_ns
+        self.quantum_ns = quantum_ns
+        # The last to have run, and the one whose step or batch is being run.
+        self._last: SchedulingContext | None = None
+        self._running: SchedulingContext | None = None
+        # The level that it was chosen with, and since when it was ready.
+        self._level = 0
+        self._since_ns = 0
+        # When the pass began, and since when the running context has been running.
+        self._pass_ns = self._began_ns = self._settled_ns = ticks_ns()
+        self.trace = Trace(records, epoch=epoch)
+        self.recorder = Recorder(self.trace, now_ns=self._began_ns, real=real)
+
+    def _account_for(self, context: SchedulingContext, steps: int) -> None:
+        """Bill what ``context`` has run up to here; ``steps`` of it are complete."""
+        if context.payer is None:
+            self._settled_ns = self.ticks_ns()
+        else:
+            self._settle(context)
+        began_ns = self._began_ns
+        spent_ns = self._settled_ns - began_ns
+        context.cpu_ns += spent_ns
+        context.steps += steps
+        if context.budget is not None:
+            self._charge(context, context.budget, spent_ns)
+        record = self.recorder.record
+        if record is not None:
+            record((STEP, began_ns, spent_ns, context.number, context.name, self._level, steps,
+                    self._since_ns))  # fmt: skip
+
+    def _learn(self, context: SchedulingContext, length_ns: int) -> None:
+        """Expect steps of this length of ``context``."""
+        known_ns = context.step_ns
+        if length_ns > context.longest_ns:
+            context.longest_ns = length_ns
+        # Rises at once and falls slowly, so that one lucky step does not make
+        # the next batch long.
+        context.step_ns = length_ns if length_ns > known_ns else known_ns - ((known_ns - length_ns) >> 3)
+
+    def _charge(self, context: SchedulingContext, budget: BandwidthServer, spent_ns: int) -> None:
+        self.enforcement.charge_own(budget, spent_ns, self._level)
+        if self.recorder.record is not None:
+            name = context.name
+            self.recorder.record((BUDGET, self._settled_ns, context.number, name, budget.remaining))
+
+    def settle(self, context: SchedulingContext) -> None:
+        """Bill what was spent up to here. Called before the payer of ``context`` changes.
+
+        A step may serve many calls, each for somebody else, and ends with none.
+        """
+        if context is self._running:
+            self._settle(context)
+
+    def _settle(self, context: SchedulingContext) -> None:
+        now_ns = self.ticks_ns()
+        payer = context.payer
+        if payer is not None:
+            settled_ns, began_ns = self._settled_ns, self._began_ns
+            spent_ns = now_ns - max(settled_ns, began_ns)
+            payer.billed_ns += spent_ns
+            # Who has a budget of its own serves on that.
+            if payer.budget is not None and context.budget is None:
+                self.enforcement.charge_payer(payer.budget, spent_ns)
+        self._settled_ns = now_ns
+
+    def fall_asleep(self, timeout: float) -> None:
+        """The loop will sleep, for ``timeout`` seconds at most. Called after ``close_pass``."""
+        # Virtual time is never late.
+        planned = min(timeout, self._timers.next_at() - self.clock()) if self.is_real else math.inf
+        self.recorder.fall_asleep(self.ticks_ns(), planned, self._last)
+
+    def step_age_ns(self) -> int:
+        """How long the running step, or batch of steps, has run so far."""
+        return self.ticks_ns() - self._pass_ns
+
+    def cpu_ns(self, context: SchedulingContext) -> int:
+        """What ``context`` has used so far, the running step included."""
+        return context.cpu_ns + (self.ticks_ns() - self._began_ns if context is self._running else 0)
+
+    @property
+    def running(self) -> SchedulingContext | None:
+        """The context whose step, or batch, is being run; ``None`` between passes."""
+        return self._running
+
+    @property
+    def asleep(self) -> bool:
+        """Whether the loop sleeps."""
+        return self.recorder.asleep
+
+
+def _nothing() -> None:
+    """Stand in until the kernel's timer task is there."""

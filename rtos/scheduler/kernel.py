@@ -1,0 +1,255 @@
+"""The kernel: the state that all schedulers of one Trio loop share.
+
+Owns the run queue, the timer heap, the system tasks that fire timers, and the
+wake-up of the loop. One loop has one kernel: the first scheduler installs it, and
+the last one removes it. With ``ordered=False`` Trio's own queue stays in place and
+no private module of Trio is imported.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+import trio
+
+from rtos.errors import ConfigurationError
+from rtos.scheduler.dispatch.trio_order import PlainOrder
+from rtos.scheduler.dispatch.trio_versions import unsupported
+from rtos.scheduler.dispatch.wakeup import ClockWakeUp, TimerfdWakeUp, is_system, open_wakeup
+from rtos.scheduler.policy.context import SchedulingContext, context_variable
+from rtos.scheduler.policy.levels import LEVELS
+from rtos.scheduler.policy.timer_heap import Timer, TimerHeap
+from rtos.scheduler.tracing.cpu_sampler import CollectionRecorder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rtos.scheduler.dispatch.run_queue import RunQueue
+
+log = logging.getLogger("rtos.scheduler")
+
+QUANTUM: Final = 100e-6
+"""Default length, in seconds, of a batch of short steps in one pass of the loop."""
+
+_kernel: trio.lowlevel.RunVar[Kernel | None] = trio.lowlevel.RunVar("rtos_kernel")
+
+
+@attrs.frozen
+class Settings:
+    """What all schedulers that are open in one loop share."""
+
+    quantum: float | None
+    host_level: int
+    reserve: float
+    direct: bool
+    ordered: bool
+
+    @property
+    def quantum_ns(self) -> int:
+        """How long a pass may go on; in virtual time, where steps take none of it, not unless told so."""
+        if self.quantum is None and not is_system(trio.lowlevel.current_clock()):
+            return 0
+        return self.known_ns
+
+    @property
+    def known_ns(self) -> int:
+        """How long steps within a step may be known to be."""
+        return int((QUANTUM if self.quantum is None else self.quantum) * 1e9)
+
+
+class Kernel(trio.abc.Instrument):
+    """What one loop has, shared by the schedulers that are open in it."""
+
+    def __init__(self, *, records: int, settings: Settings) -> None:
+        self.timers = TimerHeap()
+        self.settings = settings
+        # Where steps may be run within others; nowhere in Trio's own order.
+        self.direct: RunQueue | None = None
+        self.queue: RunQueue | PlainOrder
+        if settings.ordered:
+            self.queue = self.direct = _open_run_queue(settings, self.timers, records)
+        else:
+            self.queue = PlainOrder(
+                quantum_ns=settings.quantum_ns,
+                host_level=settings.host_level,
+                timers=self.timers,
+                records=records,
+            )
+        self.queue.enforcement.add_timer = self.add_timer
+        self.queue.enforcement.tell = self._tell
+        self._token = trio.lowlevel.current_trio_token()
+        self.collections = CollectionRecorder(self.queue.trace, self.queue.ticks_ns)
+        self.users = 0
+        self.sleeps = 0
+        self.now = self.queue.clock
+        # There with the first timer: a scheduler that has none adds no task to the loop.
+        self._wakeup: ClockWakeUp | TimerfdWakeUp | None = None
+        self._timer_task: trio.lowlevel.Task | None = None
+        self._timer_parked = False
+        self._scopes: list[trio.CancelScope] = []
+        self._stopped = trio.Event()
+
+    # Trio's instrument: the end of each pass.
+
+    def before_io_wait(self, timeout: float) -> None:
+        """Close the account of the pass, and arm the wake-up when the loop will sleep."""
+        self.queue.close_pass()
+        if timeout > 0:
+            self.sleeps += 1
+            self.queue.fall_asleep(timeout)
+            if self._wakeup is not None:
+                self._wakeup.arm(self.timers.next_at())
+            return
+        if not self.queue.is_real:
+            # Virtual time passes here, whatever Trio says it waits for.
+            self.queue.fall_asleep(math.inf)
+        self._arm_early()
+
+    def install(self) -> None:
+        """Replace the ready queue of the running loop."""
+        self.queue.wake_timers = self._wake_timers
+        self.queue.install()
+        trio.lowlevel.add_instrument(self)
+
+    def start(self) -> None:
+        """Start the tasks that timers need, unless they run; in a step of some task, not between passes."""
+        if self._wakeup is not None:
+            return
+        self._wakeup = open_wakeup(trio.lowlevel.current_clock())
+        for body in (self._run_timers, self._run_wakeup):
+            scope = trio.CancelScope()
+            self._scopes.append(scope)
+            trio.lowlevel.spawn_system_task(self._run_system, body, scope)
+
+    async def remove(self) -> None:
+        """Put Trio's ready queue back, and end the system tasks. A checkpoint, also when cancelled."""
+        # Trio's own queue is back before anybody else runs: a scheduler that is
+        # opened while this one still winds down finds the loop as it must be.
+        trio.lowlevel.remove_instrument(self)
+        self.queue.close_pass()
+        self.queue.uninstall()
+        for scope in tuple(self._scopes):
+            scope.cancel()
+        if self._wakeup is None:
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            return
+        with trio.CancelScope(shield=True):
+            await self._stopped.wait()
+
+    async def _run_system(self, body: Callable[[], Any], scope: trio.CancelScope) -> None:
+        # The run queue has told Trio so already; in Trio's own order nobody has.
+        context_variable.set(self.queue.system)
+        try:
+            with scope:
+                await body()
+        finally:
+            self._scopes.remove(scope)
+            if not self._scopes:
+                self._stopped.set()
+
+    async def _run_timers(self) -> None:
+        self._timer_task = trio.lowlevel.current_task()
+
+        def abort(_: Any) -> trio.lowlevel.Abort:
+            self._timer_parked = False
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        while True:
+            self._timer_parked = True
+            await trio.lowlevel.wait_task_rescheduled(abort)
+            for action in self.timers.due(self.now()):
+                try:
+                    action()
+                except Exception:
+                    # The timers of everybody else must go on.
+                    log.exception("the action of a timer raised")
+            self._arm_early()
+
+    async def _run_wakeup(self) -> None:
+        # Below everybody: its step says only that the sleep is over. Each pass looks
+        # at the timers by itself, and the loop cannot sleep before this has run.
+        assert self._wakeup is not None
+        with SchedulingContext("wake-up", level=LEVELS - 1):
+            await self._wakeup.run()
+
+    def _wake_timers(self) -> None:
+        if self._timer_parked:
+            assert self._timer_task is not None
+            self._timer_parked = False
+            trio.lowlevel.reschedule(self._timer_task)
+
+    def _tell(self, told: Callable[[], None]) -> None:
+        def tell() -> None:
+            try:
+                told()
+            except Exception:
+                log.exception("what was told of an exhausted budget raised")
+
+        # From a system task, and not from the end of the pass: what it makes ready
+        # then could lie in the queue while the loop goes to sleep.
+        self._token.run_sync_soon(tell)
+
+    def add_timer(self, at: float, action: Callable[[], None], place: int = 0) -> Timer:
+        """Call ``action`` (synchronous, short) at an absolute Trio time, in a system task."""
+        timer = self.timers.add(at, action, place)
+        self.start()
+        self._arm_early()
+        return timer
+
+    def _arm_early(self) -> None:
+        # Trio has chosen how long to sleep when an instrument is told of it.
+        if self._wakeup is not None and not self._wakeup.lazy:
+            self._wakeup.arm(self.timers.next_at())
+
+
+def _open_run_queue(settings: Settings, timers: TimerHeap, records: int) -> RunQueue:
+    # Not before it is asked for: a Trio that has nothing of the sort can be used without.
+    try:
+        from rtos.scheduler.dispatch.run_queue import RunQueue, check_trio
+    except ImportError as error:
+        raise unsupported(str(error)) from error
+    check_trio()
+    return RunQueue(
+        quantum_ns=settings.quantum_ns,
+        host_level=settings.host_level,
+        timers=timers,
+        records=records,
+        reserve=settings.reserve,
+        lend_ns=(settings.known_ns if settings.direct else 0) or -1,
+    )
+
+
+def current_kernel() -> Kernel | None:
+    """The kernel of the running loop, if one is installed."""
+    return _kernel.get(None)
+
+
+def join_kernel(settings: Settings, records: int) -> Kernel:
+    """The kernel of the running loop, installed if there is none yet; call ``leave_kernel`` for each.
+
+    Raises:
+      ConfigurationError: it runs with other settings.
+    """
+    kernel = current_kernel()
+    if kernel is None:
+        kernel = Kernel(settings=settings, records=records)
+        kernel.install()
+        _kernel.set(kernel)
+    elif kernel.settings != settings:
+        other = ", ".join(f"{name}={value!r}" for name, value in attrs.asdict(kernel.settings).items())
+        raise ConfigurationError(
+            f"another scheduler is open in this loop with {other}", "open both with the same settings"
+        )
+    kernel.users += 1
+    return kernel
+
+
+async def leave_kernel(kernel: Kernel) -> None:
+    """Remove the kernel if no other scheduler uses it; then a checkpoint, also when cancelled."""
+    kernel.users -= 1
+    if not kernel.users:
+        _kernel.set(None)
+        await kernel.remove()

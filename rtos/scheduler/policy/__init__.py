@@ -1,0 +1,7 @@
+"""The rules, pure: no Trio, no clock, no thread. Time is passed in.
+
+``levels``: the levels of urgency. ``context``: level, deadline and account of the tasks that run in it.
+``timer_heap``: timers by time. ``message_queue``: waiting messages by level, deadline and arrival.
+``overload``: what happens when a queue is full, and the counters of a mailbox.
+``histogram``: latencies in buckets.
+"""

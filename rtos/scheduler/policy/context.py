@@ -1,0 +1,210 @@
+"""The scheduling context: level, deadline and account of whatever runs in it.
+
+A context is apart from any task (seL4's idea): every task that is started under
+it, in any nursery and by any library, is scheduled by it and billed to it.
+
+Owned here: the effective level and deadline, which are the more urgent of the
+context's own and of what it has inherited from the messages that wait for it.
+Invariant: effective level <= base level, and no task is ever ordered by anything
+but the effective pair.
+
+Must not know: Trio, the clock, what a message is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from contextvars import ContextVar
+from itertools import count
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from rtos.scheduler.policy.levels import DEFAULT_LEVEL, LEVELS, check_level
+
+if TYPE_CHECKING:
+    from contextvars import Token
+    from types import TracebackType
+    from typing import Protocol
+
+    class Waited(Protocol):
+        """What a context may wait for: a call that can be made more urgent."""
+
+        def promote(self, level: int, deadline: float) -> None:
+            """Order it as if it had been sent with this level and deadline."""
+
+
+_NOTHING: Final = (LEVELS, math.inf)
+
+# Numbers tell contexts of one name apart in a trace; 0 stands for none.
+_next_number = count(1).__next__
+
+
+class SchedulingContext:
+    """Level, deadline, and the account of the tasks that run under it.
+
+    Attributes:
+      name: for people; need not be unique.
+      number: unique in this process.
+      base_level: its own level, 0 (most urgent) to ``LEVELS - 1``.
+      level: the effective level, after inheritance.
+      deadline: the effective absolute deadline (Trio time), ``math.inf`` if none.
+      job_deadline: deadline of the job that is being served, handed down to
+        nested calls; ``math.inf`` if none.
+      cpu_ns: time spent in steps, nanoseconds.
+      steps: number of steps run.
+      longest_ns: the longest single step seen (a batch counts by its mean).
+      billed_ns: what others spent while they served calls of this context.
+      jobs: calls that it served, and releases of its periodic jobs.
+      budget: what it may use, maybe together with others; ``None`` for no limit.
+      chain: names of the daemons that wait on this context, outermost first.
+    """
+
+    __slots__ = (
+        "base_deadline",
+        "base_level",
+        "billed_ns",
+        "budget",
+        "chain",
+        "cpu_ns",
+        "deadline",
+        "entry",
+        "inherited",
+        "is_held",
+        "job_deadline",
+        "jobs",
+        "level",
+        "longest_ns",
+        "moved",
+        "name",
+        "number",
+        "payer",
+        "ready",
+        "round",
+        "since",
+        "step_ns",
+        "steps",
+        "token",
+        "waits",
+    )
+
+    def __init__(self, name: str, *, level: int = DEFAULT_LEVEL, deadline: float = math.inf) -> None:
+        self.name = name
+        self.number = _next_number()
+        self.base_level = self.level = level
+        self.base_deadline = self.deadline = deadline
+        self.job_deadline = deadline
+        # What was inherited last, so that the context's own can change under it.
+        self.inherited: tuple[int, float] = _NOTHING
+        self.cpu_ns = 0
+        self.steps = 0
+        self.longest_ns = 0
+        self.billed_ns = 0
+        self.jobs = 0
+        self.budget: Any = None  # a BandwidthServer; the layer above owns the class
+        self.chain: tuple[str, ...] = ()
+        # Written by whoever serves a call in this context: who pays for it.
+        self.payer: SchedulingContext | None = None
+        # The calls that its tasks wait for, so that a raise travels on.
+        self.waits: dict[Waited, None] = {}
+        # The six below belong to the ready queue.
+        self.ready: deque[tuple[int, Any]] = deque()
+        self.round = 0
+        self.entry: tuple[int, float, int, SchedulingContext] | None = None
+        self.moved: Any = None
+        self.is_held = False
+        self.since = 0
+        self.step_ns = 0
+        self.token: Token[SchedulingContext] | None = None
+
+    def __repr__(self) -> str:
+        return f"<SchedulingContext {self.name!r} level={self.level}>"
+
+    def __enter__(self) -> Self:
+        """Put the running task, and what it starts from here on, under this context."""
+        if self.token is not None:
+            msg = f"scheduling context {self.name!r} is entered already; make one per place that enters it"
+            raise RuntimeError(msg)
+        self.token = context_variable.set(self)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self.token is not None
+        context_variable.reset(self.token)
+        self.token = None
+
+    def rebase(self, level: int, deadline: float = math.inf) -> None:
+        """Change the context's own level and deadline; its queued tasks move at once.
+
+        What it has inherited stays in effect.
+
+        Raises:
+          ValueError: there is no such level.
+        """
+        check_level("rebase", level)
+        self.base_level, self.base_deadline = level, deadline
+        if not self.chain:
+            # Not serving anybody: its own deadline is what nested calls get.
+            self.job_deadline = deadline
+        self.reorder()
+
+    def inherit(self, level: int, deadline: float) -> None:
+        """Set what is inherited; the more urgent of it and the context's own takes effect.
+
+        Deadlines compare only inside a level, so an inherited deadline counts
+        when it comes with a level at least as urgent as the context's own.
+        """
+        self.inherited = (level, deadline)
+        own_level, own_deadline = self.base_level, self.base_deadline
+        if self.budget is not None:
+            own_level, own_deadline = self.budget.place(own_level)
+        if level > own_level:
+            level, deadline = own_level, own_deadline
+        elif level == own_level and own_deadline < deadline:
+            deadline = own_deadline
+        if level == self.level and deadline == self.deadline:
+            return
+        self.level, self.deadline = level, deadline
+        if self.entry is not None:
+            self.moved(self)
+        for call in self.waits:
+            call.promote(level, deadline)
+
+    def inherit_more(self, level: int, deadline: float) -> None:
+        """``inherit``, but only what is more urgent than what is in effect."""
+        if (level, deadline) < (self.level, self.deadline):
+            self.inherit(level, deadline)
+
+    def reorder(self) -> None:
+        """Take effect of a change of the context's own, or of its budget's, place."""
+        self.inherit(*self.inherited)
+
+    def fall_back(self) -> None:
+        """Inherit nothing any more: the context's own level and deadline take effect."""
+        if self.level == self.base_level and self.deadline == self.base_deadline and self.budget is None:
+            self.inherited = _NOTHING
+        else:
+            self.inherit(LEVELS, math.inf)
+
+
+# Every task finds its own context through this variable, and so does every task
+# that it starts. What has none is the host's, and gets the host's context.
+context_variable: Final[ContextVar[SchedulingContext]] = ContextVar("rtos_scheduling_context")
+
+
+def current_context() -> SchedulingContext | None:
+    """The scheduling context of the running task, or ``None`` for a task of the host's."""
+    return context_variable.get(None)
+
+
+def current_level() -> int:
+    """The effective level of what runs now; ``DEFAULT_LEVEL`` where nothing says otherwise."""
+    context = context_variable.get(None)
+    return DEFAULT_LEVEL if context is None else context.level
+
+
+def current_deadline() -> float:
+    """The absolute deadline (Trio time) of the job that runs now, ``math.inf`` if it has none."""
+    context = context_variable.get(None)
+    return math.inf if context is None else context.job_deadline

@@ -1,0 +1,136 @@
+"""What the loop tells of itself besides its steps: its sleep, and the CPU it was given.
+
+Thin, beside the run queue, which calls it where the loop falls asleep and wakes,
+and once a millisecond in between. Ticks are handed in; read here is only the CPU
+clock of the thread.
+
+Reading that clock takes 0.7 µs, ten times a reading of the wall clock, so it is
+read once per ``MEASURE_NS`` of waking time and not once per step. What is lost is
+which step of that millisecond was robbed; a robbed step that matters is longer
+than all its neighbours together.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+import time
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self
+
+from rtos.scheduler.tracing.ring import CPU, SLEPT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from rtos.scheduler.policy.context import SchedulingContext
+    from rtos.scheduler.tracing.ring import Raw, Trace
+
+MEASURE_NS: Final = 1_000_000
+"""Waking time between two readings of the thread's CPU clock, nanoseconds."""
+
+ENDLESS_NS: Final = 86_400 * 1_000_000_000
+"""A sleep that is planned to be as long as this has no end; Trio's own bound."""
+
+
+class Watch(Protocol):
+    """Who wants to know what the loop is about."""
+
+    def woke(self, late_ns: int) -> None:
+        """The loop begins to work after a sleep, ``late_ns`` after it meant to."""
+
+    def ran(self, context: SchedulingContext, now_ns: int) -> None:
+        """``context`` was the last that ran before a sleep, or runs during a measurement."""
+
+
+class Recorder:
+    """Sleep and CPU time of one loop.
+
+    Attributes:
+      record: where raw records go; ``None`` if nowhere.
+      asleep: whether the loop has gone to sleep and not yet begun to work.
+      measure_at: the tick from which ``measure`` wants to be called.
+      watch: told of sleeps and measurements.
+    """
+
+    __slots__ = ("_awake_ns", "_cpu_ns", "_measured_ns", "_planned_ns", "_slept_ns", "_woke_ns",
+                 "asleep", "measure_at", "record", "watch")  # fmt: skip
+
+    def __init__(self, trace: Trace, *, now_ns: int, real: bool) -> None:
+        self.record: Callable[[Raw], None] | None = trace.record if trace.size else None
+        self.asleep = False
+        # In virtual time there is no CPU time to compare with.
+        self.measure_at: float = now_ns + MEASURE_NS if real else math.inf
+        self.watch: Watch | None = None
+        self._slept_ns = 0
+        self._planned_ns = ENDLESS_NS
+        self._measured_ns = self._woke_ns = now_ns
+        self._awake_ns = 0
+        self._cpu_ns = time.thread_time_ns() if real else 0
+
+    def fall_asleep(self, now_ns: int, planned: float, last: SchedulingContext | None) -> None:
+        """The loop will sleep for up to ``planned`` seconds; ``last`` ran last."""
+        self.asleep = True
+        self._slept_ns = now_ns
+        self._planned_ns = round(min(max(planned, 0.0) * 1e9, ENDLESS_NS))
+        if self.watch is not None and last is not None:
+            self.watch.ran(last, now_ns)
+
+    def wake_up(self, now_ns: int) -> None:
+        """The loop works again."""
+        self.asleep = False
+        slept_ns, planned_ns = now_ns - self._slept_ns, self._planned_ns
+        self._awake_ns += self._slept_ns - self._woke_ns
+        self._woke_ns = now_ns
+        self.measure_at += slept_ns
+        endless = planned_ns >= ENDLESS_NS
+        if self.record is not None and (slept_ns or not endless):
+            self.record((SLEPT, self._slept_ns, slept_ns, None if endless else planned_ns))
+        if self.watch is not None:
+            self.watch.woke(0 if endless else max(slept_ns - planned_ns, 0))
+
+    def measure(self, now_ns: int, context: SchedulingContext) -> None:
+        """Compare what the loop used of the wall clock with what it got of the CPU."""
+        awake_ns = self._awake_ns + now_ns - self._woke_ns
+        cpu_ns = time.thread_time_ns()
+        if self.record is not None:
+            self.record((CPU, self._measured_ns, now_ns - self._measured_ns, awake_ns, cpu_ns - self._cpu_ns))
+        self._awake_ns, self._cpu_ns = 0, cpu_ns
+        self._measured_ns = self._woke_ns = now_ns
+        self.measure_at = now_ns + MEASURE_NS
+        if self.watch is not None:
+            self.watch.ran(context, now_ns)
+
+
+class CollectionRecorder:
+    """Records every garbage collection of the process while it is entered, once or more.
+
+    Those of other threads too: they hold the interpreter, and so stop the loop.
+    """
+
+    def __init__(self, trace: Trace, ticks_ns: Callable[[], int]) -> None:
+        self._trace = trace
+        self._ticks_ns = ticks_ns
+        self._entered = 0
+        self._began_ns: int | None = None
+
+    def __enter__(self) -> Self:
+        if not self._entered:
+            gc.callbacks.append(self._note)
+        self._entered += 1
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._entered -= 1
+        if not self._entered:
+            gc.callbacks.remove(self._note)
+            self._began_ns = None
+
+    def _note(self, phase: str, details: dict[str, Any]) -> None:
+        if phase == "start":
+            self._began_ns = self._ticks_ns()
+        elif self._began_ns is not None:
+            duration_ns = self._ticks_ns() - self._began_ns
+            self._trace.record_collection((self._began_ns, duration_ns, details["generation"]))

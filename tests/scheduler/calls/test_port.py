@@ -1,0 +1,1109 @@
+"""Calls: one outcome in every phase, inheritance, overload, cycles, and the law after everything.
+
+All in virtual time: a body that takes a second takes it exactly.
+"""
+
+import math
+from collections import Counter
+from contextlib import nullcontext
+from functools import partial
+
+import pytest
+import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from rtos.errors import CallCycle, DaemonDown, DeadlineMissed, MailboxFull, Overloaded
+from rtos.scheduler import (
+    CallStatistics,
+    OverloadPolicy,
+    current_context,
+    current_deadline,
+    current_level,
+    open_scheduler,
+)
+from rtos.scheduler.calls.port import Port
+from rtos.scheduler.policy.overload import MailboxStatistics
+
+
+@pytest.fixture(params=[True, False], ids=["direct", "queued"])
+async def scheduler(autojump_clock, request):
+    async with open_scheduler(reserve=0, direct=request.param) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def queueing(autojump_clock):
+    """A scheduler under which every call is handed over."""
+    async with open_scheduler(reserve=0, direct=False) as opened:
+        yield opened
+
+
+class Daemon:
+    """A port with workers that do what the request says: seconds to take, or a function to call."""
+
+    def __init__(self, scheduler, nursery, name="daemon", *, level=3, workers=1, **options):
+        self.scheduler = scheduler
+        self.port = Port(scheduler, name, **options)
+        self.kind = CallStatistics(name)
+        self.name = name
+        self.ran = []
+        self.contexts = []
+        self.scopes = []
+        self.level = level
+        self.nursery = nursery
+        for _ in range(workers):
+            self.start()
+
+    def start(self):
+        context = self.scheduler.context(self.name, level=self.level)
+        scope = trio.CancelScope()
+        self.contexts.append(context)
+        self.scopes.append(scope)
+        with context:
+            self.nursery.start_soon(self._serve, context, scope)
+
+    def stop(self):
+        for scope in self.scopes:
+            scope.cancel()
+        self.scopes.clear()
+
+    async def _serve(self, context, scope):
+        with scope:
+            await self.port.serve(self._body, context=context)
+
+    async def _body(self, request):
+        self.ran.append(request)
+        if callable(request):
+            return await request()
+        if isinstance(request, Exception):
+            raise request
+        if isinstance(request, tuple):
+            await trio.sleep(request[1])
+        elif request:
+            await trio.sleep(request)
+        return request
+
+    async def call(self, request=0, *, deadline=math.inf, key=None):
+        return await self.port.call(self.kind, request, deadline=deadline, key=key)
+
+    def counts(self):
+        """What is not zero, but for what was accepted."""
+        counts = self.port.queue.statistics
+        assert counts.conserved()
+        assert self.port._porch.statistics.conserved()
+        names = ("handled", "failed", "expired", "shed", "cancelled", "queued", "served")
+        return {name: value for name in names if (value := getattr(counts, name))}
+
+
+class Outcomes:
+    """Callers in tasks of their own, and the one thing that became of each."""
+
+    def __init__(self, nursery):
+        self.nursery = nursery
+        self.of = {}
+        self.scopes = {}
+
+    def start(self, name, call, *, context=None):
+        self.scopes[name] = trio.CancelScope()
+        if context is None:
+            self.nursery.start_soon(self._run, name, call)
+        else:
+            with context:
+                self.nursery.start_soon(self._run, name, call)
+
+    def cancel(self, name):
+        self.scopes[name].cancel()
+
+    async def _run(self, name, call):
+        assert name not in self.of
+        with self.scopes[name] as scope:
+            try:
+                result = await call()
+            except Exception as error:  # noqa: BLE001 - that is what is looked at
+                result = error
+            assert name not in self.of
+            self.of[name] = (result, trio.current_time())
+        if scope.cancelled_caught:
+            self.of[name] = ("cancelled", trio.current_time())
+
+    def kinds(self):
+        return {name: type(what).__name__ if isinstance(what, Exception) else what for name, (what, _) in
+                self.of.items()}  # fmt: skip
+
+
+# The plain way.
+
+
+async def test_a_reply_and_an_error_come_back(scheduler, autojump_clock):
+    async with trio.open_nursery() as nursery:
+        daemon = Daemon(scheduler, nursery)
+        assert await daemon.call(0) == 0
+        assert await daemon.call(2) == 2
+        assert trio.current_time() == 2.0
+        error = ValueError("the daemon's own")
+        with pytest.raises(ValueError, match="^the daemon's own$") as caught:
+            await daemon.call(error)
+        assert caught.value is error
+        assert daemon.counts() == {"handled": 2, "failed": 1}
+        nursery.cancel_scope.cancel()
+
+
+async def test_waiting_calls_are_served_in_order(scheduler, autojump_clock):
+    async with trio.open_nursery() as nursery:
+        daemon = Daemon(scheduler, nursery, level=0)
+        callers = Outcomes(nursery)
+        await wait_all_tasks_blocked()
+        callers.start("busy", lambda: daemon.call(("busy", 1)))
+        await wait_all_tasks_blocked()
+        for name, level, deadline in (
+            ("chatty", 6, 50.0),
+            ("plain", 4, math.inf),
+            ("later", 4, 99.0),
+            ("sooner", 4, 98.0),
+            ("as plain", 4, math.inf),
+            ("urgent", 1, math.inf),
+        ):
+            context = scheduler.context(name, level=level)
+            callers.start(name, lambda n=name, d=deadline: daemon.call((n, 1), deadline=d), context=context)
+            await wait_all_tasks_blocked()
+        await trio.sleep(20)
+        assert [name for name, _ in daemon.ran] == [
+            "busy",  # it ran already
+            "urgent",  # the most urgent level, though it came last
+            "sooner",  # inside a level the nearer deadline
+            "later",
+            "plain",  # among equals the one that came first
+            "as plain",
+            "chatty",  # a deadline never jumps a level
+        ]
+        nursery.cancel_scope.cancel()
+
+
+async def test_several_workers_serve_at_once(scheduler, autojump_clock):
+    async with trio.open_nursery() as nursery:
+        daemon = Daemon(scheduler, nursery, workers=3)
+        callers = Outcomes(nursery)
+        for number in range(6):
+            callers.start(number, lambda: daemon.call(1))
+        await trio.sleep(2.5)
+        assert sorted(at for _, at in callers.of.values()) == [1, 1, 1, 2, 2, 2]
+        nursery.cancel_scope.cancel()
+
+
+async def test_calls_that_came_before_any_worker_wait(scheduler, autojump_clock):
+    async with trio.open_nursery() as nursery:
+        daemon = Daemon(scheduler, nursery, workers=0)
+        callers = Outcomes(nursery)
+        callers.start("early", lambda: daemon.call(1))
+        await trio.sleep(5)
+        assert daemon.counts() == {"queued": 1}
+        daemon.start()
+        await trio.sleep(2)
+        assert callers.of == {"early": (1, 6.0)}
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_call_is_a_checkpoint(queueing, autojump_clock):
+    scheduler = queueing
+    async with trio.open_nursery() as nursery:
+        daemon = Daemon(scheduler, nursery)
+        await wait_all_tasks_blocked()
+        with trio.testing.assert_checkpoints():
+            await daemon.call()
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await daemon.call("never")
+        assert daemon.ran == [0]
+        nursery.cancel_scope.cancel()
+
+
+async def test_the_border_refuses_nonsense_before_anything_changes(scheduler, autojump_clock):
+    with pytest.raises(ValueError, match=r"port\('p'\): capacity 0 leaves no room; use 1 or more"):
+        Port(scheduler, "p", capacity=0)
+    port = Port(scheduler, "p")
+    with pytest.raises(ValueError, match="kind: deadline nan is not a time; use absolute Trio time"):
+        await port.call(CallStatistics("kind"), None, deadline=math.nan)
+    assert port.queue.statistics == MailboxStatistics()
+
+
+# One outcome, whatever happens, and whenever.
+
+
+async def make_queued(daemon, callers):
+    callers.start("blocker", lambda: daemon.call(("blocker", 4)))
+    await wait_all_tasks_blocked()
+    callers.start("it", lambda: daemon.call(("it", 4), deadline=10.0))
+    await wait_all_tasks_blocked()
+
+
+async def make_running(daemon, callers):
+    callers.start("it", lambda: daemon.call(("it", 4), deadline=10.0))
+    await wait_all_tasks_blocked()
+
+
+async def make_handed_over(daemon, callers):
+    """Handed over to a worker that has not taken a step since: among equals we came first."""
+    # All three have one level and one deadline.
+    caller, here = (daemon.scheduler.context(name, level=4, deadline=10.0) for name in ("caller", "here"))
+    callers.start("it", lambda: daemon.call(("it", 4)), context=caller)
+    with here:
+        await trio.lowlevel.checkpoint()
+    assert daemon.counts() == {"served": 1}
+    assert daemon.ran == []
+
+
+async def make_finished(daemon, callers):
+    """The reply is on its way, and its caller has not taken a step since."""
+    caller = daemon.scheduler.context("caller", level=7)
+    callers.start("it", lambda: daemon.call(("it", 4), deadline=10.0), context=caller)
+    await trio.sleep(4)
+    assert daemon.counts() == {"handled": 1}
+    assert callers.of == {}
+
+
+async def caller_cancelled(daemon, callers, clock):
+    callers.cancel("it")
+
+
+async def deadline_passed(daemon, callers, clock):
+    clock.jump(100)
+
+
+async def daemon_stopped(daemon, callers, clock):
+    daemon.stop()
+
+
+async def port_closed(daemon, callers, clock):
+    daemon.port.close(DaemonDown("daemon", "closed"))
+
+
+SURE = {"cancelled", "DeadlineMissed", "DaemonDown", ("it", 4)}
+
+OUTCOMES = {
+    # While it waits nothing has happened, and it never runs.
+    (make_queued, caller_cancelled): ("cancelled", "cancelled", False),
+    (make_queued, deadline_passed): ("DeadlineMissed", "expired", False),
+    (make_queued, port_closed): ("DaemonDown", "failed", False),
+    # A queued call outlives the daemon's run, and is served by the next one.
+    (make_queued, daemon_stopped): (("it", 4), "handled", True),
+    (make_handed_over, caller_cancelled): ("cancelled", "cancelled", False),
+    (make_handed_over, deadline_passed): ("DeadlineMissed", "expired", False),
+    # The worker takes its step, and meets its own cancellation inside.
+    (make_handed_over, daemon_stopped): ("DaemonDown", "failed", True),
+    # What runs already may end, whatever becomes of the port.
+    (make_handed_over, port_closed): (("it", 4), "handled", True),
+    (make_running, caller_cancelled): ("cancelled", "cancelled", True),
+    (make_running, deadline_passed): ("DeadlineMissed", "expired", True),
+    (make_running, daemon_stopped): ("DaemonDown", "failed", True),
+    (make_running, port_closed): (("it", 4), "handled", True),
+    # The reply is there, and nothing takes it back.
+    (make_finished, caller_cancelled): (("it", 4), "handled", True),
+    (make_finished, deadline_passed): (("it", 4), "handled", True),
+    (make_finished, daemon_stopped): (("it", 4), "handled", True),
+    (make_finished, port_closed): (("it", 4), "handled", True),
+}
+
+
+@pytest.mark.parametrize(
+    ("phase", "event"), OUTCOMES, ids=lambda part: part.__name__.removeprefix("make_").replace("_", " ")
+)
+async def test_one_outcome_in_every_phase(queueing, autojump_clock, phase, event):
+    scheduler = queueing
+    outcome, counter, runs = OUTCOMES[phase, event]
+    level = {make_handed_over: 6, make_finished: 1}.get(phase, 3)
+    async with trio.open_nursery() as nursery:
+        daemon = Daemon(scheduler, nursery, level=level)
+        callers = Outcomes(nursery)
+        await wait_all_tasks_blocked()
+        # Below the worker and above the caller, for the reply to be seen on its way.
+        with scheduler.context("test", level=5) if phase is make_finished else nullcontext():
+            await phase(daemon, callers)
+        await event(daemon, callers, autojump_clock)
+        await trio.lowlevel.checkpoint()
+        if event is daemon_stopped:
+            daemon.start()
+        await trio.sleep(50)
+        assert callers.kinds()["it"] == outcome
+        assert daemon.counts()[counter] >= 1
+        assert (("it", 4) in daemon.ran) == runs
+        assert daemon.ran.count(("it", 4)) <= 1
+        result = callers.of["it"][0]
+        if isinstance(result, DeadlineMissed):
+            assert result.started is runs
+        if event is not port_closed:
+            assert await daemon.call() == 0  # and the next one is served
+        assert set(daemon.counts()) <= {"handled", "failed", "expired", "cancelled"}
+        nursery.cancel_scope.cancel()
+
+
+async def test_the_deadline_answers_at_once_also_when_the_body_does_not_let_go(scheduler, autojump_clock):
+    async def stubborn():
+        with trio.CancelScope(shield=True):
+            await trio.sleep(10)
+
+    async with trio.open_nursery() as nursery:
+        daemon = Daemon(scheduler, nursery)
+        with pytest.raises(DeadlineMissed, match="missed its deadline while it ran") as caught:
+            await daemon.call(stubborn, deadline=3.0)
+        assert (trio.current_time(), caught.value.started, caught.value.late) == (3.0, True, 0.0)
+        assert daemon.counts() == {"served": 1}
+        await trio.sleep(20)
+        assert daemon.counts() == {"expired": 1}
+        assert daemon.kind.missed == 1
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_call_that_is_late_already_is_not_sent(scheduler, autojump_clock):
+    async with trio.open_nursery() as nursery:
+        daemon = Daemon(scheduler, nursery)
+        await trio.sleep(5)
+        with pytest.raises(DeadlineMissed, match="before it started; nothing happened") as caught:
+            await daemon.call(1, deadline=4.0)
+        assert (caught.value.started, caught.value.late) == (False, 1.0)
+        assert daemon.counts() == {}
+        assert daemon.port.queue.statistics.accepted == 0
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_cancelled_caller_waits_for_the_end_of_what_runs(scheduler, autojump_clock):
+    cleaned = []
+
+    async def body():
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(2)
+            cleaned.append(trio.current_time())
+
+    async with trio.open_nursery() as nursery:
+        daemon = Daemon(scheduler, nursery)
+        with trio.move_on_after(1) as scope:
+            await daemon.call(body)
+        assert scope.cancelled_caught
+        assert cleaned == [trio.current_time()] == [3.0]
+        assert daemon.counts() == {"cancelled": 1}
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_body_that_completes_before_it_notices_has_completed(scheduler, autojump_clock):
+    async def body():
+        callers.cancel("it")
+        return "done"
+
+    async with trio.open_nursery() as nursery:
+        daemon = Daemon(scheduler, nursery)
+        callers = Outcomes(nursery)
+        callers.start("it", lambda: daemon.call(body))
+        await wait_all_tasks_blocked()
+        assert callers.kinds() == {"it": "done"}
+        assert daemon.counts() == {"handled": 1}
+        assert await daemon.call(1) == 1
+        nursery.cancel_scope.cancel()
+
+
+async def test_caller_and_daemon_cancelled_together_is_still_one_outcome(scheduler, autojump_clock):
+    with trio.move_on_after(60) as too_long:
+        async with trio.open_nursery() as nursery:
+            daemon = Daemon(scheduler, nursery, workers=2)
+            callers = Outcomes(nursery)
+            for number in range(5):
+                callers.start(number, lambda: daemon.call(10))
+            await wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+    assert not too_long.cancelled_caught
+    assert daemon.counts() == {"cancelled": 5}
+
+
+@pytest.mark.parametrize("why", ["cancelled", "deadline"])
+async def test_an_error_on_the_way_out_of_a_cancelled_body_leaves_the_daemon_alive(
+    scheduler, autojump_clock, why
+):
+    async def fails_on_cancellation():
+        try:
+            await trio.sleep_forever()
+        finally:
+            msg = "while cleaning up"
+            raise ValueError(msg)
+
+    async def body():
+        async with trio.open_nursery() as inner:
+            inner.start_soon(trio.sleep_forever)
+            inner.start_soon(fails_on_cancellation)
+
+    async with trio.open_nursery() as nursery:
+        daemon = Daemon(scheduler, nursery)
+        callers = Outcomes(nursery)
+        deadline = 1.0 if why == "deadline" else math.inf
+        callers.start("it", lambda: daemon.call(body, deadline=deadline))
+        await wait_all_tasks_blocked()
+        if why == "cancelled":
+            callers.cancel("it")
+        await trio.sleep(5)
+        # A caller that was cancelled is told what went wrong; one that was late has gone.
+        assert callers.kinds() == {"it": "ExceptionGroup" if why == "cancelled" else "DeadlineMissed"}
+        assert await daemon.call(1) == 1
+        assert daemon.counts() in ({"failed": 1, "handled": 1}, {"expired": 1, "handled": 1})
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_ends_a_process_passes_and_the_caller_is_answered(scheduler, autojump_clock):
+    async def body():
+        raise KeyboardInterrupt
+
+    callers = None
+    with pytest.raises(BaseExceptionGroup, match="unhandled errors|Exceptions from Trio") as caught:  # noqa: PT012
+        async with trio.open_nursery() as nursery:
+            daemon = Daemon(scheduler, nursery)
+            callers = Outcomes(nursery)
+            callers.start("it", lambda: daemon.call(body))
+            await trio.sleep(5)
+    assert caught.value.split(KeyboardInterrupt)[1] is None
+    assert callers.kinds()["it"] in ("DaemonDown", "cancelled")
+    assert daemon.counts() == {"failed": 1}
+
+
+# Infeasible.
+
+
+async def test_what_can_no_longer_be_met_is_answered_before_dispatch(scheduler, autojump_clock):
+    async with trio.open_nursery() as nursery:
+        daemon = Daemon(scheduler, nursery)
+        callers = Outcomes(nursery)
+        await daemon.call(("teach", 4))
+        assert daemon.kind.estimate == 4.0
+        callers.start("busy", lambda: daemon.call(("busy", 4)))
+        await wait_all_tasks_blocked()
+        callers.start("tight", lambda: daemon.call(("tight", 4), deadline=10.0))
+        callers.start("loose", lambda: daemon.call(("loose", 4), deadline=13.0))
+        await trio.sleep(10)
+        assert callers.kinds() == {"busy": ("busy", 4), "tight": "DeadlineMissed", "loose": ("loose", 4)}
+        assert callers.of["tight"][1] == 8.0  # when the daemon was free: there were 2 of 4 seconds left
+        assert ("tight", 4) not in daemon.ran
+        assert daemon.counts() == {"handled": 3, "expired": 1}
+        nursery.cancel_scope.cancel()
+
+
+async def test_an_estimate_that_shuts_everybody_out_is_doubted(scheduler, autojump_clock):
+    async with trio.open_nursery() as nursery:
+        daemon = Daemon(scheduler, nursery)
+        await daemon.call(("once", 100))
+        served = 0
+        for _ in range(40):
+            blocker = Outcomes(nursery)
+            blocker.start("b", lambda: daemon.call(("b", 0.1)))
+            await wait_all_tasks_blocked()
+            try:
+                await daemon.call(("quick", 0.1), deadline=trio.current_time() + 20)
+                served += 1
+            except DeadlineMissed:
+                pass
+        assert served > 10
+        nursery.cancel_scope.cancel()
+
+
+# Overload.
+
+
+async def overload(scheduler, nursery, policy, **keys):
+    """A daemon that is busy until 10, with room for two, and four more callers."""
+    daemon = Daemon(scheduler, nursery, policy=policy, capacity=2)
+    callers = Outcomes(nursery)
+    callers.start("busy", lambda: daemon.call(("busy", 10)))
+    await wait_all_tasks_blocked()
+    for name, level in (("one", 4), ("two", 5), ("three", 4), ("urgent", 2)):
+        context = scheduler.context(name, level=level)
+        key = keys.get(name)
+        callers.start(name, lambda n=name, k=key: daemon.call((n, 1), key=k), context=context)
+        await wait_all_tasks_blocked()
+    assert daemon.counts()["queued"] <= 2
+    await trio.sleep(30)
+    assert len(callers.of) == 5
+    return [name for name, _ in daemon.ran[1:]], callers.kinds(), daemon
+
+
+POLICIES = {
+    OverloadPolicy.REJECT: (["one", "two"], {"three": "MailboxFull", "urgent": "MailboxFull"}),
+    OverloadPolicy.BLOCK: (["one", "urgent", "three", "two"], {}),
+    OverloadPolicy.DROP_OLDEST: (["urgent", "three"], {"one": "Overloaded", "two": "Overloaded"}),
+    OverloadPolicy.KEEP_LATEST: (["urgent", "three"], {"one": "Overloaded", "two": "Overloaded"}),
+    OverloadPolicy.DROP_LEAST_URGENT: (["urgent", "one"], {"two": "Overloaded", "three": "Overloaded"}),
+    OverloadPolicy.COALESCE: (["urgent", "two"], {"one": "Overloaded", "three": "Overloaded"}),
+}
+
+
+@pytest.mark.parametrize("policy", OverloadPolicy)
+async def test_overload(scheduler, autojump_clock, policy):
+    async with trio.open_nursery() as nursery:
+        ran, kinds, daemon = await overload(scheduler, nursery, policy, one="k", three="k", urgent="k")
+        expected, lost = POLICIES[policy]
+        assert {name: what for name, what in kinds.items() if isinstance(what, str)} == lost
+        assert ran == expected
+        assert daemon.counts().get("shed", 0) == sum(what == "Overloaded" for what in lost.values())
+        refuses = policy in (OverloadPolicy.REJECT, OverloadPolicy.BLOCK)
+        assert daemon.port.queue.statistics.refused == (2 if refuses else 0)
+        nursery.cancel_scope.cancel()
+
+
+async def test_the_refusal_names_the_daemon_and_its_size(scheduler, autojump_clock):
+    async with trio.open_nursery() as nursery:
+        daemon = Daemon(scheduler, nursery, workers=0, capacity=1)
+        nursery.start_soon(daemon.call)
+        await wait_all_tasks_blocked()
+        with pytest.raises(MailboxFull, match="^daemon refused: its mailbox holds 1 of 1; try again later$"):
+            await daemon.call()
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_shed_caller_is_told(scheduler, autojump_clock):
+    async with trio.open_nursery() as nursery:
+        daemon = Daemon(scheduler, nursery, workers=0, capacity=1, policy=OverloadPolicy.DROP_OLDEST)
+        callers = Outcomes(nursery)
+        callers.start("old", daemon.call)
+        await wait_all_tasks_blocked()
+        callers.start("new", daemon.call)
+        await wait_all_tasks_blocked()
+        assert isinstance(callers.of["old"][0], Overloaded)
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("end", ["cancelled", "deadline", "closed"])
+async def test_a_blocked_sender_has_one_outcome_too(scheduler, autojump_clock, end):
+    async with trio.open_nursery() as nursery:
+        daemon = Daemon(scheduler, nursery, policy=OverloadPolicy.BLOCK, capacity=1)
+        callers = Outcomes(nursery)
+        for name in ("busy", "waiting"):
+            callers.start(name, lambda n=name: daemon.call((n, 10)))
+            await wait_all_tasks_blocked()
+        deadline = 5.0 if end == "deadline" else math.inf
+        callers.start("blocked", lambda: daemon.call(("blocked", 1), deadline=deadline))
+        await trio.sleep(1)
+        if end == "cancelled":
+            callers.cancel("blocked")
+        elif end == "closed":
+            daemon.port.close(DaemonDown("daemon", "it has gone"))
+        await trio.sleep(60)
+        kind = {"cancelled": "cancelled", "deadline": "DeadlineMissed", "closed": "DaemonDown"}[end]
+        assert callers.kinds()["blocked"] == kind
+        assert ("blocked", 1) not in daemon.ran
+        assert not len(daemon.port._porch)
+        nursery.cancel_scope.cancel()
+
+
+# Inheritance.
+
+
+async def test_the_server_is_raised_when_the_message_is_sent_and_falls_back_at_the_reply(
+    scheduler, autojump_clock
+):
+    async with trio.open_nursery() as nursery:
+        daemon = Daemon(scheduler, nursery, level=5)
+        callers = Outcomes(nursery)
+        (context,) = daemon.contexts
+        await wait_all_tasks_blocked()
+        low, high = scheduler.context("low", level=6), scheduler.context("high", level=1)
+        callers.start("low", lambda: daemon.call(2), context=low)
+        await wait_all_tasks_blocked()
+        assert context.level == 5  # a less urgent caller does not lower it
+        callers.start("high", lambda: daemon.call(1, deadline=50.0), context=high)
+        await wait_all_tasks_blocked()
+        assert (context.level, context.deadline) == (1, 50.0)  # while it still serves the other
+        await trio.sleep(2.5)
+        assert context.level == 1  # now because it serves it
+        await trio.sleep(1)
+        assert (context.level, context.deadline, context.job_deadline) == (5, math.inf, math.inf)
+        assert (context.payer, context.chain) == (None, ())
+        nursery.cancel_scope.cancel()
+
+
+async def test_all_busy_workers_are_raised_since_any_may_become_free(scheduler, autojump_clock):
+    async with trio.open_nursery() as nursery:
+        daemon = Daemon(scheduler, nursery, level=5, workers=3)
+        callers = Outcomes(nursery)
+        for number in range(3):
+            callers.start(number, lambda: daemon.call(5))
+        await wait_all_tasks_blocked()
+        with scheduler.context("high", level=0):
+            nursery.start_soon(daemon.call)
+        await wait_all_tasks_blocked()
+        assert [context.level for context in daemon.contexts] == [0, 0, 0]
+        nursery.cancel_scope.cancel()
+
+
+async def test_between_two_calls_a_worker_runs_as_urgently_as_what_waits(scheduler, autojump_clock):
+    """Else everything between its own level and the call's would go first."""
+    trace = []
+
+    async def spin():
+        while True:
+            trace.append("middle")
+            await trio.lowlevel.checkpoint()
+
+    async with trio.open_nursery() as nursery:
+        daemon = Daemon(scheduler, nursery, level=6)
+        callers = Outcomes(nursery)
+        await wait_all_tasks_blocked()
+        urgent = scheduler.context("urgent", level=1)
+        for name in ("first", "second", "third"):
+            callers.start(name, lambda n=name: daemon.call((n, 0)), context=urgent)
+        with scheduler.context("middle", level=3):
+            nursery.start_soon(spin)
+        with scheduler.context("test", level=2):
+            while len(daemon.ran) < 3:
+                await trio.lowlevel.checkpoint()
+        assert trace == []
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_promotion_never_lowers_a_worker_that_is_raised_for_another(scheduler, autojump_clock):
+    async with trio.open_nursery() as nursery:
+        daemon = Daemon(scheduler, nursery, level=5)
+        callers = Outcomes(nursery)
+        served, waiting = scheduler.context("served", level=4), scheduler.context("waiting", level=0)
+        callers.start("served", lambda: daemon.call(5), context=served)
+        await wait_all_tasks_blocked()
+        callers.start("waiting", lambda: daemon.call(5), context=waiting)
+        await wait_all_tasks_blocked()
+        served.inherit(2, math.inf)
+        assert daemon.contexts[0].level == 0
+        nursery.cancel_scope.cancel()
+
+
+async def test_priority_deadline_and_billing_travel_through_nested_calls(scheduler, autojump_clock):
+    seen = {}
+
+    def note(name):
+        context = current_context()
+        seen[name] = (current_level(), current_deadline(), context.payer, context.chain)
+
+    async with trio.open_nursery() as nursery:
+        a, b, c = (
+            Daemon(scheduler, nursery, name, level=level)
+            for name, level in zip("abc", (4, 6, 7), strict=True)
+        )
+        await wait_all_tasks_blocked()
+
+        async def in_a():
+            note("a")
+            return await b.call(in_b, deadline=80.0)
+
+        async def in_b():
+            note("b")
+            return await c.call(in_c)
+
+        async def in_c():
+            note("c")
+            return "deep"
+
+        client = scheduler.context("client", level=2)
+        with client:
+            assert await a.call(in_a, deadline=90.0) == "deep"
+        assert seen == {
+            "a": (2, 90.0, client, ("a",)),
+            "b": (2, 80.0, client, ("a", "b")),  # the nearer of its own deadline and the job's
+            "c": (2, 80.0, client, ("a", "b", "c")),
+        }
+        for daemon in (a, b, c):
+            (context,) = daemon.contexts
+            assert (context.level, context.payer, context.chain) == (context.base_level, None, ())
+        nursery.cancel_scope.cancel()
+
+
+async def test_each_caller_pays_for_its_own_call_though_one_step_serves_many():
+    """In real time, since in virtual time a step costs nothing; compared within the run."""
+
+    def burn(rounds):
+        async def body():
+            sum(range(rounds))
+
+        return body
+
+    async with open_scheduler(quantum=10.0) as scheduler, trio.open_nursery() as nursery:
+        daemon, deeper = Daemon(scheduler, nursery, level=6), Daemon(scheduler, nursery, "deeper", level=6)
+        await wait_all_tasks_blocked()
+        dear, cheap, idle, nested = (
+            scheduler.context(name, level=3) for name in ("dear", "cheap", "idle", "nested")
+        )
+        for context, rounds in ((dear, 2_000_000), (cheap, 1_000)):
+            with context:
+                nursery.start_soon(daemon.call, burn(rounds))
+        with nested:
+            nursery.start_soon(daemon.call, lambda: deeper.call(burn(2_000_000)))
+        await wait_all_tasks_blocked()
+        assert daemon.contexts[0].steps < 6  # they were served in one step
+        assert dear.billed_ns > 5 * cheap.billed_ns > 0
+        assert nested.billed_ns > 5 * cheap.billed_ns  # who called first pays, however deep it goes
+        assert idle.billed_ns == 0
+        billed = sum(context.billed_ns for context in (dear, cheap, nested))
+        assert billed <= daemon.contexts[0].cpu_ns + deeper.contexts[0].cpu_ns
+        await daemon.call(burn(1_000))
+        accounts = {account.name: account for account in scheduler.statistics().contexts}
+        assert accounts["host"].billed > 0  # a task of the host's has no context of its own
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_promotion_travels_on_through_nested_calls(scheduler, autojump_clock):
+    async with trio.open_nursery() as nursery:
+        a, b, c = (Daemon(scheduler, nursery, name, level=7) for name in "abc")
+        callers = Outcomes(nursery)
+        low, high = scheduler.context("low", level=6), scheduler.context("high", level=1)
+        callers.start("low", lambda: a.call(lambda: b.call(lambda: c.call(5))), context=low)
+        await wait_all_tasks_blocked()
+        assert [daemon.contexts[0].level for daemon in (a, b, c)] == [6, 6, 6]
+        callers.start("high", lambda: a.call(1), context=high)
+        await wait_all_tasks_blocked()
+        assert [daemon.contexts[0].level for daemon in (a, b, c)] == [1, 1, 1]
+        await trio.sleep(5.5)
+        assert [daemon.contexts[0].level for daemon in (a, b, c)] == [1, 7, 7]
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_promotion_moves_a_nested_call_that_still_waits(scheduler, autojump_clock):
+    async with trio.open_nursery() as nursery:
+        a, b = Daemon(scheduler, nursery, "a", level=7), Daemon(scheduler, nursery, "b", level=7)
+        callers = Outcomes(nursery)
+        callers.start("busy", lambda: b.call(("busy", 2)))
+        await wait_all_tasks_blocked()
+        for name, level, call in (
+            ("middle", 3, lambda: b.call(("middle", 1))),
+            ("low", 6, lambda: a.call(lambda: b.call(("low", 1)))),
+            ("high", 1, lambda: a.call(("high", 1))),
+        ):
+            callers.start(name, call, context=scheduler.context(name, level=level))
+            await wait_all_tasks_blocked()
+        await trio.sleep(10)
+        assert [name for name, _ in b.ran] == [
+            "busy",
+            "low",  # somebody at level 1 waits for the one who waits for it
+            "middle",
+        ]
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_finished_call_raises_nobody(scheduler, autojump_clock):
+    async with trio.open_nursery() as nursery:
+        daemon = Daemon(scheduler, nursery, level=1)
+        callers = Outcomes(nursery)
+        caller = scheduler.context("caller", level=7)
+        callers.start("it", lambda: daemon.call(("it", 1)), context=caller)
+        await wait_all_tasks_blocked()
+        callers.start("next", lambda: daemon.call(("next", 5)))
+        with scheduler.context("test", level=5):
+            await trio.sleep(1)
+        assert daemon.counts() == {"handled": 1, "served": 1}
+        assert callers.of == {}  # its reply is on its way
+        caller.inherit(0, math.inf)
+        assert daemon.contexts[0].level == 1
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_raise_by_rebase_reaches_a_waiting_call(scheduler, autojump_clock):
+    async with trio.open_nursery() as nursery:
+        daemon = Daemon(scheduler, nursery, level=5)
+        caller = scheduler.context("caller", level=6)
+        with caller:
+            nursery.start_soon(daemon.call, 5)
+        await wait_all_tasks_blocked()
+        caller.rebase(2)
+        assert daemon.contexts[0].level == 2
+        nursery.cancel_scope.cancel()
+
+
+# Cycles.
+
+
+async def test_a_call_that_would_wait_for_itself_is_refused_with_the_path(scheduler, autojump_clock):
+    async with trio.open_nursery() as nursery:
+        a, b = Daemon(scheduler, nursery, "a"), Daemon(scheduler, nursery, "b")
+        with pytest.raises(CallCycle, match="^a: would wait for itself: a -> b -> a; emit an event"):
+            await a.call(lambda: b.call(lambda: a.call(1)))
+        with pytest.raises(CallCycle, match="would wait for itself: b -> b;"):
+            await b.call(lambda: b.call(1))
+        assert a.counts() == {"failed": 1}
+        assert await a.call(lambda: b.call(1)) == 1  # the same two, one after the other, are fine
+        assert await b.call(lambda: a.call(1)) == 1
+        nursery.cancel_scope.cancel()
+
+
+# Suspending, draining, closing.
+
+
+async def test_suspended_calls_wait_and_their_deadlines_run(scheduler, autojump_clock):
+    async with trio.open_nursery() as nursery:
+        daemon = Daemon(scheduler, nursery)
+        callers = Outcomes(nursery)
+        await wait_all_tasks_blocked()
+        daemon.port.suspend()
+        callers.start("late", lambda: daemon.call(("late", 1), deadline=3.0))
+        callers.start("patient", lambda: daemon.call(("patient", 1)))
+        await trio.sleep(5)
+        assert callers.kinds() == {"late": "DeadlineMissed"}
+        assert daemon.counts() == {"expired": 1, "queued": 1}
+        daemon.port.resume()
+        await trio.sleep(2)
+        assert callers.of["patient"] == (("patient", 1), 6.0)
+        daemon.port.resume()
+        nursery.cancel_scope.cancel()
+
+
+async def test_suspended_while_it_serves(scheduler, autojump_clock):
+    async with trio.open_nursery() as nursery:
+        daemon = Daemon(scheduler, nursery, workers=2)
+        callers = Outcomes(nursery)
+        for number in range(6):
+            callers.start(number, lambda: daemon.call(1))
+        await trio.sleep(0.5)
+        daemon.port.suspend()
+        await trio.sleep(5)
+        assert len(callers.of) == 2  # what ran ended, and nothing new began
+        daemon.port.resume()
+        await trio.sleep(2.5)
+        assert len(callers.of) == 6
+        nursery.cancel_scope.cancel()
+
+
+async def test_draining_waits_for_all_that_was_accepted(scheduler, autojump_clock):
+    async with trio.open_nursery() as nursery:
+        daemon = Daemon(scheduler, nursery)
+        for _ in range(3):
+            nursery.start_soon(daemon.call, 2)
+        await wait_all_tasks_blocked()
+        await daemon.port.drain()
+        assert trio.current_time() == 6.0
+        assert daemon.counts() == {"handled": 3}
+        with trio.testing.assert_checkpoints():
+            await daemon.port.drain()
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("end", ["cancelled", "deadline", "infeasible"])
+async def test_draining_ends_also_when_the_last_call_leaves_unserved(scheduler, autojump_clock, end):
+    async with trio.open_nursery() as nursery:
+        daemon = Daemon(scheduler, nursery, workers=0 if end != "infeasible" else 1)
+        callers = Outcomes(nursery)
+        if end == "infeasible":
+            await daemon.call(("teach", 100))
+            callers.start("busy", lambda: daemon.call(("busy", 1)))
+            await wait_all_tasks_blocked()
+        now = trio.current_time()
+        callers.start(
+            "it", lambda: daemon.call(("it", 1), deadline=now + 4 if end != "cancelled" else math.inf)
+        )
+        await wait_all_tasks_blocked()
+        with trio.move_on_after(50) as too_long:
+            async with trio.open_nursery() as inner:
+                for _ in range(3):  # however many wait for it
+                    inner.start_soon(daemon.port.drain)
+                await trio.sleep(1)
+                if end == "cancelled":
+                    callers.cancel("it")
+        assert not too_long.cancelled_caught
+        assert callers.kinds()["it"] == ("cancelled" if end == "cancelled" else "DeadlineMissed")
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_steady_stream_cannot_keep_a_daemon_from_stopping(scheduler, autojump_clock):
+    async with trio.open_nursery() as nursery:
+        daemon = Daemon(scheduler, nursery)
+        callers = Outcomes(nursery)
+
+        async def stream():
+            for number in range(20):
+                callers.start(number, lambda n=number: daemon.call((n, 3)))
+                await trio.sleep(1)
+
+        nursery.start_soon(stream)
+        await trio.sleep(5.5)
+        await daemon.port.drain()
+        assert trio.current_time() == 18.0  # six of three seconds
+        assert daemon.counts() == {"handled": 6}
+        daemon.stop()
+        await trio.sleep(20)
+        assert daemon.counts() == {"handled": 6}
+        daemon.start()  # the next run serves the others
+        await trio.sleep(60)
+        assert daemon.counts() == {"handled": 20}
+        assert [number for number, _ in daemon.ran] == list(range(20))
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_is_held_while_draining_is_bounded(scheduler, autojump_clock):
+    async with trio.open_nursery() as nursery:
+        daemon = Daemon(scheduler, nursery, capacity=2)
+        callers = Outcomes(nursery)
+        callers.start("busy", lambda: daemon.call(("busy", 5)))
+        await wait_all_tasks_blocked()
+        nursery.start_soon(daemon.port.drain)
+        await wait_all_tasks_blocked()
+        for name in ("one", "two", "three"):
+            callers.start(name, lambda n=name: daemon.call((n, 1)))
+            await wait_all_tasks_blocked()
+        assert callers.kinds() == {"three": "MailboxFull"}
+        daemon.port.close(DaemonDown("daemon", "closed"))
+        await wait_all_tasks_blocked()
+        assert callers.kinds() == {"three": "MailboxFull", "one": "DaemonDown", "two": "DaemonDown"}
+        nursery.cancel_scope.cancel()
+
+
+async def test_draining_a_suspended_port_does_not_wait_for_what_it_would_not_serve(scheduler, autojump_clock):
+    async with trio.open_nursery() as nursery:
+        daemon = Daemon(scheduler, nursery)
+        callers = Outcomes(nursery)
+        for name in ("running", "waiting"):
+            callers.start(name, lambda n=name: daemon.call((n, 2)))
+            await wait_all_tasks_blocked()
+        daemon.port.suspend()
+        await daemon.port.drain()
+        assert trio.current_time() == 2.0
+        assert daemon.counts() == {"handled": 1, "queued": 1}
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_closed_port_answers_each_with_an_error_of_its_own(scheduler, autojump_clock):
+    async with trio.open_nursery() as nursery:
+        daemon = Daemon(scheduler, nursery, workers=0)
+        callers = Outcomes(nursery)
+        for number in range(3):
+            callers.start(number, daemon.call)
+        await wait_all_tasks_blocked()
+        cause = ValueError("why")
+        down = DaemonDown("daemon", "it is gone", 2)
+        down.__cause__ = cause
+        daemon.port.close(down)
+        await wait_all_tasks_blocked()
+        errors = [error for error, _ in callers.of.values()]
+        assert len({id(error) for error in errors}) == 3
+        assert all(isinstance(error, DaemonDown) and error.__cause__ is cause for error in errors)
+        with pytest.raises(DaemonDown, match="daemon 'daemon' is down after 2 restarts: it is gone;"):
+            await daemon.call()
+        assert daemon.counts() == {"failed": 3}
+        daemon.start()
+        await wait_all_tasks_blocked()
+        assert await daemon.call(1) == 1  # whoever serves it opens it again
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_restart_serves_what_waited(scheduler, autojump_clock):
+    async with trio.open_nursery() as nursery:
+        daemon = Daemon(scheduler, nursery)
+        callers = Outcomes(nursery)
+        for name in ("running", "waiting", "also waiting"):
+            callers.start(name, lambda n=name: daemon.call((n, 2)))
+            await wait_all_tasks_blocked()
+        daemon.stop()
+        await trio.sleep(5)
+        assert callers.kinds() == {"running": "DaemonDown"}
+        daemon.start()
+        await trio.sleep(5)
+        assert callers.kinds() == {
+            "running": "DaemonDown",
+            "waiting": ("waiting", 2),
+            "also waiting": ("also waiting", 2),
+        }
+        nursery.cancel_scope.cancel()
+
+
+# Kinds.
+
+
+async def test_a_kind_knows_how_long_its_calls_take(scheduler, autojump_clock):
+    async with trio.open_nursery() as nursery:
+        daemon = Daemon(scheduler, nursery)
+        await wait_all_tasks_blocked()
+        for _ in range(2):
+            nursery.start_soon(daemon.call, 2)
+        await trio.sleep(10)
+        kind = daemon.kind
+        assert (kind.service.count, kind.service.least, kind.service.most) == (
+            2,
+            2_000_000_000,
+            2_000_000_000,
+        )
+        assert (kind.response.least, kind.response.most) == (2_000_000_000, 4_000_000_000)
+        assert kind.estimate == 2.0
+        nursery.cancel_scope.cancel()
+
+
+# The law, whatever happens.
+
+steps = st.tuples(
+    st.sampled_from(
+        ["call"] * 6 + ["cancel", "suspend", "resume", "stop", "start", "drain", "sleep", "close"]
+    ),
+    st.integers(0, 7),  # level, or which one
+    st.integers(0, 3),  # how long
+    st.integers(1, 6),  # until its deadline
+)
+
+
+async def play(scheduler, nursery, daemon, callers, script):
+    """Do what the script says, and look at the law after each step."""
+    plain = {
+        "suspend": daemon.port.suspend,
+        "resume": daemon.port.resume,
+        "stop": daemon.stop,
+        "drain": lambda: nursery.start_soon(daemon.port.drain),
+        "close": lambda: daemon.port.close(DaemonDown("daemon", "closed")),
+    }
+    for number, (what, which, length, until) in enumerate(script):
+        if what == "call":
+            deadline = trio.current_time() + until if until < 5 else math.inf
+            call = partial(daemon.call, (number, length), deadline=deadline, key=which % 2)
+            callers.start(number, call, context=scheduler.context(f"{number}", level=which))
+        elif what == "cancel" and callers.scopes:
+            callers.cancel(sorted(callers.scopes)[which % len(callers.scopes)])
+        elif what == "start" and len(daemon.scopes) < 3:
+            daemon.start()
+        elif what == "sleep":
+            await trio.sleep(length)
+        elif what in plain:
+            plain[what]()
+        daemon.counts()
+        if until % 2:
+            await trio.lowlevel.checkpoint()
+            daemon.counts()
+
+
+def check_outcome(result, *, ran):
+    """What the caller was told against what happened."""
+    if isinstance(result, (MailboxFull, Overloaded)):
+        assert not ran
+    elif isinstance(result, DeadlineMissed):
+        assert result.started is ran
+    elif isinstance(result, tuple):
+        assert ran
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    policy=st.sampled_from(OverloadPolicy),
+    capacity=st.integers(1, 3),
+    workers=st.integers(1, 3),
+    script=st.lists(steps, max_size=30),
+)
+def test_every_call_has_one_outcome_and_the_law_holds(policy, capacity, workers, script):
+    async def main():
+        async with open_scheduler(reserve=0) as scheduler, trio.open_nursery() as nursery:
+            daemon = Daemon(scheduler, nursery, policy=policy, capacity=capacity, workers=workers)
+            callers = Outcomes(nursery)
+            await play(scheduler, nursery, daemon, callers, script)
+            daemon.port.resume()
+            await trio.sleep(100)
+            # What came while it was drained, or after it was stopped, is the next run's.
+            daemon.start()
+            await trio.sleep(1000)
+            assert not daemon.port.queue.statistics.waiting
+            assert daemon.counts().keys() <= {"handled", "failed", "expired", "shed", "cancelled"}
+            assert sorted(callers.of) == [number for number, step in enumerate(script) if step[0] == "call"]
+            assert max(Counter(daemon.ran).values(), default=0) <= 1
+            started = {number for number, _ in daemon.ran}
+            for number, (result, _) in callers.of.items():
+                check_outcome(result, ran=number in started)
+            for context in daemon.contexts:
+                assert (context.level, context.payer, context.chain) == (context.base_level, None, ())
+            assert len(scheduler._kernel.timers) == 0
+            nursery.cancel_scope.cancel()
+
+    trio.run(main, clock=MockClock(autojump_threshold=0))

@@ -1,0 +1,178 @@
+"""From a miss to its report: at once where there is time, bounded where there is not."""
+
+import logging
+import math
+from itertools import pairwise
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from rtos.errors import DeadlineMissed
+from rtos.scheduler import CallStatistics, open_scheduler
+from rtos.scheduler.calls.port import Port
+from rtos.scheduler.diagnosis.attribution import Part
+from rtos.scheduler.diagnosis.miss_log import KEPT, PAUSE, PENDING, MissLog
+from rtos.scheduler.policy.timer_heap import TimerHeap
+from rtos.scheduler.tracing import ring as marks
+from rtos.scheduler.tracing.ring import Trace
+
+RAW = (marks.MISSED, 3e-6, 7, "data/read", 1, "a", "data", 4, 1e-6, 2e-6, None, False, ())
+
+
+class Loop:
+    """A clock that every reading moves on, and timers."""
+
+    def __init__(self, tick=0.0):
+        self.time = 0.0
+        self.tick = tick
+        self.heap = TimerHeap()
+        self.fired = []
+
+    def now(self):
+        self.time += self.tick
+        return self.time
+
+    def run(self):
+        while (at := self.heap.next_at()) < math.inf:
+            self.time = max(self.time, at)
+            for action in self.heap.due(self.time):
+                self.fired.append(at)
+                action()
+
+    def log(self, trace=None, on_miss=None):
+        return MissLog(trace or Trace(0), now=self.now, add_timer=self.heap.add, on_miss=on_miss)
+
+
+def test_a_miss_is_counted_at_once_and_explained_later():
+    loop, told = Loop(), []
+    misses = loop.log(on_miss=told.append)
+    misses.note(RAW)
+    assert (misses.count, list(misses.reports)) == (1, [])
+    loop.run()
+    (report,) = misses.reports
+    assert told == [report]
+    assert report.window == 2000
+    assert [share.part for share in report.shares] == [Part.UNRECORDED]
+
+
+def test_a_flood_is_counted_and_the_first_of_it_explained():
+    loop = Loop()
+    misses = loop.log()
+    for _ in range(PENDING + 5):
+        misses.note(RAW)
+    loop.run()
+    assert (misses.count, misses.unexplained, len(misses.reports)) == (PENDING + 5, 5, PENDING)
+    for _ in range(KEPT):
+        misses.note(RAW)
+        loop.run()
+    assert len(misses.reports) == KEPT
+
+
+def test_explaining_takes_a_tenth_of_the_time_at_most():
+    loop = Loop(tick=1.0)  # each reading of the clock costs a second: a portion takes one
+    misses = loop.log()
+    misses.note(RAW)
+    misses.note(RAW)
+    loop.run()
+    pauses = [later - earlier for earlier, later in pairwise(loop.fired)]
+    assert len(misses.reports) == 2
+    assert all(pause >= PAUSE for pause in pauses)
+
+
+def test_what_a_reaction_raises_does_not_stop_the_next(caplog):
+    loop = Loop()
+
+    def fail(_):
+        msg = "no"
+        raise RuntimeError(msg)
+
+    misses = loop.log(on_miss=fail)
+    misses.note(RAW)
+    misses.note(RAW)
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="no"):
+            loop.run()
+    loop.run()
+    assert len(misses.reports) == 2
+
+
+def test_closing_counts_what_is_left():
+    loop = Loop()
+    misses = loop.log()
+    misses.note(RAW)
+    misses.close()
+    loop.run()
+    assert (misses.count, misses.unexplained, len(misses.reports)) == (1, 1, 0)
+
+
+# In a real run of the kernel, in virtual time.
+
+
+async def serve_one(scheduler, nursery, body, level=2):
+    port, context = Port(scheduler, "data"), scheduler.context("server", level=level)
+
+    async def serve():
+        await port.serve(body, context=context)
+
+    with context:
+        nursery.start_soon(serve)
+    await wait_all_tasks_blocked()
+    return port
+
+
+async def test_a_miss_names_who_was_in_the_way(mock_clock):
+    reports = []
+    async with open_scheduler(on_miss=reports.append) as scheduler, trio.open_nursery() as nursery:
+
+        async def body(_):
+            await trio.sleep(0.002)
+
+        port = await serve_one(scheduler, nursery, body)
+
+        async def hog():
+            await trio.sleep(0.001)
+            mock_clock.jump(0.05)  # one step of 50 ms
+
+        with scheduler.context("hog", level=6):
+            nursery.start_soon(hog)
+        await wait_all_tasks_blocked()
+        mock_clock.autojump_threshold = 0
+        with scheduler.context("client", level=3), pytest.raises(DeadlineMissed):
+            await port.call(CallStatistics("data/read"), 1, deadline=scheduler.now() + 0.01)
+        await trio.sleep(1)
+        assert list(scheduler.misses) == reports
+        assert scheduler.statistics().misses == 1
+        offender = reports[0].offender
+        assert (offender.part, offender.who, offender.ns) == (Part.BLOCKING, "hog", 50_000_000)
+        assert sum(share.ns for share in reports[0].shares) == reports[0].window
+        nursery.cancel_scope.cancel()
+
+
+async def test_misses_can_be_logged(autojump_clock, caplog):
+    async with open_scheduler(on_miss="log") as scheduler, trio.open_nursery() as nursery:
+        port = await serve_one(scheduler, nursery, trio.sleep)
+        with caplog.at_level(logging.WARNING, "rtos.misses"), pytest.raises(DeadlineMissed):
+            await port.call(CallStatistics("data/read"), 5, deadline=scheduler.now() + 1)
+        await trio.sleep(1)
+        nursery.cancel_scope.cancel()
+    assert "data/read (to 'data', from 'host', level 4) missed its deadline" in caplog.text
+    assert "100.0 %  waiting by itself: 1000.000 ms" in caplog.text
+
+
+async def test_a_reply_that_comes_late_is_a_miss_too(mock_clock):
+    async with open_scheduler() as scheduler, trio.open_nursery() as nursery:
+
+        async def body(_):
+            mock_clock.jump(2)  # a step that runs past the deadline, so that no timer can fire first
+
+        port, kind = await serve_one(scheduler, nursery, body), CallStatistics("data/read")
+        await port.call(kind, 1, deadline=scheduler.now() + 1)
+        mock_clock.autojump_threshold = 0
+        await trio.sleep(1)
+        (report,) = scheduler.misses
+        assert report.missed.answered
+        assert kind.missed == 1
+        assert report.offender.part is Part.OWN
+        assert "it was answered late" in str(report)
+        nursery.cancel_scope.cancel()

@@ -1,0 +1,275 @@
+"""The ready order: level, deadline, arrival; moving what is queued; batches; the naive model."""
+
+import math
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from rtos.scheduler.dispatch.ready_queue import ReadyQueue
+from rtos.scheduler.policy.context import SchedulingContext
+from rtos.scheduler.policy.levels import LEVELS
+
+
+def take_all(queue, limit=1):
+    taken = []
+    while queue.waiting:
+        taken += queue.pop(limit)[1]
+    return taken
+
+
+def test_order_is_level_then_deadline_then_arrival():
+    queue = ReadyQueue()
+    late = SchedulingContext("late", level=1, deadline=9.0)
+    soon = SchedulingContext("soon", level=1, deadline=5.0)
+    never = SchedulingContext("never", level=1)
+    also_never = SchedulingContext("also never", level=1)
+    urgent = SchedulingContext("urgent", level=0)
+    chatty = SchedulingContext("chatty", level=2, deadline=0.0)
+    for context in (chatty, also_never, never, late, soon, urgent):
+        queue.push(context, context.name)
+    assert take_all(queue) == [
+        "urgent",  # the most urgent level goes first, though it has no deadline
+        "soon",  # inside a level the nearer deadline
+        "late",
+        "also never",  # among equals the one that came first
+        "never",
+        "chatty",  # a deadline never jumps a level, however near it is
+    ]
+
+
+def test_tasks_of_equal_contexts_interleave_in_order_of_arrival():
+    queue = ReadyQueue()
+    one, other = SchedulingContext("one"), SchedulingContext("other")
+    for context, task in ((one, 1), (other, 2), (one, 3), (one, 4), (other, 5)):
+        queue.push(context, task)
+    assert take_all(queue) == [1, 2, 3, 4, 5]
+
+
+def test_a_context_that_is_raised_moves_all_its_queued_tasks():
+    queue = ReadyQueue()
+    first, raised = SchedulingContext("first", level=3), SchedulingContext("raised", level=5)
+    for context, task in ((first, "f1"), (raised, "r1"), (first, "f2"), (raised, "r2")):
+        queue.push(context, task)
+    raised.inherit(1, math.inf)
+    assert take_all(queue) == [
+        "r1",  # both of the raised context's, in their order
+        "r2",
+        "f1",
+        "f2",
+    ]
+
+
+def test_a_context_that_falls_back_loses_its_place():
+    queue = ReadyQueue()
+    other, lowered = SchedulingContext("other", level=3), SchedulingContext("lowered", level=5)
+    lowered.inherit(0, math.inf)
+    queue.push(lowered, "lowered")
+    queue.push(other, "other")
+    lowered.fall_back()
+    assert take_all(queue) == ["other", "lowered"]
+
+
+def test_moving_does_not_renew_the_arrival():
+    queue = ReadyQueue()
+    moved, other = SchedulingContext("moved", level=3), SchedulingContext("other", level=3)
+    queue.push(moved, "moved")
+    queue.push(other, "other")
+    for level in (1, 3):
+        moved.inherit(level, math.inf)
+    moved.fall_back()
+    assert take_all(queue) == ["moved", "other"]
+
+
+def test_stale_entries_are_skipped_at_the_head_and_in_the_middle():
+    queue = ReadyQueue()
+    contexts = [SchedulingContext(str(number), level=4) for number in range(4)]
+    for context in contexts:
+        queue.push(context, context.name)
+    contexts[2].rebase(0)  # leaves a stale entry behind the head
+    contexts[0].rebase(6)  # leaves a stale entry at the head
+    contexts[2].rebase(7)  # and another in front of everything
+    assert queue.head() is contexts[1]
+    assert sorted(queue) == ["0", "1", "2", "3"]
+    assert take_all(queue) == ["1", "3", "0", "2"]
+    assert queue.head() is None
+
+
+def test_a_context_that_moves_while_it_does_not_wait_is_ordered_by_what_it_is_when_it_waits():
+    queue = ReadyQueue()
+    context, other = SchedulingContext("context", level=5), SchedulingContext("other", level=3)
+    queue.push(context, "before")
+    assert queue.pop(1) == (context, ["before"])
+    context.inherit(0, math.inf)
+    queue.push(other, "other")
+    queue.push(context, "after")
+    assert take_all(queue) == ["after", "other"]
+
+
+def test_endless_moving_under_a_more_urgent_load_leaves_no_trail():
+    queue = ReadyQueue()
+    queue.push(SchedulingContext("load", level=0), "load")
+    starved = SchedulingContext("starved", level=6)
+    queue.push(starved, "starved")
+    for number in range(10_000):
+        starved.rebase(6, deadline=float(number))
+    assert len(queue._heap) < 200
+    assert take_all(queue) == ["load", "starved"]
+
+
+def test_a_batch_takes_only_what_fits():
+    queue = ReadyQueue()
+    context = SchedulingContext("context")
+    for task in range(5):
+        queue.push(context, task)
+    assert queue.pop(3) == (context, [0, 1, 2])
+    assert queue.pop(3) == (context, [3, 4])
+    assert context.entry is None
+
+
+def test_a_batch_never_overtakes_an_equal():
+    queue = ReadyQueue()
+    busy, equal = SchedulingContext("busy"), SchedulingContext("equal")
+    for context, task in ((busy, 1), (busy, 2), (equal, 3), (busy, 4)):
+        queue.push(context, task)
+    assert [queue.pop(10)[1] for _ in range(3)] == [
+        [1, 2],  # both came before the other context's
+        [3],
+        [4],
+    ]
+
+
+def test_a_batch_is_allowed_beside_less_urgent_contexts():
+    queue = ReadyQueue()
+    busy = SchedulingContext("busy", level=2)
+    for number in range(3):
+        queue.push(SchedulingContext(f"low {number}", level=3), f"low {number}")
+        queue.push(busy, number)
+    assert queue.pop(10)[1] == [0, 1, 2]
+
+
+def test_a_nearer_deadline_at_the_same_level_is_still_an_equal_for_batches():
+    queue = ReadyQueue()
+    near, far = SchedulingContext("near", deadline=1.0), SchedulingContext("far", deadline=2.0)
+    for context in (far, near, near):
+        queue.push(context, context.name)
+    assert queue.pop(10)[1] == ["near"]
+
+
+def test_a_batch_never_mixes_rounds():
+    """Trio shuffles a batch, so one that has run already must not stand beside one that has not."""
+    queue = ReadyQueue()
+    context = SchedulingContext("context")
+    for task in "abcd":
+        queue.push(context, task)
+    assert queue.pop(1)[1] == ["a"]
+    queue.push(context, "a")  # it has run, and is ready again
+    queue.push(context, "e")
+    assert queue.pop(2)[1] == ["b", "c"]
+    assert queue.pop(10)[1] == ["d"]  # the end of the round, though there is room for more
+    assert queue.pop(10)[1] == ["a", "e"]
+
+
+def test_pop_from_an_empty_queue():
+    with pytest.raises(IndexError, match="empty ready queue"):
+        ReadyQueue().pop(1)
+
+
+def test_after_clear_the_contexts_can_be_used_in_another_queue():
+    queue, other = ReadyQueue(), ReadyQueue()
+    context = SchedulingContext("context")
+    queue.push(context, "old")
+    queue.clear()
+    assert not queue.waiting
+    assert queue.head() is None
+    other.push(context, "new")
+    context.inherit(0, 1.0)
+    assert other.pop(5) == (context, ["new"])
+
+
+levels = st.integers(0, LEVELS - 1)
+deadlines = st.sampled_from([1.0, 2.0, 3.0, math.inf])
+numbers = st.integers(0, 4)
+
+
+class ReadyMachine(RuleBasedStateMachine):
+    """Against a list that is sorted anew for every question."""
+
+    @initialize(pairs=st.lists(st.tuples(levels, deadlines), min_size=5, max_size=5))
+    def start(self, pairs):
+        self.queue = ReadyQueue()
+        self.contexts = [
+            SchedulingContext(str(number), level=level, deadline=deadline)
+            for number, (level, deadline) in enumerate(pairs)
+        ]
+        self.model = []
+        self.arrivals = 0
+        self.rounds = {}
+
+    def ordered(self):
+        # A context stands where its first task stands.
+        first = {}
+        for context, arrival in self.model:
+            first.setdefault(context, arrival)
+        return sorted(
+            self.model, key=lambda entry: (entry[0].level, entry[0].deadline, first[entry[0]], entry[1])
+        )
+
+    @rule(number=numbers)
+    def push(self, number):
+        self.arrivals += 1
+        self.queue.push(self.contexts[number], self.arrivals)
+        self.model.append((self.contexts[number], self.arrivals))
+
+    @rule(number=numbers, level=levels, deadline=deadlines)
+    def inherit(self, number, level, deadline):
+        self.contexts[number].inherit(level, deadline)
+
+    @rule(number=numbers, level=levels, deadline=deadlines)
+    def rebase(self, number, level, deadline):
+        self.contexts[number].rebase(level, deadline)
+
+    @rule(number=numbers)
+    def fall_back(self, number):
+        self.contexts[number].fall_back()
+
+    @precondition(lambda self: self.model)
+    @rule(limit=st.integers(1, 4))
+    def pop(self, limit):
+        expected_context, expected = self.ordered()[0]
+        context, tasks = self.queue.pop(limit)
+        assert context is expected_context
+        assert tasks[0] == expected
+        own = [arrival for other, arrival in self.model if other is context]
+        assert tasks == own[: len(tasks)]
+        # Nobody who came after the round had begun goes with those who were there.
+        if tasks[0] > self.rounds.get(context, 0):
+            self.rounds[context] = self.arrivals
+        assert tasks[-1] <= self.rounds[context]
+        assert len(tasks) <= limit
+        for other, arrival in self.model:
+            if other is not context and other.level == context.level and len(tasks) > 1:
+                assert other.deadline == context.deadline
+                assert tasks[-1] < arrival
+        self.model = [(other, arrival) for other, arrival in self.model if arrival not in tasks]
+
+    @rule()
+    def clear(self):
+        self.queue.clear()
+        self.model.clear()
+
+    @invariant()
+    def agrees(self):
+        assert len(self.queue) == self.queue.waiting == len(self.model)
+        assert sorted(self.queue) == sorted(arrival for _, arrival in self.model)
+        head = self.queue.head()
+        assert head is (self.ordered()[0][0] if self.model else None)
+
+    @invariant()
+    def one_valid_entry_for_each_waiting_context(self):
+        valid = [entry[3] for entry in self.queue._heap if entry[3].entry is entry]
+        assert len(valid) == len(set(valid))
+        assert set(valid) == {context for context, _ in self.model}
+
+
+TestReadyMachine = ReadyMachine.TestCase

@@ -1,0 +1,753 @@
+"""The run queue in real Trio loops: its order, how it comes and goes, what must go on working."""
+
+import gc
+import queue
+import threading
+from collections import deque
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+import trio._core._run as trio_run
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from rtos.errors import UnsupportedTrio
+from rtos.scheduler import SchedulingContext, current_level, open_scheduler
+from rtos.scheduler.dispatch.run_queue import RunQueue, check_trio
+from rtos.scheduler.policy.context import context_variable
+
+SEEDS = range(25)
+
+
+@asynccontextmanager
+async def plain_trio(**_):
+    """In the place of a scheduler."""
+    yield
+
+
+def runner():
+    return trio_run.GLOBAL_RUN_CONTEXT.runner
+
+
+def is_plain():
+    return type(runner().runq) is deque
+
+
+async def released_together(*contexts):
+    """The order in which tasks run that one step has released."""
+    # A parking lot wakes in order; an event wakes the members of a set.
+    trace, lot = [], trio.lowlevel.ParkingLot()
+
+    async def task(name):
+        await lot.park()
+        trace.append(name)
+
+    async with trio.open_nursery() as nursery:
+        for context in contexts:
+            with context:
+                nursery.start_soon(task, context.name)
+                await wait_all_tasks_blocked()
+        lot.unpark_all()
+    return trace
+
+
+def five_contexts():
+    return (
+        SchedulingContext("background", level=7, deadline=0.0),
+        SchedulingContext("first", level=3),
+        SchedulingContext("second", level=3),
+        SchedulingContext("due", level=3, deadline=1e12),
+        SchedulingContext("urgent", level=0),
+    )
+
+
+ORDER = [
+    "urgent",  # the most urgent level, though it came last
+    "due",  # inside a level a deadline goes before none
+    "first",  # among equals by arrival
+    "second",
+    "background",  # its deadline has long passed, and never jumps a level
+]
+
+
+# Order.
+
+
+def test_order_holds_whatever_trio_shuffles():
+    async def main():
+        async with open_scheduler():
+            return await released_together(*five_contexts())
+
+    for seed in SEEDS:
+        trio_run._r.seed(seed)
+        assert trio.run(main) == ORDER
+
+
+def test_order_does_not_hold_in_plain_trio():
+    async def main():
+        return await released_together(*five_contexts())
+
+    traces = []
+    for seed in SEEDS:
+        trio_run._r.seed(seed)
+        traces.append(trio.run(main))
+    assert any(trace != ORDER for trace in traces)
+    assert len({tuple(trace) for trace in traces}) > 1
+
+
+async def others_before_the_urgent_one(opened, busy_contexts):
+    """How many steps of fifty busy tasks begin after each release of an urgent task, until it runs."""
+    steps, counts = 0, []
+    wake = trio.Event()
+
+    async def busy(number):
+        nonlocal steps, wake
+        while True:
+            steps += 1
+            if number == 25 and steps > 500 * (len(counts) + 1):
+                released_at.append(steps)
+                wake.set()
+            await trio.lowlevel.checkpoint()
+
+    async def urgent():
+        nonlocal wake
+        while len(counts) < 20:
+            await wake.wait()
+            counts.append(steps - released_at[-1])
+            wake = trio.Event()
+        nursery.cancel_scope.cancel()
+
+    released_at = []
+    async with opened, trio.open_nursery() as nursery:
+        with SchedulingContext("urgent", level=0):
+            nursery.start_soon(urgent)
+        for number in range(50):
+            with busy_contexts(number):
+                nursery.start_soon(busy, number)
+    return counts
+
+
+@pytest.mark.parametrize("is_shared", [True, False], ids=["one context", "a context for each"])
+def test_an_urgent_task_overtakes_fifty_busy_ones(is_shared):
+    shared = SchedulingContext("busy", level=4)
+
+    def busy_context(number):
+        return shared if is_shared else SchedulingContext(f"busy {number}", level=4)
+
+    counts = trio.run(
+        lambda: others_before_the_urgent_one(open_scheduler(quantum=0, reserve=0), busy_context)
+    )
+    assert counts == [0] * 20  # the step that released it was the only one it waited for
+
+
+def test_an_urgent_task_overtakes_within_a_quantum_too_when_every_other_has_a_context():
+    def busy_context(number):
+        return SchedulingContext(f"busy {number}", level=4)
+
+    counts = trio.run(lambda: others_before_the_urgent_one(open_scheduler(reserve=0), busy_context))
+    assert max(counts) == 0
+
+
+def test_in_plain_trio_it_waits_for_many():
+    counts = trio.run(
+        lambda: others_before_the_urgent_one(plain_trio(), lambda n: SchedulingContext(f"{n}", level=4))
+    )
+    assert max(counts) >= 25
+    assert sum(counts) / len(counts) > 10
+
+
+def test_tasks_of_one_context_keep_their_order_in_strict_mode():
+    async def main():
+        async with open_scheduler(quantum=0):
+            trace = []
+
+            async def task(number):
+                for _ in range(3):
+                    trace.append(number)
+                    await trio.lowlevel.checkpoint()
+
+            async with trio.open_nursery() as nursery:
+                with SchedulingContext("one"):
+                    for number in range(10):
+                        nursery.start_soon(task, number)
+            return trace
+
+    for seed in SEEDS:
+        trio_run._r.seed(seed)
+        assert trio.run(main) == [*range(10)] * 3
+
+
+def test_a_queued_task_is_moved_when_its_context_is_raised():
+    async def main():
+        async with open_scheduler():
+            trace = []
+            low, middle = SchedulingContext("low", level=6), SchedulingContext("middle", level=5)
+
+            async def task(name):
+                trace.append(name)
+
+            async with trio.open_nursery() as nursery:
+                for context in (middle, low):
+                    with context:
+                        nursery.start_soon(task, context.name)
+                        nursery.start_soon(task, context.name)
+                with SchedulingContext("raiser", level=3):
+                    nursery.start_soon(raise_low, low)
+            return trace
+
+    async def raise_low(low):
+        # By now the others are in the ready order, and not only among the arrivals.
+        assert low.entry is not None
+        low.rebase(0)
+
+    for seed in SEEDS:
+        trio_run._r.seed(seed)
+        assert trio.run(main) == ["low", "low", "middle", "middle"]
+
+
+def test_a_step_of_the_top_level_runs_while_others_are_always_ready():
+    async def main():
+        async with open_scheduler():
+            trace = []
+
+            async def spin():
+                while len(trace) < 3:
+                    await trio.lowlevel.checkpoint()
+
+            async with trio.open_nursery() as nursery:
+                for number in range(10):
+                    with SchedulingContext(f"{number}", level=0):
+                        nursery.start_soon(spin)
+                with SchedulingContext("caller", level=0):
+                    while len(trace) < 3:
+                        # Trio's own system tasks bring this back, from above every level.
+                        await trio.to_thread.run_sync(trace.append, len(trace))
+            return trace
+
+    assert trio.run(main) == [0, 1, 2]
+
+
+def test_one_step_for_each_pass_in_virtual_time():
+    async def main():
+        async with open_scheduler() as scheduler:
+            context = scheduler.context("busy")
+
+            async def spin():
+                for _ in range(50):
+                    await trio.lowlevel.checkpoint()
+
+            async with trio.open_nursery() as nursery:
+                with context:
+                    for _ in range(20):
+                        nursery.start_soon(spin)
+            statistics = scheduler.statistics()
+            return statistics.passes, sum(account.steps for account in statistics.contexts)
+
+    passes, steps = trio.run(main, clock=MockClock(autojump_threshold=0))
+    assert steps >= 20 * 51
+    assert passes - steps in (0, 1)  # the running one is not accounted for yet
+
+
+def test_short_steps_of_one_context_share_a_pass():
+    async def main():
+        async with open_scheduler(quantum=0.05) as scheduler:
+            context = scheduler.context("busy")
+
+            async def spin():
+                for _ in range(50):
+                    await trio.lowlevel.checkpoint()
+
+            async with trio.open_nursery() as nursery:
+                with context:
+                    for _ in range(50):
+                        nursery.start_soon(spin)
+            return scheduler.statistics().passes, context.steps
+
+    passes, steps = trio.run(main)
+    assert steps == 50 * 51
+    assert passes * 2 < steps
+
+
+def test_nobody_has_two_steps_while_another_of_its_context_waits_for_one():
+    """However a round is cut into batches: what Trio's locks and channels are fair by."""
+
+    async def main():
+        steps = [0] * 12
+        async with open_scheduler(quantum=30e-6, reserve=0) as scheduler:
+
+            async def task(number):
+                for _ in range(60):
+                    steps[number] += 1
+                    assert max(steps) - min(steps) <= 1
+                    await trio.lowlevel.checkpoint()
+
+            async with trio.open_nursery() as nursery:
+                with scheduler.context("all"):
+                    for number in range(12):
+                        nursery.start_soon(task, number)
+
+    for seed in SEEDS:
+        trio_run._r.seed(seed)
+        trio.run(main)
+
+
+# Coming and going.
+
+
+async def test_two_schedulers_after_each_other():
+    for _ in range(3):
+        assert is_plain()
+        async with open_scheduler():
+            assert type(runner().runq) is RunQueue
+            assert await released_together(*five_contexts()) == ORDER
+    assert is_plain()
+
+
+async def test_nested_schedulers_share_one_queue():
+    async with open_scheduler():
+        outer = runner().runq
+        async with open_scheduler():
+            assert runner().runq is outer
+        assert runner().runq is outer
+        assert await released_together(*five_contexts()) == ORDER
+    assert is_plain()
+
+
+async def test_the_last_one_that_is_closed_removes_it_also_when_it_came_second():
+    first, second = open_scheduler(), open_scheduler()
+    await first.__aenter__()
+    await second.__aenter__()
+    await first.__aexit__(None, None, None)
+    assert await released_together(*five_contexts()) == ORDER
+    await second.__aexit__(None, None, None)
+    assert is_plain()
+
+
+async def test_one_can_be_opened_while_another_closes():
+    opened = []
+
+    async def open_now():
+        async with open_scheduler():
+            opened.append(await released_together(*five_contexts()))
+
+    async with trio.open_nursery() as nursery:  # noqa: SIM117 - the tasks outlive the scheduler
+        async with open_scheduler():
+            # Runs for the first time while the block below is being left.
+            nursery.start_soon(open_now)
+    assert opened == [ORDER]
+    assert is_plain()
+
+
+async def test_closed_by_a_system_task():
+    scheduler = open_scheduler()
+    await scheduler.__aenter__()
+    closed = trio.Event()
+
+    async def close():
+        await scheduler.__aexit__(None, None, None)
+        closed.set()
+
+    trio.lowlevel.spawn_system_task(close)
+    await closed.wait()
+    assert is_plain()
+    async with open_scheduler():
+        assert await released_together(*five_contexts()) == ORDER
+
+
+async def test_opened_and_closed_by_a_system_task_that_was_there_before():
+    go, done = trio.Event(), trio.Event()
+
+    async def system():
+        await go.wait()
+        await scheduler.__aexit__(None, None, None)
+        done.set()
+
+    trio.lowlevel.spawn_system_task(system)
+    await wait_all_tasks_blocked()
+    scheduler = open_scheduler()
+    await scheduler.__aenter__()
+    go.set()
+    await done.wait()
+    assert is_plain()
+
+
+async def test_an_exception_in_the_block_comes_out_and_the_queue_is_removed():
+    async def fail():
+        async with open_scheduler():
+            msg = "mine"
+            raise ValueError(msg)
+
+    with pytest.raises(ValueError, match="^mine$"):
+        await fail()
+    assert is_plain()
+
+
+async def test_a_cancellation_in_the_block_goes_on_and_the_queue_is_removed():
+    with trio.CancelScope() as scope:
+        async with open_scheduler():
+            scope.cancel()
+            await trio.sleep_forever()
+    assert scope.cancelled_caught
+    assert is_plain()
+
+
+async def test_leaving_a_cancelled_block_without_a_checkpoint():
+    with trio.CancelScope() as scope:
+        async with open_scheduler():
+            scope.cancel()
+    assert is_plain()
+
+
+async def test_what_is_queued_on_removal_runs_all_the_same():
+    ran = []
+
+    async def task(number):
+        ran.append(number)
+        await trio.lowlevel.checkpoint()
+        ran.append(number)
+
+    async with trio.open_nursery() as nursery:  # noqa: SIM117 - the tasks outlive the scheduler
+        async with open_scheduler():
+            for number in range(40):
+                with SchedulingContext(f"{number}", level=number % 8):
+                    nursery.start_soon(task, number)
+            # Half a round, so that some wait in the ready order and some in the arrivals.
+            with SchedulingContext("here", level=3):
+                await trio.lowlevel.checkpoint()
+    assert sorted(ran) == sorted([*range(40), *range(40)])
+    assert is_plain()
+
+
+async def test_what_was_queued_on_installation_is_ordered_too():
+    trace = []
+
+    async def task(name):
+        trace.append(name)
+
+    async with trio.open_nursery() as nursery:
+        for context in five_contexts():
+            with context:
+                nursery.start_soon(task, context.name)
+        async with open_scheduler():
+            await wait_all_tasks_blocked()
+    assert trace == ORDER
+
+
+async def test_contexts_can_be_used_again_after_the_scheduler_is_gone():
+    contexts = five_contexts()
+    for _ in range(2):
+        async with open_scheduler():
+            assert await released_together(*contexts) == ORDER
+        assert sorted(await released_together(*contexts)) == sorted(ORDER)
+
+
+def test_a_run_that_ends_with_the_scheduler_open_elsewhere():
+    async def keep_open():
+        async with open_scheduler():
+            await trio.sleep_forever()
+
+    async def main():
+        trio.lowlevel.spawn_system_task(keep_open)
+        await wait_all_tasks_blocked()
+        assert not is_plain()
+
+    trio.run(main)
+
+
+async def test_looking_at_the_queue_takes_nothing_off_it():
+    ran = []
+
+    async def task(number):
+        ran.append(number)
+
+    async with open_scheduler(), trio.open_nursery() as nursery:
+        await wait_all_tasks_blocked()
+        for number in range(5):
+            nursery.start_soon(task, number)
+        assert repr(runner().runq) == "<RunQueue of 5 tasks>"
+        assert len(runner().runq.tasks()) == 5
+        repr(runner())
+    assert sorted(ran) == list(range(5))
+
+
+async def test_an_unknown_queue_is_refused_and_nothing_changed():
+    class Strange(deque):
+        pass
+
+    found = runner().runq
+    strange = runner().runq = Strange(found)
+    try:
+        instruments = dict(runner().instruments)
+        tasks = len(runner().tasks)
+        with pytest.raises(UnsupportedTrio, match="runq is .*Strange.*; use a version from 0.30.0 to"):
+            await open_scheduler().__aenter__()
+        assert runner().runq is strange
+        assert runner().instruments == instruments
+        assert len(runner().tasks) == tasks
+        assert trio.lowlevel.current_task().context.get(context_variable) is None
+    finally:
+        runner().runq = found
+    async with open_scheduler():
+        pass
+
+
+async def test_an_unknown_runner_is_refused(monkeypatch):
+    class Runner:
+        runq = runner().runq
+
+    class Context:
+        runner = Runner()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trio_run, "GLOBAL_RUN_CONTEXT", Context())
+        with pytest.raises(UnsupportedTrio, match=r"it lacks \['init_task', 'main_task'"):
+            check_trio()
+
+
+def test_outside_of_a_loop():
+    with pytest.raises(UnsupportedTrio, match=r"it lacks \['runq'"):
+        check_trio()
+
+
+# Many loops.
+
+
+def run_as_guest(main):
+    """Trio inside the smallest loop that can host it."""
+    todo, done = queue.Queue(), []
+    trio.lowlevel.start_guest_run(main, run_sync_soon_threadsafe=todo.put, done_callback=done.append)
+    while not done:
+        todo.get(timeout=30)()
+    return done[0].unwrap()
+
+
+def test_in_guest_mode():
+    async def main():
+        async with open_scheduler() as scheduler:
+            order = await released_together(*five_contexts())
+            fired = trio.Event()
+            scheduler.add_timer(trio.current_time() + 0.01, fired.set)
+            await fired.wait()
+            number = await trio.to_thread.run_sync(lambda: 7)
+            with trio.move_on_after(0.01) as scope:
+                await trio.sleep_forever()
+        assert is_plain()
+        return order, number, scope.cancelled_caught
+
+    for seed in SEEDS:
+        trio_run._r.seed(seed)
+        assert run_as_guest(main) == (ORDER, 7, True)
+
+
+def test_in_guest_mode_the_host_releases_tasks():
+    async def main():
+        async with open_scheduler():
+            event = trio.Event()
+            # The host sets it between two passes, while nothing is ready.
+            host.put(lambda: host.put(event.set))
+            await event.wait()
+            return await released_together(*five_contexts())
+
+    host, done = queue.Queue(), []
+    trio.lowlevel.start_guest_run(main, run_sync_soon_threadsafe=host.put, done_callback=done.append)
+    while not done:
+        host.get(timeout=30)()
+    assert done[0].unwrap() == ORDER
+
+
+def test_two_loops_in_two_threads():
+    both, results = threading.Barrier(2), []
+
+    async def main():
+        async with open_scheduler():
+            orders = []
+            for _ in range(20):
+                await trio.to_thread.run_sync(lambda: both.wait(30))
+                orders.append(await released_together(*five_contexts()))
+        assert is_plain()
+        results.append(orders)
+
+    threads = [threading.Thread(target=trio.run, args=(main,)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert results == [[ORDER] * 20] * 2
+
+
+def test_a_plain_loop_beside_one_with_a_scheduler():
+    async def ordered():
+        async with open_scheduler():
+            return await trio.to_thread.run_sync(trio.run, plain)
+
+    async def plain():
+        assert is_plain()
+        return await released_together(*five_contexts())
+
+    assert sorted(trio.run(ordered)) == sorted(ORDER)
+
+
+# What must go on working.
+
+
+async def test_waiting_until_all_tasks_are_blocked():
+    steps = 0
+
+    async def task():
+        nonlocal steps
+        for _ in range(20):
+            await trio.lowlevel.checkpoint()
+            steps += 1
+        await trio.sleep_forever()
+
+    async with open_scheduler(), trio.open_nursery() as nursery:
+        for number in range(10):
+            with SchedulingContext(f"{number}", level=number % 8):
+                nursery.start_soon(task)
+        await wait_all_tasks_blocked()
+        assert steps == 200
+        nursery.cancel_scope.cancel()
+
+
+async def test_autojump(autojump_clock):
+    async with open_scheduler():
+        trace = []
+
+        async def sleeper(seconds):
+            await trio.sleep(seconds)
+            trace.append((seconds, trio.current_time()))
+
+        async with trio.open_nursery() as nursery:
+            for seconds in (300, 100, 200):
+                nursery.start_soon(sleeper, seconds)
+    assert trace == [(100, 100.0), (200, 200.0), (300, 300.0)]
+
+
+async def test_cancellation_and_deadlines(autojump_clock):
+    async with open_scheduler():
+        with trio.move_on_after(5) as scope:
+            async with trio.open_nursery() as nursery:
+                for number in range(8):
+                    with SchedulingContext(f"{number}", level=number):
+                        nursery.start_soon(trio.sleep_forever)
+        assert scope.cancelled_caught
+        assert trio.current_time() == 5.0
+        with pytest.raises(trio.TooSlowError, match="^$"), trio.fail_after(1):
+            await trio.sleep(2)
+
+
+async def test_a_deadline_ends_a_task_that_never_sleeps():
+    async with open_scheduler():
+        with trio.move_on_after(0.01) as scope, SchedulingContext("spin", level=0):
+            while True:
+                await trio.lowlevel.checkpoint()
+    assert scope.cancelled_caught
+
+
+async def test_threads_call_in_and_out():
+    def body():
+        assert trio.from_thread.run_sync(lambda: 1) == 1
+        return trio.from_thread.run(answer)
+
+    async def answer():
+        await trio.lowlevel.checkpoint()
+        return 2
+
+    async with open_scheduler():
+        assert await trio.to_thread.run_sync(body) == 2
+
+
+async def test_what_a_thread_calls_back_runs_under_the_context_that_started_the_thread():
+    async def level():
+        return current_level()
+
+    async with open_scheduler():
+        with SchedulingContext("caller", level=2):
+            assert await trio.to_thread.run_sync(lambda: trio.from_thread.run(level)) == 2
+
+
+async def test_async_generators_are_finalized():
+    finalized = trio.Event()
+
+    async def generator():
+        try:
+            yield 1
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.lowlevel.checkpoint()
+            finalized.set()
+
+    async def abandon():
+        async for _ in generator():
+            break
+        gc.collect()
+        await finalized.wait()
+
+    async with open_scheduler():
+        with pytest.warns(ResourceWarning, match="garbage collected"):
+            await abandon()
+
+
+async def test_system_tasks_stand_above_every_level():
+    async with open_scheduler() as scheduler:
+        trace, lot = [], trio.lowlevel.ParkingLot()
+
+        async def task(name):
+            await lot.park()
+            trace.append(name)
+
+        async with trio.open_nursery() as nursery:
+            with scheduler.context("urgent", level=0):
+                nursery.start_soon(task, "urgent")
+            await wait_all_tasks_blocked()
+            trio.lowlevel.spawn_system_task(task, "system")
+            await wait_all_tasks_blocked()
+            lot.unpark_all()
+            await wait_all_tasks_blocked()
+    assert trace == ["system", "urgent"]
+
+
+async def test_system_tasks_that_are_always_ready_starve_nobody():
+    """A callback that asks for itself again, as Trio allows."""
+    async with open_scheduler(reserve=0) as scheduler:
+        token, asked = trio.lowlevel.current_trio_token(), 0
+
+        def again():
+            nonlocal asked
+            asked += 1
+            if asked < 100_000:
+                token.run_sync_soon(again, idempotent=True)
+
+        again()
+        with scheduler.context("background", level=7):
+            for _ in range(50):
+                await trio.lowlevel.checkpoint()
+        assert asked < 1000
+        asked = 100_000
+
+
+async def test_system_tasks_go_first_but_not_for_ever(autojump_clock):
+    async with open_scheduler(reserve=0) as scheduler:
+        trace = []
+
+        async def task(name, steps):
+            for _ in range(steps):
+                trace.append(name)
+                await trio.lowlevel.checkpoint()
+
+        with scheduler.context("urgent", level=0):
+            async with trio.open_nursery() as nursery:
+                await wait_all_tasks_blocked()
+                nursery.start_soon(task, "urgent", 3)
+                trio.lowlevel.spawn_system_task(task, "system", 20)
+                with scheduler.context("background", level=7):
+                    nursery.start_soon(task, "background", 1)
+    assert trace == [
+        *["system"] * 8,
+        "urgent",  # the most urgent of the others, one step
+        *["system"] * 8,
+        "urgent",
+        *["system"] * 4,
+        "urgent",
+        "background",
+    ]

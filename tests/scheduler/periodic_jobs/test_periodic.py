@@ -1,0 +1,257 @@
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import trio
+
+from rtos.scheduler import Scheduler, open_scheduler
+from rtos.scheduler.periodic_jobs.periodic import Release, periodic
+from rtos.scheduler.periodic_jobs.release_times import Overrun
+
+if TYPE_CHECKING:
+    from trio.testing import MockClock
+
+
+async def run(scheduler: Scheduler, costs: list[float], **settings: Any) -> tuple[list[Release], Any]:
+    """Run one job per cost (virtual seconds that it takes), of period 10, from time 0 on."""
+    releases: list[Release] = []
+    job = periodic(scheduler, 10.0, **settings)
+    if costs:
+        async for release in job:
+            releases.append(release)
+            await trio.sleep(costs[len(releases) - 1])
+            if len(releases) == len(costs):
+                break
+    return releases, job
+
+
+async def test_releases_lie_on_the_grid(autojump_clock: MockClock) -> None:
+    async with open_scheduler() as scheduler:
+        releases, job = await run(scheduler, [0.0, 9.0, 0.5, 0.0], offset=5.0)
+    assert releases == [
+        Release(index=0, due=5.0, late=0.0, deadline=15.0, skipped=0),
+        Release(index=1, due=15.0, late=0.0, deadline=25.0, skipped=0),
+        Release(index=2, due=25.0, late=0.0, deadline=35.0, skipped=0),
+        Release(index=3, due=35.0, late=0.0, deadline=45.0, skipped=0),
+    ]
+    statistics = job.statistics()
+    assert (statistics.released, statistics.done, statistics.missed, statistics.skipped) == (4, 3, 0, 0)
+    assert (statistics.jitter.count, statistics.jitter.most, statistics.late) == (4, 0, 0)
+
+
+# What happens at which time, for jobs that take 3, 25, 3 and 3 s. A reason per entry.
+OVERRUNS = [
+    (
+        Overrun.SKIP,
+        1,
+        [
+            (0, 0.0, 0.0),  # on time
+            (1, 10.0, 0.0),  # runs until 35, over the instants 20 and 30
+            (4, 40.0, 0.0),  # the next one to come
+            (5, 50.0, 0.0),  # on time
+        ],
+        (2, 1),  # two were left out, and the long one missed its deadline
+    ),
+    (
+        Overrun.CATCH_UP,
+        1,
+        [
+            (0, 0.0, 0.0),
+            (1, 10.0, 0.0),  # until 35
+            (3, 30.0, 5.0),  # the latest one only, at once; until 38
+            (4, 40.0, 0.0),
+        ],
+        (1, 1),
+    ),
+    (
+        Overrun.CATCH_UP,
+        5,
+        [
+            (0, 0.0, 0.0),
+            (1, 10.0, 0.0),  # until 35
+            (2, 20.0, 15.0),  # at once, until 38: a miss too
+            (3, 30.0, 8.0),  # at once
+        ],
+        (0, 2),
+    ),
+    (
+        Overrun.POSTPONE,
+        1,
+        [
+            (0, 0.0, 0.0),
+            (1, 10.0, 0.0),  # until 35
+            (2, 35.0, 0.0),  # at once, and the grid moves along
+            (3, 45.0, 0.0),
+        ],
+        (0, 1),
+    ),
+    (
+        Overrun.STOP,
+        1,
+        [
+            (0, 0.0, 0.0),
+            (1, 10.0, 0.0),  # until 35, and that is the end
+        ],
+        (0, 1),
+    ),
+]
+
+
+@pytest.mark.parametrize(("overrun", "catch_up", "expected", "counts"), OVERRUNS)
+async def test_overrun_policies(
+    overrun: Overrun, catch_up: int, expected: Any, counts: Any, autojump_clock: MockClock
+) -> None:
+    async with open_scheduler() as scheduler:
+        releases, job = await run(scheduler, [3.0, 25.0, 3.0, 3.0], overrun=overrun, catch_up=catch_up)
+    assert [(release.index, release.due, release.late) for release in releases] == expected
+    statistics = job.statistics()
+    assert (statistics.skipped, statistics.missed) == counts
+    assert statistics.stopped == (overrun is Overrun.STOP)
+
+
+async def test_a_job_that_was_stopped_stays_stopped(autojump_clock: MockClock) -> None:
+    async with open_scheduler() as scheduler:
+        job = periodic(scheduler, 10.0, overrun=Overrun.STOP)
+        await job.__anext__()
+        await trio.sleep(11)
+        for _ in range(2):
+            with pytest.raises(StopAsyncIteration):
+                await job.__anext__()
+            await trio.sleep(10)
+    assert job.statistics().stopped
+
+
+async def test_deadline_and_jitter_are_counted(autojump_clock: MockClock) -> None:
+    async with open_scheduler() as scheduler:
+        releases, job = await run(
+            scheduler,
+            [1.0, 3.0, 12.0, 0.0, 0.0],  # the second misses, the third too, and makes the fourth late
+            deadline=2.0,
+            jitter=0.5,
+            overrun=Overrun.CATCH_UP,
+        )
+    assert [release.deadline - release.due for release in releases] == [2.0] * 5
+    statistics = job.statistics()
+    # The fourth is released 2 s late, and is therefore done exactly at its deadline.
+    assert (statistics.missed, statistics.late) == (2, 1)
+    assert (statistics.wall.least, statistics.wall.most) == (0.0, 12.0)
+    assert statistics.wall.mean == pytest.approx(4.0)
+    assert statistics.jitter.most == 2_000_000_000
+
+
+async def test_cpu_is_what_the_steps_of_the_job_cost(autojump_clock: MockClock) -> None:
+    async with open_scheduler() as scheduler:
+        job = periodic(scheduler, 10.0)
+        with scheduler.context("periodic", level=2):
+            count = 0
+            async for _ in job:
+                count += 1
+                if count == 3:
+                    break
+                autojump_clock.jump(count)  # a step of one second, then of two
+                await trio.sleep(1)  # costs nothing
+                autojump_clock.jump(0.5)
+    statistics = job.statistics()
+    assert statistics.cpu.least == pytest.approx(1.5)
+    assert statistics.cpu.most == pytest.approx(2.5)
+    assert statistics.wall.most == pytest.approx(3.5)
+
+
+async def test_one_wake_up_per_release_and_none_in_between(autojump_clock: MockClock) -> None:
+    class Instants(trio.abc.Instrument):
+        def __init__(self) -> None:
+            self.seen: list[float] = []
+
+        def before_task_step(self, task: trio.lowlevel.Task) -> None:
+            if not self.seen or self.seen[-1] != trio.current_time():
+                self.seen.append(trio.current_time())
+
+    async with open_scheduler() as scheduler:
+        instants = Instants()
+        trio.lowlevel.add_instrument(instants)
+        await run(scheduler, [0.0] * 100)
+        trio.lowlevel.remove_instrument(instants)
+        assert instants.seen == [10.0 * k for k in range(100)]
+        assert scheduler.statistics().timers == 0
+
+
+async def test_it_never_drifts(autojump_clock: MockClock) -> None:
+    dues = []
+    async with open_scheduler() as scheduler:
+        async for release in periodic(scheduler, 0.1, start=1000.0):
+            dues.append(release.due)
+            # Every job takes long, and each a different time.
+            await trio.sleep(0.09 * (release.index % 10) / 10)
+            if release.index == 5000:
+                break
+    assert dues == [1000.0 + k * 0.1 for k in range(5001)]
+
+
+async def test_a_cancellation_leaves_no_timer_behind(autojump_clock: MockClock) -> None:
+    async with open_scheduler() as scheduler:
+        job = periodic(scheduler, 10.0)
+        await job.__anext__()
+        with trio.move_on_after(3) as scope:
+            await job.__anext__()
+        assert scope.cancelled_caught
+        assert scheduler.statistics().timers == 0
+        # It goes on with the grid, and has not lost count.
+        release = await job.__anext__()
+        assert (release.index, release.due, job.statistics().released) == (1, 10.0, 2)
+        # An instant that passes after the wait for it was given up is skipped.
+        with trio.move_on_after(3):
+            await job.__anext__()
+        await trio.sleep(12)
+        release = await job.__anext__()
+        assert (release.index, release.skipped, job.statistics().skipped) == (3, 1, 1)
+
+
+async def test_asking_for_the_next_release_is_always_a_checkpoint(autojump_clock: MockClock) -> None:
+    async with open_scheduler() as scheduler:
+        job = periodic(scheduler, 10.0, overrun=Overrun.STOP)
+        with trio.testing.assert_checkpoints():
+            await job.__anext__()
+        await trio.sleep(15)
+        with pytest.raises(StopAsyncIteration), trio.testing.assert_checkpoints():
+            await job.__anext__()
+
+
+async def test_a_grid_that_began_before_is_joined(autojump_clock: MockClock) -> None:
+    async with open_scheduler() as scheduler:
+        await trio.sleep(23)
+        release = await periodic(scheduler, 10.0, start=0.0, offset=1.0).__anext__()
+    assert (release.index, release.due, release.skipped) == (3, 31.0, 0)
+
+
+async def test_the_context_has_the_deadline_of_the_release(autojump_clock: MockClock) -> None:
+    trace: list[tuple[str, float]] = []
+
+    async def job(scheduler: Scheduler, name: str, period: float, deadline: float) -> None:
+        context = scheduler.context(name, level=3)
+        with context:
+            async for release in periodic(scheduler, period, start=0.0, deadline=deadline, context=context):
+                trace.append((name, release.due))
+                assert context.deadline == release.deadline
+                if release.due >= 12.0:
+                    break
+        assert scheduler.context("other").deadline == math.inf
+
+    async with open_scheduler() as scheduler, trio.open_nursery() as nursery:
+        nursery.start_soon(job, scheduler, "long", 6.0, 6.0)
+        nursery.start_soon(job, scheduler, "short", 4.0, 2.0)
+    assert trace[2:] == [
+        ("short", 4.0),
+        ("long", 6.0),
+        ("short", 8.0),
+        ("short", 12.0),  # due together, and has the nearer deadline
+        ("long", 12.0),
+    ]
+
+
+@pytest.mark.parametrize("deadline", [0, -1.0, math.nan])
+async def test_a_deadline_before_the_release_is_refused(deadline: float) -> None:
+    async with open_scheduler() as scheduler:
+        with pytest.raises(ValueError, match="has passed at the release"):
+            periodic(scheduler, 1.0, deadline=deadline)
