@@ -30,8 +30,9 @@ from bench.child import measure, resident_bytes
 from bench.harness import Benchmark, Sample, Size
 from bench.wakeup import measure as measure_waits
 from rtos.runtime import Configuration, open_runtime
-from rtos.scheduler import open_scheduler, open_task_group
+from rtos.scheduler import open_scheduler
 from rtos.scheduler.calls.port import Port
+from rtos.scheduler.supervision.task_group import open_task_group
 from rtos.testing.virtual import run_virtual
 
 if TYPE_CHECKING:

@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from bench.harness import Run
-    from rtos.scheduler import Scheduler, SchedulingContext, Share
+    from rtos.scheduler import Scheduler, SchedulingContext
+    from rtos.scheduler.diagnosis.attribution import Share
     from rtos.scheduler.tracing.records import Record
 
 PERIOD: Final = 0.005

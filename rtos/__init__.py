@@ -1,8 +1,8 @@
 """A real-time operating system in a Python process, on Trio.
 
-Three ways in: ``python -m rtos boot``, ``rtos.open_runtime()`` inside a program,
-and ``rtos.scheduler`` alone. What is named here is imported when it is used, so
-that a program that only wants the scheduler does not load a database.
+Start it with ``python -m rtos boot``, embed it with ``rtos.open_runtime()``, or use
+``rtos.scheduler`` alone. The public names are imported when they are first used, so a
+program that only uses the scheduler does not load a database.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __version__: Final = "0.1.0"
 __all__ = ["Configuration", "Runtime", "__version__", "open_runtime", "open_scheduler"]
 
-_HOMES: Final = {
+_MODULES: Final = {
     "Configuration": "rtos.runtime",
     "Runtime": "rtos.runtime",
     "open_runtime": "rtos.runtime",
@@ -26,7 +26,11 @@ _HOMES: Final = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULES:
         msg = f"module 'rtos' has no attribute {name!r}"
         raise AttributeError(msg)
-    return getattr(import_module(_HOMES[name]), name)
+    return getattr(import_module(_MODULES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -20,13 +20,15 @@ import trio
 
 from rtos.bus import Bus, command
 from rtos.errors import CommandRejected
-from rtos.scheduler import PastIntensity, inspect
+from rtos.scheduler import PastIntensity
+from rtos.scheduler.calls.inspect import inspect
 from rtos.scheduler.diagnosis.perfetto import chrome_trace
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from rtos.scheduler import ChildState, Supervisor
+    from rtos.scheduler import Supervisor
+    from rtos.scheduler.supervision.child import ChildState
 
 TRACE_LIMIT: Final = 50_000
 """The most records in one trace."""

@@ -29,7 +29,7 @@ from rtos.user.tasks import OPEN, begun, ended, is_open, own_task_id, put_back, 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from rtos.scheduler import Timer
+    from rtos.scheduler.policy.timer_heap import Timer
 
 Asked = Literal["open", "pending", "in_progress", "completed", "failed", "cancelled"]
 TASKS: Final = TaskEntity.collection

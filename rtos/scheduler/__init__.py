@@ -1,89 +1,113 @@
-"""The kernel: priorities, deadlines, supervision and accounts on a Trio loop.
+"""Priorities, deadlines, supervision and CPU accounting for Trio programs.
 
-Stands alone: a Trio program that only wants priorities opens a scheduler and
-starts its tasks under scheduling contexts.
+The public names are imported when they are first used, so a program that only opens
+a scheduler does not load mailboxes, ports, supervisors or the analysis. Everything
+else is imported from its module, for example ``rtos.scheduler.calls.inspect``.
+
+``scheduler`` and ``kernel``: ``open_scheduler`` and the state of one Trio loop.
+``statistics``: snapshots of the counters.
+``policy``, ``dispatch``: levels, contexts, and the order in which tasks run.
+``budgets``, ``tracing``, ``diagnosis``: CPU budgets, the trace, reports on misses.
+``mailbox``, ``calls``: messages and calls between tasks.
+``periodic_jobs``, ``supervision``: periodic releases, and restarts of failed tasks.
+``analysis``: checks before or at run time whether every deadline will be met.
 """
 
-from rtos.scheduler.analysis.online import admit_now, verdict_now
-from rtos.scheduler.budgets.bandwidth_server import BandwidthServer, Budget, BudgetStatistics, Exhausted
-from rtos.scheduler.calls.call import CallStatistics
-from rtos.scheduler.calls.inspect import CallState, PortState, inspect
-from rtos.scheduler.calls.port import Port
-from rtos.scheduler.diagnosis.attribution import MissReport, Part, Share
-from rtos.scheduler.diagnosis.busy_poll import PollingReport
-from rtos.scheduler.diagnosis.watchdog import Alarm, Cause, LateWakeUp, LongStep
-from rtos.scheduler.mailbox.channels import MailboxReceiveChannel, MailboxSendChannel, open_mailbox
-from rtos.scheduler.mailbox.dead_letters import Poison
-from rtos.scheduler.mailbox.envelope import ChannelStatistics, DropReason
-from rtos.scheduler.periodic_jobs.periodic import MinMeanMax, Periodic, PeriodicStatistics, Release, periodic
-from rtos.scheduler.periodic_jobs.release_times import Overrun
-from rtos.scheduler.policy.context import SchedulingContext, current_context, current_deadline, current_level
-from rtos.scheduler.policy.levels import DEFAULT_LEVEL, LEVELS
-from rtos.scheduler.policy.overload import MailboxStatistics, OverloadPolicy
-from rtos.scheduler.policy.timer_heap import Timer
-from rtos.scheduler.scheduler import Scheduler, open_scheduler
-from rtos.scheduler.statistics import ContextStatistics, SchedulerStatistics
-from rtos.scheduler.supervision.child import ChildSpec, ChildState, CrashReport
-from rtos.scheduler.supervision.restart_policy import Backoff, PastIntensity, Restart, Strategy
-from rtos.scheduler.supervision.supervisor import Supervisor, open_supervisor
-from rtos.scheduler.supervision.task_group import TaskGroup, open_task_group
-from rtos.scheduler.tracing.ring import Trace
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from rtos.scheduler.budgets.bandwidth_server import BandwidthServer, Budget, Exhausted
+    from rtos.scheduler.calls.call import CallStatistics
+    from rtos.scheduler.calls.port import Port
+    from rtos.scheduler.diagnosis.attribution import MissReport
+    from rtos.scheduler.diagnosis.watchdog import Alarm
+    from rtos.scheduler.mailbox.channels import MailboxReceiveChannel, MailboxSendChannel, open_mailbox
+    from rtos.scheduler.mailbox.dead_letters import Poison
+    from rtos.scheduler.mailbox.envelope import DropReason
+    from rtos.scheduler.periodic_jobs.periodic import Periodic, Release, periodic
+    from rtos.scheduler.periodic_jobs.release_times import Overrun
+    from rtos.scheduler.policy.context import SchedulingContext, current_context
+    from rtos.scheduler.policy.levels import DEFAULT_LEVEL
+    from rtos.scheduler.policy.overload import OverloadPolicy
+    from rtos.scheduler.scheduler import Scheduler, open_scheduler
+    from rtos.scheduler.supervision.child import ChildSpec
+    from rtos.scheduler.supervision.restart_policy import Backoff, PastIntensity, Restart, Strategy
+    from rtos.scheduler.supervision.supervisor import Supervisor, open_supervisor
 
 __all__ = [
     "DEFAULT_LEVEL",
-    "LEVELS",
     "Alarm",
     "Backoff",
     "BandwidthServer",
     "Budget",
-    "BudgetStatistics",
-    "CallState",
     "CallStatistics",
-    "Cause",
-    "ChannelStatistics",
     "ChildSpec",
-    "ChildState",
-    "ContextStatistics",
-    "CrashReport",
     "DropReason",
     "Exhausted",
-    "LateWakeUp",
-    "LongStep",
     "MailboxReceiveChannel",
     "MailboxSendChannel",
-    "MailboxStatistics",
-    "MinMeanMax",
     "MissReport",
     "OverloadPolicy",
     "Overrun",
-    "Part",
     "PastIntensity",
     "Periodic",
-    "PeriodicStatistics",
     "Poison",
-    "PollingReport",
     "Port",
-    "PortState",
     "Release",
     "Restart",
     "Scheduler",
-    "SchedulerStatistics",
     "SchedulingContext",
-    "Share",
     "Strategy",
     "Supervisor",
-    "TaskGroup",
-    "Timer",
-    "Trace",
-    "admit_now",
     "current_context",
-    "current_deadline",
-    "current_level",
-    "inspect",
     "open_mailbox",
     "open_scheduler",
     "open_supervisor",
-    "open_task_group",
     "periodic",
-    "verdict_now",
 ]
+
+_MODULES: Final = {
+    "DEFAULT_LEVEL": "policy.levels",
+    "Alarm": "diagnosis.watchdog",
+    "Backoff": "supervision.restart_policy",
+    "BandwidthServer": "budgets.bandwidth_server",
+    "Budget": "budgets.bandwidth_server",
+    "CallStatistics": "calls.call",
+    "ChildSpec": "supervision.child",
+    "DropReason": "mailbox.envelope",
+    "Exhausted": "budgets.bandwidth_server",
+    "MailboxReceiveChannel": "mailbox.channels",
+    "MailboxSendChannel": "mailbox.channels",
+    "MissReport": "diagnosis.attribution",
+    "OverloadPolicy": "policy.overload",
+    "Overrun": "periodic_jobs.release_times",
+    "PastIntensity": "supervision.restart_policy",
+    "Periodic": "periodic_jobs.periodic",
+    "Poison": "mailbox.dead_letters",
+    "Port": "calls.port",
+    "Release": "periodic_jobs.periodic",
+    "Restart": "supervision.restart_policy",
+    "Scheduler": "scheduler",
+    "SchedulingContext": "policy.context",
+    "Strategy": "supervision.restart_policy",
+    "Supervisor": "supervision.supervisor",
+    "current_context": "policy.context",
+    "open_mailbox": "mailbox.channels",
+    "open_scheduler": "scheduler",
+    "open_supervisor": "supervision.supervisor",
+    "periodic": "periodic_jobs.periodic",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from rtos.bus import Bus
-    from rtos.scheduler import SchedulingContext, Timer
+    from rtos.scheduler import SchedulingContext
+    from rtos.scheduler.policy.timer_heap import Timer
     from rtos.user.persona import PersonaUser
 
 log = logging.getLogger("rtos.users")

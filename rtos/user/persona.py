@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from rtos.bus import Bus
-    from rtos.scheduler import Timer
+    from rtos.scheduler.policy.timer_heap import Timer
     from rtos.user.affect import PersonaState
     from rtos.user.coordination import Part
     from rtos.user.directory import UserDirectoryManager

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from rtos.bus import Bus
-    from rtos.scheduler import Timer
+    from rtos.scheduler.policy.timer_heap import Timer
     from rtos.user.hearing import Around
     from rtos.user.persona import PersonaUser
 

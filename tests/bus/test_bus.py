@@ -20,13 +20,8 @@ from rtos.errors import (
     NotFound,
     UnknownCommand,
 )
-from rtos.scheduler import (
-    PastIntensity,
-    current_deadline,
-    current_level,
-    open_scheduler,
-    open_supervisor,
-)
+from rtos.scheduler import PastIntensity, open_scheduler, open_supervisor
+from rtos.scheduler.policy.context import current_deadline, current_level
 from rtos.testing import TICK, spend
 
 

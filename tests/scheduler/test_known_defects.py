@@ -19,25 +19,23 @@ import trio.testing
 
 from rtos.errors import CallCycle, DaemonDown, DeadlineMissed, MailboxFull
 from rtos.scheduler import (
-    LEVELS,
     Backoff,
     CallStatistics,
-    Cause,
     ChildSpec,
     MissReport,
     OverloadPolicy,
-    Part,
-    PollingReport,
     SchedulingContext,
     open_mailbox,
     open_scheduler,
     open_supervisor,
-    open_task_group,
 )
 from rtos.scheduler.analysis import Job, analyse
 from rtos.scheduler.calls.port import Port
-from rtos.scheduler.diagnosis.busy_poll import PollingDetector
-from rtos.scheduler.diagnosis.watchdog import Sample
+from rtos.scheduler.diagnosis.attribution import Part
+from rtos.scheduler.diagnosis.busy_poll import PollingDetector, PollingReport
+from rtos.scheduler.diagnosis.watchdog import Cause, Sample
+from rtos.scheduler.policy.levels import LEVELS
+from rtos.scheduler.supervision.task_group import open_task_group
 from rtos.testing import TICK, run_virtual, spend
 
 if TYPE_CHECKING:

@@ -20,7 +20,8 @@ from rtos.errors import NotFound
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from rtos.scheduler import Scheduler, Timer
+    from rtos.scheduler import Scheduler
+    from rtos.scheduler.policy.timer_heap import Timer
 
 MOST_OPEN: Final = 256
 MOST_IDS: Final = 100_000

@@ -4,8 +4,9 @@ import pytest
 import trio
 
 from rtos.errors import NotAdmitted
-from rtos.scheduler import CallStatistics, admit_now, open_scheduler, verdict_now
+from rtos.scheduler import CallStatistics, open_scheduler
 from rtos.scheduler.analysis import Job
+from rtos.scheduler.analysis.online import admit_now, verdict_now
 from rtos.scheduler.calls.port import Port
 
 MS = 1_000_000

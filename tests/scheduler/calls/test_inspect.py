@@ -7,7 +7,8 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from rtos.errors import DaemonDown, RtosError
-from rtos.scheduler import CallStatistics, inspect, open_scheduler
+from rtos.scheduler import CallStatistics, open_scheduler
+from rtos.scheduler.calls.inspect import inspect
 from rtos.scheduler.calls.port import Port
 
 

@@ -12,9 +12,9 @@ import trio._core._run as trio_run
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from rtos.errors import UnsupportedTrio
-from rtos.scheduler import SchedulingContext, current_level, open_scheduler
+from rtos.scheduler import SchedulingContext, open_scheduler
 from rtos.scheduler.dispatch.run_queue import RunQueue, check_trio
-from rtos.scheduler.policy.context import context_variable
+from rtos.scheduler.policy.context import context_variable, current_level
 
 SEEDS = range(25)
 

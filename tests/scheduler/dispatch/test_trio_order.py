@@ -17,20 +17,13 @@ import trio._core._run as trio_run
 from trio.testing import wait_all_tasks_blocked
 
 from rtos.errors import ConfigurationError, DaemonDown, DeadlineMissed, UnsupportedTrio
-from rtos.scheduler import (
-    Budget,
-    CallStatistics,
-    admit_now,
-    current_context,
-    current_level,
-    open_scheduler,
-    open_supervisor,
-    periodic,
-)
+from rtos.scheduler import Budget, CallStatistics, current_context, open_scheduler, open_supervisor, periodic
 from rtos.scheduler.analysis import Job
+from rtos.scheduler.analysis.online import admit_now
 from rtos.scheduler.calls.port import Port
 from rtos.scheduler.diagnosis.watchdog import LongStep
 from rtos.scheduler.mailbox.channels import open_mailbox
+from rtos.scheduler.policy.context import current_level
 from rtos.scheduler.tracing.records import Sleep, Step
 from rtos.scheduler.tracing.ring import nanoseconds
 from tests.support.children import Children
