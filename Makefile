@@ -9,8 +9,9 @@ ROOT   ?= .continuum
 boot: $(VENV)/.run
 	$(BIN)/python -m rtos boot --root $(ROOT)
 
+# One process per core, at most four: more only wait for each other's disks.
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadgroup
 
 check: $(VENV)/.dev
 	$(BIN)/python -m ruff format --check .

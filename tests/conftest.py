@@ -3,6 +3,13 @@
 import sys
 from pathlib import Path
 
+from tests.support.signals import restore_default_signals
+
 # Helpers of the tests stand beside them and are imported by their plain names.
 for folder in ("daemons", "system", "torture"):
     sys.path.insert(0, str(Path(__file__).parent / folder))
+
+
+def pytest_configure() -> None:
+    """Let no test depend on the shell that started it."""
+    restore_default_signals()

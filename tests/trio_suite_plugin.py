@@ -19,6 +19,7 @@ from trio._core import _run as trio_run
 
 from rtos.scheduler import open_scheduler
 from rtos.scheduler.scheduler import QUANTUM
+from tests.support.signals import restore_default_signals
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -57,6 +58,11 @@ def _ordered_run(runner: Any, body: Any, *rest: Any, **options: Any) -> Any:
 
 if MODE != "plain":
     trio_run.unrolled_run = _ordered_run
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C reach Trio's tests even if the shell ignores SIGINT."""
+    restore_default_signals()
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

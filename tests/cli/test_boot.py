@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from process import RTOS, ask, booted, rtos
+from process import RTOS, ask, booted, rtos, started
 
 from rtos.cli.client import AnswerError, Client, NotRunningError
 
@@ -66,8 +66,7 @@ def test_errors_come_as_json_when_that_is_asked_for(tmp_path: Path) -> None:
 
 def test_what_it_says_to_type_can_be_typed(tmp_path: Path) -> None:
     root = tmp_path / "my root"
-    process = subprocess.Popen([*RTOS, "boot", f"--root={root}"], stdout=subprocess.PIPE, text=True)
-    try:
+    with started("boot", f"--root={root}", stderr=None) as process:
         assert process.stdout is not None
         lines = []
         while not lines or "Ctrl-C" not in lines[-1]:
@@ -76,11 +75,13 @@ def test_what_it_says_to_type_can_be_typed(tmp_path: Path) -> None:
         done = subprocess.run(hint, shell=True, capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == 0, done.stderr
         assert len(done.stdout.splitlines()) == 2
-    finally:
         process.send_signal(signal.SIGINT)
         rest, _ = process.communicate(timeout=60)
-    assert process.returncode == 0
-    assert rest.splitlines() == ["SIGINT: finishing what was accepted; once more to stop at once", "stopped"]
+        assert process.returncode == 0
+        assert rest.splitlines() == [
+            "SIGINT: finishing what was accepted; once more to stop at once",
+            "stopped",
+        ]
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full device")

@@ -31,17 +31,28 @@ def ask(root: Path, *words: str) -> Any:
     return [json.loads(line) for line in done.stdout.splitlines()][-1]
 
 
+def start(*words: str, **options: Any) -> subprocess.Popen[str]:
+    """Start a command line; its output is piped unless ``options`` say otherwise."""
+    piped = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen([*RTOS, *words], text=True, **piped | options)
+
+
+@contextmanager
+def started(*words: str, **options: Any) -> Iterator[subprocess.Popen[str]]:
+    """Start a command line, and kill it at the end of the block if it still runs."""
+    with start(*words, **options) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
 class System:
     """A process that boots a system; its standard output is read line by line."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.process = subprocess.Popen(
-            [*RTOS, "boot", "--json", f"--root={root}"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        self.process = start("boot", "--json", f"--root={root}")
         self.lines: list[dict[str, Any]] = []
         self.wait_for("running")
 

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from process import RTOS, ask, booted, rtos
+from process import RTOS, ask, booted, rtos, started
 
 pytestmark = pytest.mark.process
 
@@ -16,39 +16,29 @@ pytestmark = pytest.mark.process
 def test_following_a_room_shows_what_was_and_what_comes_each_once(tmp_path: Path) -> None:
     with booted(tmp_path):
         ask(tmp_path, "chat/send", "--wait", "first")
-        follower = subprocess.Popen(
-            [*RTOS, "chat/history", "--follow", f"--root={tmp_path}"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert follower.stdout is not None
-        seen = [json.loads(follower.stdout.readline()) for _ in range(2)]
-        ask(tmp_path, "chat/send", "--wait", "second")
-        seen += [json.loads(follower.stdout.readline()) for _ in range(2)]
-        follower.send_signal(signal.SIGINT)
-        rest, errors = follower.communicate(timeout=30)
-        assert follower.returncode == 130
-        assert (rest, errors) == ("", "")
-        assert [message["sender_id"] for message in seen] == ["operator", "helper-ai"] * 2
-        assert len({message["id"] for message in seen}) == 4
+        with started("chat/history", "--follow", f"--root={tmp_path}") as follower:
+            assert follower.stdout is not None
+            seen = [json.loads(follower.stdout.readline()) for _ in range(2)]
+            ask(tmp_path, "chat/send", "--wait", "second")
+            seen += [json.loads(follower.stdout.readline()) for _ in range(2)]
+            follower.send_signal(signal.SIGINT)
+            rest, errors = follower.communicate(timeout=30)
+            assert follower.returncode == 130
+            assert (rest, errors) == ("", "")
+            assert [message["sender_id"] for message in seen] == ["operator", "helper-ai"] * 2
+            assert len({message["id"] for message in seen}) == 4
 
 
 def test_a_follower_is_told_when_the_system_ends(tmp_path: Path) -> None:
     with booted(tmp_path) as system:
         ask(tmp_path, "chat/send", "hello")
-        follower = subprocess.Popen(
-            [*RTOS, "chat/history", "--follow", f"--root={tmp_path}"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert follower.stdout is not None
-        follower.stdout.readline()
-        assert system.stop() == 0
-        _, errors = follower.communicate(timeout=30)
-        assert follower.returncode == 3
-        assert errors.startswith("error: no system is running")
+        with started("chat/history", "--follow", f"--root={tmp_path}") as follower:
+            assert follower.stdout is not None
+            follower.stdout.readline()
+            assert system.stop() == 0
+            _, errors = follower.communicate(timeout=30)
+            assert follower.returncode == 3
+            assert errors.startswith("error: no system is running")
 
 
 def test_a_pipe_that_is_closed_ends_the_command_silently(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from process import RTOS, System, booted
+from process import System, booted, started
 
 from rtos.cli.client import AnswerError, Client, NotRunningError
 
@@ -113,14 +113,14 @@ def test_what_was_not_answered_before_the_kill_is_answered_after_it(tmp_path: Pa
 def test_a_kill_while_it_boots_leaves_a_root_that_boots(tmp_path: Path) -> None:
     chance = random.Random(7)
     for _ in range(12):
-        process = subprocess.Popen(
-            [*RTOS, "boot", f"--root={tmp_path}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        with pytest.raises(subprocess.TimeoutExpired):
+        with (
+            started(
+                "boot", f"--root={tmp_path}", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            ) as process,
+            pytest.raises(subprocess.TimeoutExpired),
+        ):
             # Long enough to be in the midst of it, on a fast machine and on a slow one.
             process.wait(timeout=chance.uniform(0.05, 0.6))
-        process.kill()
-        process.wait()
     with booted(tmp_path), Client(tmp_path) as client:
         assert [user["id"] for user in client.execute("user/list", {}, timeout=30)["items"]] == [
             "operator",

@@ -17,8 +17,9 @@ import tempfile
 from pathlib import Path
 from random import Random
 
-# Run as a folder, it has itself on the path, and not what stands beside it.
+# Run as a folder, it has itself on the path, and nothing else of the tests.
 sys.path.insert(0, str(Path(__file__).parents[1] / "system"))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import performing
 import points
@@ -28,6 +29,8 @@ from crash import Lives, faithful
 from fuzz import fuzz
 from many import OPEN, touch_all
 from test_answering_kill import kill_while_answering
+
+from tests.support.signals import restore_default_signals
 
 LIVES = 20
 """Of one database, before the next begins afresh."""
@@ -88,6 +91,7 @@ def main() -> None:
     parser.add_argument("--performing", type=int, default=150)
     parser.add_argument("--seed", type=int, default=Random().randrange(10**6))
     options = parser.parse_args()
+    restore_default_signals()
     say(f"seed {options.seed}")
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
