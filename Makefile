@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 ROOT   ?= .continuum
 
-.PHONY: boot test check bench bench-check torture trio-suite lock clean
+.PHONY: boot test check docs bench bench-check torture trio-suite lock clean
 
 boot: $(VENV)/.run
 	$(BIN)/python -m rtos boot --root $(ROOT)
@@ -19,6 +19,10 @@ check: $(VENV)/.dev
 	$(BIN)/lint-imports
 	$(BIN)/python -m mypy
 	! grep -nE 'https?://|index-url|find-links' requirements*.lock
+
+# The site, in build/docs. A warning is an error; nothing is fetched, neither now nor by the pages.
+docs: $(VENV)/.docs
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs build/docs
 
 # Ratios within one run, and the lines they must hold.
 bench-check: $(VENV)/.dev
@@ -50,11 +54,16 @@ $(VENV)/.dev: requirements-dev.lock pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@ $(VENV)/.run
 
+$(VENV)/.docs: requirements-docs.lock $(VENV)/.dev
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-docs.lock
+	touch $@
+
 # Needs uv; the locks carry versions and hashes, and no address. They name extras, or the pip of a fresh Python 3.11
 # takes the newest coverage for `coverage[toml]`, for which there is no hash.
 lock:
 	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --no-strip-extras -o requirements.lock
 	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --no-strip-extras -o requirements-dev.lock
+	uv pip compile --group docs -c requirements-dev.lock --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --no-strip-extras -o requirements-docs.lock
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache
