@@ -146,11 +146,9 @@ class Call(Message):
         # Why it must not go on: the caller's cancellation, or True for its deadline.
         self.revoked: RaiseCancelT | bool = False
 
-    def promote(self, level: int, deadline: float) -> None:
-        """The caller has become more urgent: so do this call and whoever serves it."""
-        deadline = min(deadline, self.due)
-        if (level, deadline) < (self.level, self.deadline):
-            self.port.promote(self, level, deadline)
+    def reprioritise(self, level: int, deadline: float) -> None:
+        """Order the call, and the worker that serves it, by its caller's new level and deadline."""
+        self.port.reprioritise(self, level, min(deadline, self.due))
 
     def abort(self, raise_cancel: RaiseCancelT) -> Abort:
         """The caller has been cancelled."""

@@ -37,7 +37,7 @@ from rtos.scheduler.policy.overload import MailboxQueue, Message, OverloadPolicy
 from rtos.scheduler.tracing.ring import CALLED
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable
 
     from trio.lowlevel import RaiseCancelT
 
@@ -258,12 +258,14 @@ class Port:
             self._idle.append(worker)
             queue.park(worker.task, worker.stop_waiting)
             if self.queue.statistics.queued:
+                worker.context.disinherit(self)
                 self.serve_waiting()
         # A worker that was cancelled comes to itself first, as after a call that was queued.
         call.is_long = bool(call.revoked) or queue.has_overrun()
         call.is_direct = False
 
     def _stand_idle(self, worker: Worker, *, queue: RunQueue) -> None:
+        worker.context.disinherit(self)
         self._idle.append(worker)
         queue.park(worker.task, worker.stop_waiting)
         if self._failure is not None:
@@ -276,9 +278,8 @@ class Port:
         if shed is not None:
             self._answer_shed(shed)
         if accepted:
-            # Whoever is busy is as urgent as what was in front already.
             if self.queue.head() is call:
-                self._raise_busy(call)
+                self._raise_workers()
         elif self.queue.policy is OverloadPolicy.BLOCK:
             self._wait_on_porch(call)
         else:
@@ -295,7 +296,7 @@ class Port:
     def _wait_on_porch(self, call: Call) -> None:
         call.on_porch = True
         self._porch.offer(call)
-        self._raise_busy(call)
+        self._raise_workers()
 
     def _full(self) -> MailboxFull:
         return MailboxFull(self.name, f"its mailbox holds {len(self.queue)} of {self.queue.capacity}")
@@ -364,7 +365,7 @@ class Port:
             # It runs as urgently as what it is about to take, or everything in
             # between would go first.
             self._busy[worker] = None
-            self._raise_for_waiting((worker,))
+            self._raise_workers()
             # Calls are drained without a pass of the loop in between, for as
             # long as one quantum; the bound on blocking includes it.
             if self.scheduler.may_continue():
@@ -376,7 +377,7 @@ class Port:
                 self._hand_over(call, worker)
                 return call
             del self._busy[worker]
-            worker.context.fall_back()
+        worker.context.disinherit(self)
         self._idle.append(worker)
         served: Call = await trio.lowlevel.wait_task_rescheduled(worker.stop_waiting)
         return served
@@ -400,7 +401,7 @@ class Port:
     def _hand_over(self, call: Call, worker: Worker) -> None:
         self._busy[worker] = None
         worker.take_up(call)
-        self._raise_for_waiting((worker,))
+        self._raise_workers()
 
     def _finish(
         self,
@@ -440,12 +441,12 @@ class Port:
         kind.learn_response(now - sent)
 
     def _finish_revoked(self, worker: Worker) -> None:
+        worker.context.disinherit(self)
         call = worker.call
         if call is None:
             if worker in self._busy:
                 # It was cancelled while it was about to take the next call.
                 del self._busy[worker]
-                worker.context.fall_back()
             return
         why = call.revoked
         if callable(why):
@@ -460,20 +461,21 @@ class Port:
         call.record(self.scheduler.now(), state)
         if call.on_porch:
             self._porch.withdraw(call, state)
-            return
-        self.queue.withdraw(call, state)
-        self._admit_from_porch()
-        self._notice_quiet()
+        else:
+            self.queue.withdraw(call, state)
+            self._admit_from_porch()
+            self._notice_quiet()
+        self._raise_workers()
 
-    def promote(self, call: Call, level: int, deadline: float) -> None:
-        """Make a call more urgent, wherever it is."""
+    def reprioritise(self, call: Call, level: int, deadline: float) -> None:
+        """Give a call another level and deadline, wherever it is."""
         queue = self._porch if call.on_porch else self.queue
         queue.promote(call, level, deadline)
         if call.state is State.SERVED:
             assert call.worker is not None
-            call.worker.context.inherit_more(level, deadline)
+            call.worker.context.inherit(level, deadline)
         elif call.state is State.WAITING:
-            self._raise_busy(call)
+            self._raise_workers()
 
     def close(self, down: DaemonDown) -> None:
         """Nobody serves this port any more: answer what waits, and all that come."""
@@ -545,17 +547,24 @@ class Port:
         if self._draining and self.is_quiet:
             self._quiet.set()
 
-    def _raise_busy(self, waiting: Message) -> None:
-        # Any worker that becomes free can take the head, so all of them are
-        # raised: the bound of the head's wait is then that of the shortest rest.
-        for worker in self._busy:
-            worker.context.inherit_more(waiting.level, waiting.deadline)
+    def _raise_workers(self) -> None:
+        """Have the busy workers inherit from the most urgent call that waits, or from none.
 
-    def _raise_for_waiting(self, workers: Iterable[Worker]) -> None:
-        for head in (self.queue.head(), self._porch.head()):
-            if head is not None:
-                for worker in workers:
-                    worker.context.inherit_more(head.level, head.deadline)
+        Any worker that becomes free can take that call, so all of them inherit: it
+        waits no longer than the shortest rest of their work.
+        """
+        head = self.queue.head()
+        if len(self._porch):
+            blocked = self._porch.head()
+            assert blocked is not None
+            if head is None or (blocked.level, blocked.deadline) < (head.level, head.deadline):
+                head = blocked
+        if head is None:
+            for worker in self._busy:
+                worker.context.disinherit(self)
+        else:
+            for worker in self._busy:
+                worker.context.inherit_from(self, head.level, head.deadline)
 
     def _admit_from_porch(self) -> None:
         if self._draining:

@@ -97,10 +97,10 @@ class Envelope(Message):
         self.sender: Task | None = None
         self.blocked: dict[Envelope, None] | None = None
 
-    def promote(self, level: int, deadline: float) -> None:
-        """The blocked sender has become more urgent, and so does its message."""
-        if self.sender is not None and (level, deadline) < (self.level, self.deadline):
-            self.exchange.porch.promote(self, level, deadline)
+    def reprioritise(self, level: int, deadline: float) -> None:
+        """Order the message by its blocked sender's new level and deadline."""
+        if self.sender is not None:
+            self.exchange.porch.promote(self, level, min(deadline, self.due))
 
     def abort(self, _: RaiseCancelT) -> Abort:
         """The blocked sender has been cancelled."""

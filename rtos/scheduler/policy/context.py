@@ -3,10 +3,14 @@
 A context is apart from any task (seL4's idea): every task that is started under
 it, in any nursery and by any library, is scheduled by it and billed to it.
 
-Owned here: the effective level and deadline, which are the more urgent of the
-context's own and of what it has inherited from the messages that wait for it.
-Invariant: effective level <= base level, and no task is ever ordered by anything
-but the effective pair.
+Priority inheritance: the effective level and deadline are the most urgent pair among
+the context's own, that of the call that it serves (one slot), and those of its sources.
+A source is any object that makes tasks wait for this context: a port with waiting calls,
+a lock, a mailbox. A change of the effective pair is passed on to everything that the
+context's own tasks wait for.
+
+Invariant: the effective pair is that minimum at all times, and tasks are ordered by
+nothing else.
 
 Must not know: Trio, the clock, what a message is.
 """
@@ -22,15 +26,16 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from rtos.scheduler.policy.levels import DEFAULT_LEVEL, LEVELS, check_level
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
     from contextvars import Token
     from types import TracebackType
     from typing import Protocol
 
     class Waited(Protocol):
-        """What a context may wait for: a call that can be made more urgent."""
+        """Something that a task waits for, for example a call or a lock."""
 
-        def promote(self, level: int, deadline: float) -> None:
-            """Order it as if it had been sent with this level and deadline."""
+        def reprioritise(self, level: int, deadline: float) -> None:
+            """Order it by the waiting context's new level and deadline, more urgent or less."""
 
 
 _NOTHING: Final = (LEVELS, math.inf)
@@ -81,6 +86,8 @@ class SchedulingContext:
         "ready",
         "round",
         "since",
+        "sources",
+        "sources_place",
         "step_ns",
         "steps",
         "token",
@@ -93,8 +100,11 @@ class SchedulingContext:
         self.base_level = self.level = level
         self.base_deadline = self.deadline = deadline
         self.job_deadline = deadline
-        # What was inherited last, so that the context's own can change under it.
+        # The level and deadline of the call that is being served.
         self.inherited: tuple[int, float] = _NOTHING
+        # What each source asks for, and the most urgent of it. Most contexts have no source.
+        self.sources: dict[Hashable, tuple[int, float]] | None = None
+        self.sources_place: tuple[int, float] = _NOTHING
         self.cpu_ns = 0
         self.steps = 0
         self.longest_ns = 0
@@ -104,7 +114,7 @@ class SchedulingContext:
         self.chain: tuple[str, ...] = ()
         # Written by whoever serves a call in this context: who pays for it.
         self.payer: SchedulingContext | None = None
-        # The calls that its tasks wait for, so that a raise travels on.
+        # What its tasks wait for, so that a change of the effective pair travels on.
         self.waits: dict[Waited, None] = {}
         # The six below belong to the ready queue.
         self.ready: deque[tuple[int, Any]] = deque()
@@ -150,12 +160,16 @@ class SchedulingContext:
         self.reorder()
 
     def inherit(self, level: int, deadline: float) -> None:
-        """Set what is inherited; the more urgent of it and the context's own takes effect.
+        """Set the level and deadline of the call that is being served, in place of the last call's.
 
-        Deadlines compare only inside a level, so an inherited deadline counts
-        when it comes with a level at least as urgent as the context's own.
+        The most urgent of this pair, the context's own and those of its sources takes
+        effect. Deadlines compare only inside a level, so a deadline counts only if its
+        level is at least as urgent as all others.
         """
         self.inherited = (level, deadline)
+        sources = self.sources_place
+        if sources is not _NOTHING and sources < (level, deadline):
+            level, deadline = sources
         own_level, own_deadline = self.base_level, self.base_deadline
         if self.budget is not None:
             own_level, own_deadline = self.budget.place(own_level)
@@ -168,20 +182,41 @@ class SchedulingContext:
         self.level, self.deadline = level, deadline
         if self.entry is not None:
             self.moved(self)
-        for call in self.waits:
-            call.promote(level, deadline)
+        for waited in self.waits:
+            waited.reprioritise(level, deadline)
 
-    def inherit_more(self, level: int, deadline: float) -> None:
-        """``inherit``, but only what is more urgent than what is in effect."""
-        if (level, deadline) < (self.level, self.deadline):
-            self.inherit(level, deadline)
+    def inherit_from(self, source: Hashable, level: int, deadline: float) -> None:
+        """Set the level and deadline that ``source`` asks for, in place of what it asked for before.
+
+        Args:
+          source: identifies who asks: the port, lock or mailbox that has waiting tasks.
+          level: of its most urgent waiting task.
+          deadline: of that task, absolute Trio time.
+        """
+        if self.sources is None:
+            self.sources = {}
+        place = (level, deadline)
+        if self.sources.get(source) != place:
+            self.sources[source] = place
+            self._choose_source()
+
+    def disinherit(self, source: Hashable) -> None:
+        """Inherit nothing from ``source`` any more. Does nothing if nothing is inherited from it."""
+        if self.sources is not None and self.sources.pop(source, None) is not None:
+            self._choose_source()
+
+    def _choose_source(self) -> None:
+        place = min(self.sources.values()) if self.sources else _NOTHING
+        if place != self.sources_place:
+            self.sources_place = place
+            self.reorder()
 
     def reorder(self) -> None:
-        """Take effect of a change of the context's own, or of its budget's, place."""
+        """Compute the effective level and deadline again, after one of their inputs has changed."""
         self.inherit(*self.inherited)
 
     def fall_back(self) -> None:
-        """Inherit nothing any more: the context's own level and deadline take effect."""
+        """Clear the slot of the served call; what the sources ask for stays in effect."""
         if self.level == self.base_level and self.deadline == self.base_deadline and self.budget is None:
             self.inherited = _NOTHING
         else:

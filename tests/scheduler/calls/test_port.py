@@ -805,6 +805,52 @@ async def test_a_raise_by_rebase_reaches_a_waiting_call(scheduler, autojump_cloc
         nursery.cancel_scope.cancel()
 
 
+@pytest.mark.parametrize("end", ["expired", "cancelled", "closed", "served by another worker"])
+async def test_worker_falls_back_at_once_when_the_call_that_raised_it_leaves(scheduler, autojump_clock, end):
+    async with trio.open_nursery() as nursery:
+        daemon = Daemon(scheduler, nursery, level=5)
+        callers = Outcomes(nursery)
+        for name, level, deadline in (
+            ("busy", 6, math.inf),
+            ("urgent", 0, 3.0 if end == "expired" else math.inf),
+            ("usual", 4, math.inf),
+        ):
+            context = scheduler.context(name, level=level)
+            callers.start(name, lambda n=name, d=deadline: daemon.call((n, 10), deadline=d), context=context)
+            await wait_all_tasks_blocked()
+        assert daemon.contexts[0].level == 0
+        await trio.sleep(3)
+        match end:
+            case "cancelled":
+                callers.cancel("urgent")
+            case "closed":
+                daemon.port.close(DaemonDown("daemon", "closed"))
+            case "served by another worker":
+                daemon.start()
+        await wait_all_tasks_blocked()
+        # The call that still waits keeps its worker raised.
+        assert daemon.contexts[0].level == (5 if end == "closed" else 4)
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("phase", ["waiting", "served"])
+async def test_worker_is_lowered_when_its_caller_is(scheduler, autojump_clock, phase):
+    async with trio.open_nursery() as nursery:
+        daemon = Daemon(scheduler, nursery, level=6)
+        caller = scheduler.context("caller", level=5)
+        if phase == "waiting":
+            nursery.start_soon(daemon.call, 10)
+            await wait_all_tasks_blocked()
+        with caller:
+            nursery.start_soon(daemon.call, 10)
+        await wait_all_tasks_blocked()
+        caller.inherit_from("lock", 1, math.inf)
+        assert daemon.contexts[0].level == 1
+        caller.disinherit("lock")
+        assert daemon.contexts[0].level == (4 if phase == "waiting" else 5)
+        nursery.cancel_scope.cancel()
+
+
 # Cycles.
 
 

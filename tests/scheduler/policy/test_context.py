@@ -12,12 +12,12 @@ from rtos.scheduler.policy.levels import DEFAULT_LEVEL, LEVELS, check_level
 
 
 class Waited:
-    """A call that remembers what it was told."""
+    """Something that a task waits for, which records each level and deadline that it is given."""
 
     def __init__(self):
         self.told = []
 
-    def promote(self, level, deadline):
+    def reprioritise(self, level, deadline):
         self.told.append((level, deadline))
 
 
@@ -45,14 +45,53 @@ def test_the_more_urgent_takes_effect(inherited, expected):
     assert effective(context) == (4, 10.0)
 
 
-def test_inheriting_replaces_and_inheriting_more_only_raises():
+def test_inheriting_replaces_what_was_inherited_before():
     context = SchedulingContext("c", level=4)
     context.inherit(1, math.inf)
     context.inherit(3, math.inf)
     assert context.level == 3
-    context.inherit_more(1, math.inf)
-    context.inherit_more(2, 1.0)
-    assert effective(context) == (1, math.inf)
+
+
+def test_most_urgent_source_takes_effect_until_it_is_removed():
+    context = SchedulingContext("c", level=5)
+    context.inherit_from("port", 2, math.inf)
+    context.inherit_from("lock", 1, 8.0)
+    assert effective(context) == (1, 8.0)
+    context.inherit_from("lock", 3, math.inf)  # replaces what the lock asked for before
+    assert effective(context) == (2, math.inf)
+    context.disinherit("port")
+    assert effective(context) == (3, math.inf)
+    context.disinherit("lock")
+    assert effective(context) == (5, math.inf)
+
+
+def test_removing_an_unknown_source_changes_nothing():
+    context, call = SchedulingContext("c", level=5), Waited()
+    context.waits[call] = None
+    context.disinherit("port")
+    context.inherit_from("lock", 1, math.inf)
+    context.disinherit("port")
+    assert context.level == 1
+    assert call.told == [(1, math.inf)]
+
+
+def test_sources_stay_in_effect_when_the_served_call_ends():
+    context = SchedulingContext("c", level=5)
+    context.inherit(1, math.inf)
+    context.inherit_from("port", 3, math.inf)
+    assert context.level == 1
+    context.fall_back()
+    assert context.level == 3
+    context.inherit(4, math.inf)
+    assert context.level == 3
+
+
+def test_queued_context_moves_when_a_source_comes_and_goes():
+    context, moves = SchedulingContext("c", level=5), []
+    context.entry, context.moved = object(), lambda moved: moves.append(moved.level)
+    context.inherit_from("lock", 2, math.inf)
+    context.disinherit("lock")
+    assert moves == [2, 5]
 
 
 def test_rebase_keeps_what_is_inherited():
@@ -77,31 +116,74 @@ def test_rebase_changes_what_nested_calls_get_unless_a_call_is_served():
     assert context.job_deadline == 2.0
 
 
-def test_those_that_it_waits_for_are_told_of_every_change_and_of_nothing_else():
+def test_everything_waited_for_is_told_of_every_change_and_of_nothing_else():
     context, call = SchedulingContext("c", level=4), Waited()
     context.waits[call] = None
     context.inherit(2, math.inf)
     context.inherit(2, math.inf)
     context.inherit(2, 5.0)
+    context.inherit_from("lock", 3, math.inf)  # less urgent than what is in effect
     context.fall_back()
+    context.disinherit("lock")
     assert call.told == [
         (2, math.inf),  # raised
-        (2, 5.0),  # the same level, a nearer deadline; telling the same twice is spared
-        (4, math.inf),  # whether falling back matters is the call's business
+        (2, 5.0),  # the same level, an earlier deadline; the repetition before was not passed on
+        (3, math.inf),  # the slot was cleared, the source is still there
+        (4, math.inf),  # lowered to its own level
     ]
 
 
-@given(
-    st.integers(0, LEVELS - 1),
-    st.sampled_from([1.0, 2.0, math.inf]),
-    st.lists(st.tuples(st.integers(0, LEVELS), st.sampled_from([1.0, 2.0, math.inf])), max_size=10),
+class FakeBudget:
+    """A budget that places its contexts at a fixed deadline, at ``penalty`` or above."""
+
+    def __init__(self, penalty):
+        self.penalty = penalty
+
+    def place(self, level):
+        return (max(level, self.penalty), 1.5)
+
+
+levels, deadlines = st.integers(0, LEVELS - 1), st.sampled_from([1.0, 2.0, math.inf])
+sources = st.sampled_from(["port", "lock", "mailbox"])
+changes = st.one_of(
+    st.tuples(st.just("inherit"), levels, deadlines),
+    st.tuples(st.just("fall_back")),
+    st.tuples(st.just("inherit_from"), sources, levels, deadlines),
+    st.tuples(st.just("disinherit"), sources),
+    st.tuples(st.just("rebase"), levels, deadlines),
+    st.tuples(st.just("budget"), st.none() | levels),
 )
-def test_effective_is_the_minimum_of_own_and_inherited(level, deadline, pairs):
-    context = SchedulingContext("c", level=level, deadline=deadline)
-    for pair in pairs:
-        context.inherit(*pair)
-        assert context.level <= context.base_level
-        assert effective(context) == min((level, deadline), pair)
+
+
+@given(levels, deadlines, st.lists(changes, max_size=20))
+def test_effective_is_the_minimum_of_own_served_call_and_sources(level, deadline, steps):
+    context, call = SchedulingContext("c", level=level, deadline=deadline), Waited()
+    context.waits[call] = None
+    base, budget, slot, asked, told = (level, deadline), None, None, {}, []
+    for step, *values in steps:
+        before = effective(context)
+        if step == "budget":
+            budget = None if values[0] is None else FakeBudget(values[0])
+            context.budget = budget
+            context.reorder()
+        else:
+            getattr(context, step)(*values)
+        match step:
+            case "inherit":
+                slot = tuple(values)
+            case "fall_back":
+                slot = None
+            case "inherit_from":
+                asked[values[0]] = tuple(values[1:])
+            case "disinherit":
+                asked.pop(values[0], None)
+            case "rebase":
+                base = tuple(values)
+        own = base if budget is None else budget.place(base[0])
+        assert effective(context) == min([own, *([slot] if slot else []), *asked.values()])
+        if effective(context) != before:
+            told.append(effective(context))
+        assert call.told == told
 
 
 def test_entering_makes_it_current_and_leaving_undoes_it():
