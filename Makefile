@@ -36,8 +36,9 @@ bench: $(VENV)/.dev
 # Kills, faults, power cuts, hostile requests, many databases: half an hour. TORTURE="--kills 50 --minutes 1" shortens it.
 torture: $(VENV)/.dev
 	$(BIN)/python tests/torture $(TORTURE)
+	$(BIN)/python tests/trio_suite.py --strict
 
-# Trio's own tests, with its queue and with ours: the results must be the same.
+# Trio's own tests, with its run queue and with ours: the results must be the same.
 trio-suite: $(VENV)/.dev
 	$(BIN)/python tests/trio_suite.py
 

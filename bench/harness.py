@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import attrs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 
 KEPT: Final = 20_000
 """Latencies that a run keeps of each variant, for its histogram."""
 
 
 class Size(enum.Enum):
-    """How long a benchmark may take: a test's instant, its share of five minutes, or what it needs."""
+    """How long a benchmark may take: a test's instant, its share of three minutes, or what it needs."""
 
     SMOKE = "smoke"
     CHECK = "check"
@@ -226,10 +226,12 @@ class Run:
         return Run(benchmark=self.benchmark, rounds=[*self.rounds, *more.rounds], latencies=latencies)
 
 
-def run(benchmark: Benchmark, size: Size, *, rounds: int | None = None) -> Run:
-    """Run every variant in turn, ``rounds`` times."""
+def run(
+    benchmark: Benchmark, size: Size, *, rounds: int | None = None, only: Container[str] | None = None
+) -> Run:
+    """Run every variant, or those in ``only``, in turn, ``rounds`` times."""
     variants = benchmark.variants(size)
-    names = list(variants)
+    names = [name for name in variants if only is None or name in only]
     found: list[dict[str, Measurement]] = []
     latencies: dict[str, list[int]] = {name: [] for name in names}
     for number in range(rounds or (1 if size is Size.SMOKE else benchmark.rounds)):

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import atexit
 import shutil
-import sys
 import tempfile
-from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from time import perf_counter_ns
@@ -20,12 +18,12 @@ import trio
 
 from bench import stores
 from bench.harness import Sample, Stopwatch
+from bench.switching import short_switch_interval
 from rtos.daemons.data import RecordClock, open_sqlite_backend
-from rtos.runtime.runtime import SWITCH_INTERVAL
 from rtos.scheduler import periodic
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable
 
     from rtos.bus import Bus
 
@@ -85,7 +83,7 @@ def measure(
         p99 = sorted(waits)[(len(waits) * 99 + 99) // 100 - 1]
         return watch.sample(len(waits), latencies=waits, p99_ms=p99 / 1e6)
 
-    with _switching():
+    with short_switch_interval():
         return trio.run(run)
 
 
@@ -132,14 +130,3 @@ async def _in_context(bus: Bus, name: str, level: int, body: Callable[[], Awaita
     async with trio.open_nursery() as nursery:
         with bus.scheduler.context(name, level=level):
             nursery.start_soon(body)
-
-
-@contextmanager
-def _switching() -> Iterator[None]:
-    # As in a system that owns its process; the interpreter's own lets a thread go on for 5 ms.
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(SWITCH_INTERVAL)
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(before)

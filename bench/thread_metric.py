@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from bench.harness import Benchmark, Sample, Size, Stopwatch
+from bench.switching import short_switch_interval
 from rtos.scheduler import CallStatistics, open_mailbox, open_scheduler
 from rtos.scheduler.calls.port import Port
 
@@ -147,17 +148,18 @@ async def _interrupt(rounds: int, *, preempts: bool) -> Sample:
             ran_between += woken.is_set()
             await trio.lowlevel.cancel_shielded_checkpoint()
 
-    async with open_scheduler(reserve=0) as scheduler:
-        thread = threading.Thread(target=interrupting)
-        with Stopwatch() as watch:
-            async with trio.open_nursery() as nursery:
-                with scheduler.context("handler", level=1):
-                    nursery.start_soon(handler)
-                if preempts:
-                    with scheduler.context("background", level=5):
-                        nursery.start_soon(background)
-                thread.start()
-        thread.join()
+    with short_switch_interval():
+        async with open_scheduler(reserve=0) as scheduler:
+            thread = threading.Thread(target=interrupting)
+            with Stopwatch() as watch:
+                async with trio.open_nursery() as nursery:
+                    with scheduler.context("handler", level=1):
+                        nursery.start_soon(handler)
+                    if preempts:
+                        with scheduler.context("background", level=5):
+                            nursery.start_soon(background)
+                    thread.start()
+            thread.join()
     return watch.sample(handled, count_overtaken=ran_between)
 
 

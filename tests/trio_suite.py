@@ -1,6 +1,9 @@
-"""Trio's own tests, with Trio's queue and with ours, batched and strict: the results must be the same.
+"""Trio's own tests, with Trio's run queue and with ours: the results must be the same.
 
-Run as a script. It needs ``pytest``, and takes what else Trio's tests want (trustme,
+python tests/trio_suite.py [--strict] [options of pytest]
+
+Runs them once without a scheduler and once with one; ``--strict`` adds a run in which every pass of
+the loop is one step. It needs ``pytest``, and takes what else Trio's tests want (trustme,
 pyOpenSSL, astor, jedi, async_generator) if it is there; what cannot be imported is
 left out of all runs. Prints the figures, and ends with 1 if they differ in anything
 but what ``EXPECTED`` explains.
@@ -9,6 +12,7 @@ but what ``EXPECTED`` explains.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -16,9 +20,12 @@ import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import trio
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 EXPECTED = {
     "ordered": {
@@ -39,7 +46,7 @@ TESTS = Path(trio.__file__).parent
 LEFT_OUT = ("_tests/tools", "_tests/type_tests", "_core/_tests/type_tests", "_tests/test_exports.py")
 
 
-def run(mode: str, folder: Path) -> dict[str, Any]:
+def run(mode: str, folder: Path, options: Sequence[str]) -> dict[str, Any]:
     """Run Trio's tests once, in a process of their own."""
     report = folder / f"{mode}.json"
     path = os.pathsep.join((str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH", "")))
@@ -63,7 +70,7 @@ def run(mode: str, folder: Path) -> dict[str, Any]:
     # Plugins of ours would run Trio's tests their own way.
     command += ["-p", "no:trio", "-p", "no:hypothesispytest", "-c", os.devnull, "--rootdir", str(TESTS)]
     command += [f"--ignore={TESTS / name}" for name in LEFT_OUT]
-    command += [str(TESTS / "_tests"), str(TESTS / "_core" / "_tests"), *sys.argv[1:]]
+    command += [str(TESTS / "_tests"), str(TESTS / "_core" / "_tests"), *options]
     log = folder / f"{mode}.log"
     with log.open("w", encoding="utf-8") as out:
         try:
@@ -101,13 +108,18 @@ def differences(mode: str, plain: dict[str, Any], ordered: dict[str, Any]) -> in
 
 def main() -> int:
     """Run all, compare, print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--strict", action="store_true", help="add the run of one step per pass")
+    asked, options = parser.parse_known_args()
     folder = Path(tempfile.mkdtemp(prefix="trio-suite-"))
-    plain = run("plain", folder)
+    plain = run("plain", folder, options)
     print(f"Trio {plain['trio']}, Python {sys.version.split()[0]}; logs in {folder}")
     print(f"plain: {figures(plain)}")
     wrong = 0
-    for mode in EXPECTED:
-        found = run(mode, folder)
+    for mode in ("ordered", "strict") if asked.strict else ("ordered",):
+        found = run(mode, folder, options)
         print(f"{mode}: {figures(found)}; a scheduler in {found['counts']['ordered']} runs")
         wrong += differences(mode, plain, found)
     return 1 if wrong else 0

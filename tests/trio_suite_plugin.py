@@ -18,7 +18,7 @@ import trio
 from trio._core import _run as trio_run
 
 from rtos.scheduler import open_scheduler
-from rtos.scheduler.scheduler import QUANTUM
+from rtos.scheduler.kernel import QUANTUM
 from tests.support.signals import restore_default_signals
 
 if TYPE_CHECKING:

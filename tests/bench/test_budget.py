@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -220,6 +221,24 @@ def test_a_target_that_is_not_met_fails_nothing_unless_ci_holds_it(
     assert code == 0
     assert "target" not in said, "a check looks at what CI holds, and at nothing else"
     assert main("target = true\nci = true\n", "--check")[0] == 1
+
+
+def test_a_check_runs_only_the_variants_that_a_budget_names(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def variants(_: Size) -> dict[str, Callable[[], Sample]]:
+        return {
+            name: lambda: Sample(operations=1, cpu_seconds=1, wall_seconds=1)
+            for name in ("ours", "theirs", "nobody's")
+        }
+
+    found = budget.load(TEXT.replace("0.5", "1"))
+    monkeypatch.setattr(budget, "load", lambda: found)
+    monkeypatch.setattr(
+        cli, "find", lambda name: Benchmark(name=name, summary="", unit="x", variants=variants)
+    )
+    assert cli.main(["b", "--check"]) == 0
+    assert "nobody's" not in capsys.readouterr().out
 
 
 def test_a_peer_that_gives_up_takes_no_other_benchmark_along(
