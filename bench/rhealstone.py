@@ -188,7 +188,7 @@ async def _deadlock_break(rounds: int, *, inherits: bool) -> Sample:
 async def _one_way(rounds: int, length: int) -> Sample:
     """A message of so many bytes, copied by the sender, to a task that waits."""
     latencies: list[int] = []
-    send, receive = open_mailbox(1)
+    send, receive = open_mailbox[tuple[int, bytearray]](1)
     payload = bytes(length)
 
     async def take() -> None:

@@ -171,7 +171,7 @@ async def _message(way: Callable[[Any, int], Any], rounds: int) -> Sample:
 
 
 async def _no_wait(_: Any, rounds: int) -> None:
-    send, receive = open_mailbox(1)
+    send, receive = open_mailbox[bytes](1)
     with send, receive:
         for _ in range(rounds):
             send.send_nowait(MESSAGE)
@@ -179,7 +179,7 @@ async def _no_wait(_: Any, rounds: int) -> None:
 
 
 async def _awaited(_: Any, rounds: int) -> None:
-    send, receive = open_mailbox(1)
+    send, receive = open_mailbox[bytes](1)
     with send, receive:
         for _ in range(rounds):
             await send.send(MESSAGE)
@@ -187,8 +187,8 @@ async def _awaited(_: Any, rounds: int) -> None:
 
 
 async def _ping_pong(_: Any, rounds: int) -> None:
-    to, at = open_mailbox(1)
-    back, here = open_mailbox(1)
+    to, at = open_mailbox[bytes](1)
+    back, here = open_mailbox[bytes](1)
 
     async def pong() -> None:
         with at, back:
@@ -228,7 +228,7 @@ async def _synchronisation(rounds: int) -> Sample:
 
 async def _memory(rounds: int) -> Sample:
     """Message objects, made and dropped: the nearest that this kernel has to a block pool."""
-    send, receive = open_mailbox(128)
+    send, receive = open_mailbox[bytes](128)
     with send, receive, Stopwatch() as watch:
         for _ in range(rounds // 128):
             for _ in range(128):

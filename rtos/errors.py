@@ -44,10 +44,6 @@ class NotAdmitted(Refused):
     """Accepting the work would break a guarantee that was given to others."""
 
 
-class Throttled(Refused):
-    """The budget of the scheduling context is used up."""
-
-
 class Overloaded(Refused):
     """Shed after it was accepted, because something more urgent needed the room."""
 

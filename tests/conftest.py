@@ -1,7 +1,11 @@
 """Shared by all tests."""
 
+import os
 import sys
 from pathlib import Path
+
+# Before anything imports rtos: every operation on a mailbox checks that no message is lost.
+os.environ["RTOS_CHECKS"] = "1"
 
 from tests.support.signals import restore_default_signals
 

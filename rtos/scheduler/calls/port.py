@@ -470,7 +470,7 @@ class Port:
     def reprioritise(self, call: Call, level: int, deadline: float) -> None:
         """Give a call another level and deadline, wherever it is."""
         queue = self._porch if call.on_porch else self.queue
-        queue.promote(call, level, deadline)
+        queue.reprioritise(call, level, deadline)
         if call.state is State.SERVED:
             assert call.worker is not None
             call.worker.context.inherit(level, deadline)

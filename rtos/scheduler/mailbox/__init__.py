@@ -1,7 +1,7 @@
-"""Mailboxes: bounded memory channels ordered by level and deadline.
+"""Mailboxes: bounded channels ordered by level and deadline.
 
-``channels``: ``open_mailbox``. ``send``, ``receive``: the two ends. ``state``: what both ends share.
-``envelope``: a message under way. ``delivery``: handling one message.
-``dead_letters``: messages that failed twice.
-``yielding``: when a loop of receives gives way.
+``channels``: ``open_mailbox``. ``send``, ``receive``: the two ends. ``state``: the state that the
+ends share. ``envelope``: a message in a mailbox, drop reasons and statistics. ``delivery``: the
+``handling()`` block. ``dead_letters``: the quarantine of messages that failed twice.
+``yielding``: when an operation gives way to other tasks.
 """

@@ -1,19 +1,16 @@
-"""Mailboxes: Trio's memory channel, with an order, an overload policy and an account.
+"""Mailboxes: bounded channels between tasks, ordered by urgency, with overload policies.
 
-What a ``trio.open_memory_channel`` promises holds here too: cloning, closing,
-cancellation (a message is delivered or the mailbox is unchanged), rendezvous at
-capacity 0, and fairness (nobody overtakes those who wait, except by urgency). Under
-the run queue one thing differs: an operation that need not wait goes on in its step
-for a quantum (``mailbox/yielding.py``).
-
-The two ends are in ``mailbox/send.py`` and ``mailbox/receive.py``; what they share, the order
-and the law of conservation, is in ``mailbox/state.py``.
+Mailboxes keep what ``trio.open_memory_channel`` promises: cloning, closing, cancellation (a
+message is delivered or the mailbox is unchanged), rendezvous at capacity 0, and fairness (no
+task overtakes a waiting one, except by urgency). One thing differs under the run queue: an
+operation that need not wait goes on within its step for up to a quantum
+(``mailbox/yielding.py``).
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar, final
 
 from rtos.scheduler.mailbox.receive import MailboxReceiveChannel
 from rtos.scheduler.mailbox.send import MailboxSendChannel
@@ -28,41 +25,63 @@ if TYPE_CHECKING:
 
 __all__ = ["MailboxReceiveChannel", "MailboxSendChannel", "open_mailbox"]
 
+T = TypeVar("T")
 
-def open_mailbox(
-    capacity: float,
-    policy: OverloadPolicy = OverloadPolicy.BLOCK,
-    *,
-    name: str = "mailbox",
-    on_drop: Callable[[Any, DropReason], None] | None = None,
-    service_time: Callable[[], float] | None = None,
-    on_poison: Callable[[Poison], None] | None = None,
-) -> tuple[MailboxSendChannel[Any], MailboxReceiveChannel[Any]]:
-    """A bounded channel between tasks, ordered by level, deadline and arrival.
+
+# A class rather than a function, so that ``open_mailbox[int](10)`` works, as in Trio.
+@final
+class open_mailbox(tuple["MailboxSendChannel[T]", "MailboxReceiveChannel[T]"]):  # noqa: N801 - used as a function
+    """Open a bounded channel between tasks, ordered by level, deadline and arrival.
+
+    ``send, receive = open_mailbox[int](10)`` opens one for integers, as far as type checkers
+    are concerned; nothing is checked at run time.
 
     Args:
-      capacity: most messages that may wait; 0 for a rendezvous, ``math.inf`` for
+      capacity: most messages that may be queued; 0 for a rendezvous, ``math.inf`` for
         no bound.
-      policy: what happens to a message for which there is no room. What has
-        expired is dropped before the policy is asked.
-      name: for people, and for errors.
-      on_drop: told of every accepted message that is not delivered. Called at
-        once, after the counts are right; what it raises comes out of the
-        operation that dropped the message.
-      service_time: what serving one message takes, in seconds, asked before each
-        dispatch; what would be served past its deadline is dropped as expired.
-        Zero by default: only what has passed its deadline is.
-      on_poison: told of every message that is quarantined, at once, after the
-        counts are right; what it raises comes out of the ``handling()`` block.
+      policy: what happens to a message that arrives when the mailbox is full. Expired
+        messages are dropped first. Default: the sender waits.
+      name: for errors and logs.
+      on_drop: called with the value of each accepted message that is not delivered, and the
+        reason. The operation that drops the message calls it, once the statistics are up to
+        date. No timer runs: the next receive, or the next send to a full mailbox, drops expired
+        messages. If ``on_drop`` raises, it is still called for all other messages that the
+        operation dropped; then the operation raises all errors as one ``BaseExceptionGroup``.
+      service_time: returns the time, in seconds, that a receiver needs for one message. Called
+        before each delivery; a message that would be finished past its deadline is dropped as
+        expired. It must not raise. Default: no time, so that only messages past their deadline
+        are dropped.
+      on_poison: called with each message that is quarantined, once the statistics are up to
+        date. Its errors leave the ``handling()`` block.
 
     Returns:
-      The sending and the receiving end. Both can be cloned, and have to be
-      closed as those of ``trio.open_memory_channel``.
+      The sending and the receiving end. Both can be cloned, and should be closed, like the
+      ends of ``trio.open_memory_channel``.
 
     Raises:
       TypeError: the capacity is neither an integer nor ``math.inf``.
-      ValueError: it is negative, or 0 with a policy that keeps something.
+      ValueError: the capacity is negative, or 0 with a policy that keeps messages.
     """
+
+    __slots__ = ()
+
+    def __new__(  # type: ignore[misc]  # must return a subtype: a plain tuple, as Trio's function does
+        cls,
+        capacity: float,
+        policy: OverloadPolicy = OverloadPolicy.BLOCK,
+        *,
+        name: str = "mailbox",
+        on_drop: Callable[[T, DropReason], None] | None = None,
+        service_time: Callable[[], float] | None = None,
+        on_poison: Callable[[Poison], None] | None = None,
+    ) -> tuple[MailboxSendChannel[T], MailboxReceiveChannel[T]]:
+        """Open the mailbox; see the class."""
+        _check(capacity, policy)
+        state = MailboxState(MailboxQueue(capacity, policy), name, on_drop, service_time, on_poison)
+        return MailboxSendChannel(state), MailboxReceiveChannel(state)
+
+
+def _check(capacity: float, policy: OverloadPolicy) -> None:
     if capacity != math.inf and not isinstance(capacity, int):
         msg = f"open_mailbox: capacity {capacity!r} is not a count; use an integer or math.inf"
         raise TypeError(msg)
@@ -70,7 +89,5 @@ def open_mailbox(
         msg = f"open_mailbox: capacity {capacity!r} is negative; use 0 for a rendezvous"
         raise ValueError(msg)
     if not capacity and policy not in (OverloadPolicy.BLOCK, OverloadPolicy.REJECT):
-        msg = f"open_mailbox: {policy.value!r} needs room for what it keeps; use a capacity of 1 or more"
+        msg = f"open_mailbox: policy {policy.value!r} keeps messages; use a capacity of 1 or more"
         raise ValueError(msg)
-    exchange = MailboxState(MailboxQueue(capacity, policy), name, on_drop, service_time, on_poison)
-    return MailboxSendChannel(exchange), MailboxReceiveChannel(exchange)

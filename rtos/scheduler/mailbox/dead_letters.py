@@ -1,8 +1,8 @@
-"""The quarantine: messages on which a daemon has failed twice, until an operator decides.
+"""The quarantine: messages on which receivers failed twice, kept for an operator.
 
-Pure: no Trio, no clock. Bounded: beyond the limit the oldest is forgotten, and
-handed back to whoever reports it. What is in here has been settled as failed; it
-is no part of the account any more.
+Pure: no Trio, no clock. Bounded: beyond the limit the oldest message is removed and
+returned, so that the caller can report it. A quarantined message has been settled as
+failed and is no longer part of the mailbox.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ _LIMIT: Final = 64
 
 @attrs.frozen(kw_only=True, eq=False)
 class Poison:
-    """A message in quarantine. Two are equal only if they are the same one.
+    """A message in quarantine. Compares by identity.
 
     Attributes:
-      value: what was sent.
-      level, key: as it was sent.
-      is_control: whether it came on the control lane.
-      errors: what the daemon failed with, the first and the second time.
-      at: the absolute Trio time of the second failure.
+      value: the value that was sent.
+      level, key: as they were sent.
+      is_control: whether it was sent on the control lane.
+      errors: the first and the second failure, each as one line.
+      at: absolute Trio time of the second failure.
     """
 
     value: Any
@@ -38,10 +38,10 @@ class Poison:
 
 
 class Quarantine:
-    """Poison in order of its coming.
+    """Quarantined messages, oldest first.
 
     Args:
-      limit: the most that is kept.
+      limit: most messages that are kept.
     """
 
     __slots__ = ("_kept", "_limit")
@@ -57,7 +57,7 @@ class Quarantine:
         return iter(self._kept)
 
     def add(self, poison: Poison) -> Poison | None:
-        """Keep it; return the one that was forgotten for it, if any."""
+        """Keep a message; return the oldest one if it had to be removed."""
         self._kept[poison] = None
         if len(self._kept) <= self._limit:
             return None
@@ -66,7 +66,7 @@ class Quarantine:
         return oldest
 
     def check(self, operation: str, poison: Poison) -> None:
-        """Whether it is in here.
+        """Check that a message is in quarantine.
 
         Raises:
           ValueError: it is not.
@@ -76,12 +76,12 @@ class Quarantine:
             raise ValueError(msg)
 
     def remove(self, poison: Poison) -> None:
-        """Let it go. It is in here: see ``check``."""
+        """Remove a message. It must be in quarantine: see ``check``."""
         del self._kept[poison]
 
 
 def describe(error: BaseException) -> str:
-    """An error as one line; what a nursery wraps around a single one says nothing."""
+    """An error as one line. Groups with a single error, as nurseries raise them, are unwrapped."""
     if isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         return describe(error.exceptions[0])
     return f"{type(error).__name__}: {error}"

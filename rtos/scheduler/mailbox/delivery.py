@@ -1,6 +1,6 @@
-"""A message that is held while it is worked on, and what its block's end means for it.
+"""The ``handling()`` block: a message that is held while a receiver works on it.
 
-Law: whichever way the block ends, the message is settled or waits again, exactly once.
+Law: however the block ends, the message is settled or put back, exactly once.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ class _Take(Protocol):
 
 @final
 class Handling(Generic[ReceiveT_co]):
-    """The block in which one message is worked on. Made by ``handling()``, and used once."""
+    """Async context manager that holds one message. Created by ``handling()``; used once."""
 
-    __slots__ = ("_exchange", "_message", "_take")
+    __slots__ = ("_message", "_state", "_take")
 
-    def __init__(self, exchange: MailboxState, take: _Take) -> None:
-        self._exchange = exchange
+    def __init__(self, state: MailboxState, take: _Take) -> None:
+        self._state = state
         self._take = take
         self._message: Envelope | None = None
 
@@ -54,18 +54,18 @@ class Handling(Generic[ReceiveT_co]):
             return False
         failure, rest = _split(error)
         if failure is None:
-            self._exchange.put_back(message)
+            self._state.put_back(message)
             return False
-        if not self._exchange.fail(message, failure, at=trio.current_time()):
+        if not self._state.fail(message, failure, at=trio.current_time()):
             return False
         if rest is not None:
-            # The cancellation that came with it is not the message's, and goes on.
+            # A cancellation that came together with the failure goes on.
             raise rest
         return True
 
 
 def _split(error: BaseException) -> tuple[Exception | None, BaseException | None]:
-    """What of an error is a failure, and what is not: cancellation, or an order to end."""
+    """Separate the failures in an error from the rest: cancellations and exits."""
     if isinstance(error, Exception):
         return error, None
     if isinstance(error, BaseExceptionGroup):

@@ -1,7 +1,7 @@
-"""The receiving end of a mailbox: taking, holding, and what is in quarantine.
+"""The receiving end of a mailbox: receiving, handling, and the quarantine.
 
-Owns whether the end is open, and which tasks wait in it. The order and the law of
-conservation are the exchange's.
+Owns whether the end is open, and which tasks wait in it. ``state.py`` owns the order of the
+messages and their statistics.
 """
 
 from __future__ import annotations
@@ -29,32 +29,33 @@ ReceiveT_co = TypeVar("ReceiveT_co", covariant=True)
 
 @final
 class MailboxReceiveChannel(trio.abc.ReceiveChannel[ReceiveT_co], Generic[ReceiveT_co]):
-    """The receiving end. Made by ``open_mailbox`` and ``clone``."""
+    """The receiving end of a mailbox. Created by ``open_mailbox`` and ``clone``."""
 
-    __slots__ = ("_closed", "_exchange", "_waiting")
+    __slots__ = ("_closed", "_state", "_waiting")
 
-    def __init__(self, exchange: MailboxState) -> None:
-        self._exchange = exchange
+    def __init__(self, state: MailboxState) -> None:
+        self._state = state
         self._closed = False
-        # Tasks that wait in this very end, and not in a clone.
+        # Tasks that wait in this end; those in clones are not included.
         self._waiting: set[Task] = set()
-        exchange.open_receivers += 1
+        state.open_receivers += 1
 
     def __repr__(self) -> str:
-        return f"<receive channel of mailbox {self._exchange.name!r} at {id(self):#x}>"
+        return f"<receive channel of mailbox {self._state.name!r} at {id(self):#x}>"
 
     def statistics(self) -> ChannelStatistics:
-        """A snapshot, the same for both ends."""
-        return self._exchange.statistics()
+        """A snapshot of the mailbox; the same for all ends."""
+        return self._state.statistics()
 
     @enable_ki_protection
     def receive_nowait(self) -> ReceiveT_co:
-        """Take the message that goes next, without waiting.
+        """Receive the next message without waiting.
 
         Raises:
-          trio.WouldBlock: nothing waits.
-          trio.EndOfChannel: nothing waits, and every sending end is closed.
+          trio.WouldBlock: the mailbox is empty.
+          trio.EndOfChannel: the mailbox is empty, and every sending end is closed.
           trio.ClosedResourceError: this end is closed.
+          BaseExceptionGroup: ``on_drop`` raised; no message was received. See ``open_mailbox``.
         """
         message = self._take_nowait(holds=False)
         if message is None:
@@ -65,34 +66,35 @@ class MailboxReceiveChannel(trio.abc.ReceiveChannel[ReceiveT_co], Generic[Receiv
     def _take_nowait(self, *, holds: bool) -> Envelope | None:
         if self._closed:
             raise trio.ClosedResourceError
-        message = self._exchange.take(holds=holds)
-        if message is None and not self._exchange.open_senders:
+        message = self._state.take(holds=holds)
+        if message is None and not self._state.open_senders:
             raise trio.EndOfChannel
         return message
 
     @enable_ki_protection
     async def receive(self) -> ReceiveT_co:
-        """Wait for the message that goes next.
+        """Receive the next message; wait for one if the mailbox is empty.
 
         Raises:
-          trio.EndOfChannel: nothing waits, and every sending end is closed.
-          trio.ClosedResourceError: this end is closed, or was while it waited.
+          trio.EndOfChannel: the mailbox is empty, and every sending end is closed.
+          trio.ClosedResourceError: this end is closed, or was closed while the task waited.
+          BaseExceptionGroup: ``on_drop`` raised; no message was received. See ``open_mailbox``.
 
-        A checkpoint. Under the run queue, where a message waits, one that only looks
-        for a cancellation until the step has lasted a quantum (``mailbox/yielding.py``). After
-        cancellation no message has been taken.
+        A checkpoint. Under the run queue, if a message waits, it only checks for cancellation
+        until the step has lasted a quantum (``mailbox/yielding.py``). After a cancellation no
+        message was received.
         """
-        message, exchange = None, self._exchange
-        # One that need not wait costs 1.0 µs, by way of the two below 1.2.
-        if not self._closed and exchange.pace.goes_on():
-            message = exchange.take(holds=False)
+        message, state = None, self._state
+        # Without a wait this costs 1.0 µs; through ``_take`` and ``_take_nowait``, 1.2 µs.
+        if not self._closed and state.yielding.may_continue():
+            message = state.take(holds=False)
         if message is None:
             message = await self._take(holds=False)
         value: ReceiveT_co = message.value
         return value
 
     async def _take(self, *, holds: bool) -> Envelope:
-        """Wait for the message that goes next; it is being served if it is to be held, else settled."""
+        """Receive the next message; if ``holds``, it is being served, and the caller settles it."""
         await trio.lowlevel.checkpoint_if_cancelled()
         message = self._take_nowait(holds=holds)
         if message is None:
@@ -102,81 +104,81 @@ class MailboxReceiveChannel(trio.abc.ReceiveChannel[ReceiveT_co], Generic[Receiv
 
     async def _wait(self, *, holds: bool) -> Envelope:
         task = trio.lowlevel.current_task()
-        self._exchange.enter(task, self._waiting, holds=holds)
+        self._state.add_receiver(task, self._waiting, holds=holds)
 
         def abort(_: RaiseCancelT) -> Abort:
-            self._exchange.leave(task)
+            self._state.remove_receiver(task)
             return Abort.SUCCEEDED
 
         received: Envelope = await trio.lowlevel.wait_task_rescheduled(abort)
         return received
 
     def handling(self) -> Handling[ReceiveT_co]:
-        """Hold the message that goes next while it is worked on: ``async with receive.handling() as value``.
+        """Hold the next message while working on it: ``async with receive.handling() as value``.
 
-        Inside the block it is being served, and no other receiver gets it. When the
-        block ends it is handled. When the block fails, or is cancelled, it goes back
-        to its place in the order, whether there is room or not, and the error goes
-        on, so that a supervisor can restart the daemon. It is dropped instead when it
-        has expired, a newer one of its key has come, or the last receiver has closed.
+        Inside the block the message is being served, and no other receiver gets it. It is
+        handled when the block ends without an error. If the block raises or is cancelled, the
+        message returns to its position, whether there is room or not, and the error goes on, so
+        that a supervisor can restart the daemon. The message is dropped instead if it has
+        expired, if a newer one of its key was accepted, or if the last receiving end is closed.
 
-        When a block fails on it a second time it is quarantined: settled as failed,
-        logged, kept, and handed to ``on_poison``. That error ends here: the first one
-        has been reported and has had its restart, the message is out of the way, and
-        another restart would burn the budget for what no restart can mend. What the
-        block leaves half done the second time is its own business. A cancellation is
-        not a failure, and always goes on.
+        If a block fails on the same message a second time, the message is quarantined: settled
+        as failed, logged, kept, and passed to ``on_poison``. The second error is not raised. The
+        first one caused a restart; the message is out of the way now, and another restart would
+        use up the restart budget without mending anything. The block has to clean up what it
+        leaves half done the second time. A cancellation is not a failure, and always goes on.
 
         Raises:
-          trio.EndOfChannel: on entering; as ``receive``. What another task holds may
+          trio.EndOfChannel: on entering, as ``receive``. A message that another task holds may
             still come back.
-          trio.ClosedResourceError: on entering; as ``receive``.
+          trio.ClosedResourceError: on entering, as ``receive``.
+          BaseExceptionGroup: on entering, as ``receive``.
 
-        A checkpoint on entering, as ``receive``; none on leaving.
+        Entering is a checkpoint, as ``receive``; leaving is not.
         """
-        return Handling(self._exchange, self._take)
+        return Handling(self._state, self._take)
 
     def quarantined(self) -> tuple[Poison, ...]:
-        """The messages in quarantine, the oldest first; of more than 64 the newest."""
-        return tuple(self._exchange.quarantine)
+        """The newest 64 messages in quarantine, oldest first."""
+        return tuple(self._state.quarantine)
 
     @enable_ki_protection
     def release(self, poison: Poison, *, deadline: float = math.inf) -> None:
-        """Send a quarantined message again, as a new one with two failures to go.
+        """Send a quarantined message again, as a new message that may fail twice.
 
         Args:
           poison: one of ``quarantined()``.
-          deadline: absolute Trio time; that of its sender was for then, and is not kept.
+          deadline: absolute Trio time. The deadline that its sender gave is not kept.
 
         Raises:
-          ValueError: it is not in quarantine.
+          ValueError: the message is not in quarantine, or the deadline is NaN.
           trio.ClosedResourceError: this end is closed.
-          trio.WouldBlock, MailboxFull, DeadlineMissed: it was not accepted, as by
-            ``send_nowait``; it stays in quarantine.
+          trio.WouldBlock, MailboxFull, DeadlineMissed: as ``send_nowait``; the message stays
+            in quarantine.
         """
         if self._closed:
             raise trio.ClosedResourceError
-        self._exchange.release(poison, deadline)
+        self._state.release(poison, deadline)
 
     def discard(self, poison: Poison) -> None:
-        """Forget a quarantined message; it stays counted as failed.
+        """Remove a message from quarantine. It stays counted as failed.
 
         Raises:
-          ValueError: it is not in quarantine.
+          ValueError: the message is not in quarantine.
         """
-        self._exchange.quarantine.check("discard", poison)
-        self._exchange.quarantine.remove(poison)
+        self._state.quarantine.check("discard", poison)
+        self._state.quarantine.remove(poison)
 
     @enable_ki_protection
     def clone(self) -> Self:
-        """Another receiving end of the same mailbox; each message goes to one of them.
+        """Create another receiving end of this mailbox. Each message goes to one of the ends.
 
         Raises:
           trio.ClosedResourceError: this end is closed.
         """
         if self._closed:
             raise trio.ClosedResourceError
-        return type(self)(self._exchange)
+        return type(self)(self._state)
 
     def __enter__(self) -> Self:
         return self
@@ -188,24 +190,28 @@ class MailboxReceiveChannel(trio.abc.ReceiveChannel[ReceiveT_co], Generic[Receiv
 
     @enable_ki_protection
     def close(self) -> None:
-        """Close this end. Not a checkpoint; harmless when it is closed.
+        """Close this end. Does nothing if it is closed. Not a checkpoint.
 
-        With the last one go the messages that wait: they are counted as
-        cancelled and handed to ``on_drop``.
+        Receivers that wait in this end raise ``trio.ClosedResourceError``. When the last
+        receiving end is closed, blocked senders raise ``trio.BrokenResourceError``, and the
+        queued messages are counted as cancelled and passed to ``on_drop``.
+
+        Raises:
+          BaseExceptionGroup: ``on_drop`` raised; see ``open_mailbox``. The end is closed.
         """
         if self._closed:
             return
         self._closed = True
-        exchange = self._exchange
+        state = self._state
         for task in tuple(self._waiting):
-            exchange.leave(task)
+            state.remove_receiver(task)
             trio.lowlevel.reschedule(task, outcome.Error(trio.ClosedResourceError()))
-        exchange.open_receivers -= 1
-        if not exchange.open_receivers:
-            exchange.discard()
+        state.open_receivers -= 1
+        if not state.open_receivers:
+            state.discard()
 
     @enable_ki_protection
     async def aclose(self) -> None:
-        """Close this end. A checkpoint; it is closed also when cancelled."""
+        """Close this end, also if cancelled. A checkpoint, unless ``close`` raises."""
         self.close()
         await trio.lowlevel.checkpoint()

@@ -1,7 +1,7 @@
-"""The sending end of a mailbox: what a message carries, and waiting for room.
+"""The sending end of a mailbox.
 
-Owns whether the end is open, and which messages wait for room in it. The order and
-the law of conservation are the exchange's.
+Owns whether the end is open, and which messages wait for room in it. ``state.py`` owns the
+order of the messages and their statistics.
 """
 
 from __future__ import annotations
@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Generic, Self, TypeVar, final
 
 import outcome
 import trio
-from trio.lowlevel import enable_ki_protection
+from trio.lowlevel import Abort, enable_ki_protection
 
-from rtos.scheduler.mailbox.envelope import Envelope
+from rtos.scheduler.mailbox.envelope import Envelope, check_deadline
 from rtos.scheduler.policy.context import context_variable
 from rtos.scheduler.policy.levels import DEFAULT_LEVEL, check_level
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+    from trio.lowlevel import RaiseCancelT
 
     from rtos.scheduler.mailbox.envelope import ChannelStatistics
     from rtos.scheduler.mailbox.state import MailboxState
@@ -28,23 +30,23 @@ SendT_contra = TypeVar("SendT_contra", contravariant=True)
 
 @final
 class MailboxSendChannel(trio.abc.SendChannel[SendT_contra], Generic[SendT_contra]):
-    """The sending end. Made by ``open_mailbox`` and ``clone``."""
+    """The sending end of a mailbox. Created by ``open_mailbox`` and ``clone``."""
 
-    __slots__ = ("_blocked", "_closed", "_exchange")
+    __slots__ = ("_blocked", "_closed", "_state")
 
-    def __init__(self, exchange: MailboxState) -> None:
-        self._exchange = exchange
+    def __init__(self, state: MailboxState) -> None:
+        self._state = state
         self._closed = False
-        # Messages whose senders are blocked in this very end, and not in a clone.
+        # Messages whose senders are blocked in this end; those in clones are not included.
         self._blocked: dict[Envelope, None] = {}
-        exchange.open_senders += 1
+        state.open_senders += 1
 
     def __repr__(self) -> str:
-        return f"<send channel of mailbox {self._exchange.name!r} at {id(self):#x}>"
+        return f"<send channel of mailbox {self._state.name!r} at {id(self):#x}>"
 
     def statistics(self) -> ChannelStatistics:
-        """A snapshot, the same for both ends."""
-        return self._exchange.statistics()
+        """A snapshot of the mailbox; the same for all ends."""
+        return self._state.statistics()
 
     @enable_ki_protection
     def send_nowait(
@@ -55,14 +57,14 @@ class MailboxSendChannel(trio.abc.SendChannel[SendT_contra], Generic[SendT_contr
         deadline: float | None = None,
         key: object = None,
     ) -> None:
-        """Send without waiting. See ``send``.
+        """Send a message without waiting for room. Arguments and errors are those of ``send``.
 
         Raises:
-          trio.WouldBlock: there is no room, and the policy is BLOCK.
-          MailboxFull: there is no room, and the policy is another.
+          trio.WouldBlock: the mailbox is full, and the policy is BLOCK.
+          MailboxFull: the mailbox is full, and the policy refused the message.
         """
         message = self._envelope(value, level, deadline, key)
-        self._exchange.submit_nowait(message)
+        self._state.submit_nowait(message)
 
     @enable_ki_protection
     async def send(
@@ -73,79 +75,88 @@ class MailboxSendChannel(trio.abc.SendChannel[SendT_contra], Generic[SendT_contr
         deadline: float | None = None,
         key: object = None,
     ) -> None:
-        """Send a message; under BLOCK wait for room until its deadline.
+        """Send a message; under BLOCK, wait for room, at most until its deadline.
 
         Args:
-          value: what is sent.
-          level: 0 (most urgent) to 7; by default that of the running task's context.
-          deadline: absolute Trio time after which it must not be delivered any
-            more; by default that of the job that is being served, if any.
-          key: under COALESCE a newer message replaces one with the same key.
+          value: the value to send.
+          level: 0 (most urgent) to 7. Default: the level of the running task's context.
+          deadline: absolute Trio time; the message is not delivered later. Default: the
+            deadline of the job that the task serves, or none.
+          key: hashable; under COALESCE a new message replaces a waiting one with the same key.
 
         Raises:
-          MailboxFull: there is no room, and the policy is not to wait.
-          DeadlineMissed: its deadline passed before there was room; it was not accepted.
-          ValueError: there is no such level.
-          trio.ClosedResourceError: this end is closed, or was while it waited.
+          MailboxFull: the mailbox is full, and the policy refused the message.
+          DeadlineMissed: the deadline passed before there was room; the message was not accepted.
+          ValueError: the level does not exist, or the deadline is NaN.
+          TypeError: the deadline is not a number, or the key is not hashable.
+          trio.ClosedResourceError: this end is closed, or was closed while the task waited.
           trio.BrokenResourceError: every receiving end is closed.
+          BaseExceptionGroup: ``on_drop`` raised; see ``open_mailbox``.
 
-        A checkpoint. Under the run queue, where there is room and nobody waits for the
-        message, one that only looks for a cancellation until the step has lasted a
-        quantum (``mailbox/yielding.py``). After cancellation the mailbox is as it was.
+        A checkpoint. Under the run queue, if there is room and no receiver waits, it only
+        checks for cancellation until the step has lasted a quantum (``mailbox/yielding.py``).
+        After a cancellation the mailbox is unchanged.
         """
-        exchange = self._exchange
-        # Who wakes a receiver gives way to it, for it may be more urgent.
-        goes_on = not exchange.receivers and exchange.pace.goes_on()
-        if not goes_on:
+        state = self._state
+        # A sender that wakes a receiver gives way, since the receiver may be more urgent.
+        continues = not state.receivers and state.yielding.may_continue()
+        if not continues:
             await trio.lowlevel.checkpoint_if_cancelled()
         message = self._envelope(value, level, deadline, key)
-        if not exchange.submit(message):
+        if not state.submit(message):
             await self._wait_for_room(message, inherits=level is None and deadline is None)
-        elif not goes_on:
+        elif not continues:
             await trio.lowlevel.cancel_shielded_checkpoint()
 
     @enable_ki_protection
     def send_control(self, value: SendT_contra) -> None:
-        """Send on the control lane: never blocks, goes first, is never shed, never expires.
+        """Send on the control lane: never waits, goes before all messages, never shed or expired.
 
         Raises:
           trio.ClosedResourceError: this end is closed.
           trio.BrokenResourceError: every receiving end is closed.
         """
-        self._check()
-        self._exchange.submit_control(value)
+        self._check_open()
+        self._state.submit_control(value)
 
     async def _wait_for_room(self, message: Envelope, *, inherits: bool) -> None:
-        self._exchange.block(message, trio.lowlevel.current_task(), self._blocked)
+        state = self._state
+        sender = state.block(message, trio.lowlevel.current_task(), self._blocked)
+
+        def abort(_: RaiseCancelT) -> Abort:
+            state.unblock(message)
+            return Abort.SUCCEEDED
+
+        # A level or deadline that the caller gave is fixed.
         context = context_variable.get(None) if inherits else None
         if context is not None:
-            context.waits[message] = None
+            context.waits[sender] = None
         try:
             if message.due == math.inf:
-                await trio.lowlevel.wait_task_rescheduled(message.abort)
+                await trio.lowlevel.wait_task_rescheduled(abort)
                 return
             with trio.CancelScope(deadline=message.due):
-                await trio.lowlevel.wait_task_rescheduled(message.abort)
+                await trio.lowlevel.wait_task_rescheduled(abort)
                 return
         finally:
             if context is not None:
-                context.waits.pop(message)
-        raise self._exchange.missed(message)
+                del context.waits[sender]
+        raise state.missed(message)
 
-    def _check(self) -> None:
+    def _check_open(self) -> None:
         if self._closed:
             raise trio.ClosedResourceError
-        if not self._exchange.open_receivers:
+        if not self._state.open_receivers:
             raise trio.BrokenResourceError
 
     def _envelope(
         self, value: SendT_contra, level: int | None, deadline: float | None, key: object
     ) -> Envelope:
-        """The message, if this end can send it."""
-        exchange = self._exchange
-        # As ``_check``, whose call would cost as much as the rest of this.
-        if self._closed or not exchange.open_receivers:
-            self._check()
+        """Create the message, after checking everything that could be wrong with it."""
+        state = self._state
+        # Repeats ``_check_open``, since the call would cost as much as the rest of this function.
+        if self._closed or not state.open_receivers:
+            self._check_open()
         context = context_variable.get(None)
         if level is None:
             level = DEFAULT_LEVEL if context is None else context.level
@@ -153,18 +164,22 @@ class MailboxSendChannel(trio.abc.SendChannel[SendT_contra], Generic[SendT_contr
             check_level("send", level)
         if deadline is None:
             deadline = math.inf if context is None else context.job_deadline
-        return Envelope(exchange, value, level, deadline, key)
+        else:
+            check_deadline("send", deadline)
+        if key is not None:
+            hash(key)
+        return Envelope(value, level, deadline, key, state.queue)
 
     @enable_ki_protection
     def clone(self) -> Self:
-        """Another sending end of the same mailbox; receivers go on until all are closed.
+        """Create another sending end of this mailbox. Receivers go on until all ends are closed.
 
         Raises:
           trio.ClosedResourceError: this end is closed.
         """
         if self._closed:
             raise trio.ClosedResourceError
-        return type(self)(self._exchange)
+        return type(self)(self._state)
 
     def __enter__(self) -> Self:
         return self
@@ -176,19 +191,23 @@ class MailboxSendChannel(trio.abc.SendChannel[SendT_contra], Generic[SendT_contr
 
     @enable_ki_protection
     def close(self) -> None:
-        """Close this end. Not a checkpoint; harmless when it is closed."""
+        """Close this end. Does nothing if it is closed. Not a checkpoint.
+
+        Senders that wait in this end raise ``trio.ClosedResourceError``. When the last
+        sending end is closed, waiting receivers raise ``trio.EndOfChannel``.
+        """
         if self._closed:
             return
         self._closed = True
-        exchange = self._exchange
+        state = self._state
         for message in tuple(self._blocked):
-            exchange.unblock(message, outcome.Error(trio.ClosedResourceError()))
-        exchange.open_senders -= 1
-        if not exchange.open_senders:
-            exchange.end_receivers()
+            state.unblock(message, outcome.Error(trio.ClosedResourceError()))
+        state.open_senders -= 1
+        if not state.open_senders:
+            state.end_receivers()
 
     @enable_ki_protection
     async def aclose(self) -> None:
-        """Close this end. A checkpoint; it is closed also when cancelled."""
+        """Close this end, also if cancelled. A checkpoint."""
         self.close()
         await trio.lowlevel.checkpoint()

@@ -1,24 +1,27 @@
-"""What the ends of one mailbox share: who waits, what waits, what goes next.
+"""The state that the ends of one mailbox share: messages, blocked senders, waiting receivers.
 
-Order: the control lane, which is unbounded, never shed, and in order of arrival;
-then level, deadline, arrival. It holds over messages and blocked senders together,
-so an urgent sender that found the mailbox full waits for one delivery at most.
+Order: first the control lane, which is unbounded, never sheds, and is ordered by arrival;
+then level, deadline, arrival. This order holds over queued messages and blocked senders
+together, so an urgent sender that finds the mailbox full waits for one delivery at most.
 
 Law, at every instant (``policy/overload.py``):
 ``accepted = handled + failed + expired + shed + cancelled + waiting``.
-Here *handled* means handed to a receiver, or by ``handling()`` that its block has
-ended, before which it is being served; *failed* that it was quarantined; *cancelled*
-that the last receiver left. A blocked sender has not been accepted yet.
+A message is *handled* when a receiver gets it, or with ``handling()`` when the block has
+ended; until then it is being served. *Failed* means quarantined, and *cancelled* means
+dropped because the last receiving end was closed. The message of a blocked sender is not
+accepted yet.
 
-Invariant: while a receiver waits no message does; while a sender is blocked the
-mailbox is full, or more than full by what was put back. Must not know: the ends
-(they hand in what is theirs), calls, daemons.
+Invariant: while a receiver waits, no message does. While a sender is blocked, the mailbox is
+full, or more than full because messages were put back.
+
+Must not know: the ends (they pass in what is theirs), calls, daemons.
 """
 
 from __future__ import annotations
 
 import logging
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -27,14 +30,14 @@ import trio
 
 from rtos.errors import DeadlineMissed, MailboxFull
 from rtos.scheduler.mailbox.dead_letters import Poison, Quarantine, describe
-from rtos.scheduler.mailbox.envelope import ChannelStatistics, DropReason, Envelope
-from rtos.scheduler.mailbox.yielding import Pace
+from rtos.scheduler.mailbox.envelope import ChannelStatistics, DropReason, Envelope, check_deadline
+from rtos.scheduler.mailbox.yielding import YieldPolicy
 from rtos.scheduler.policy.message_queue import HANDLED, WAITING
 from rtos.scheduler.policy.overload import MailboxQueue, Message, OverloadPolicy, State
 from rtos.scheduler.policy.timer_heap import TimerHeap
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from trio.lowlevel import Task
 
@@ -48,18 +51,37 @@ _REASONS = {
 }
 
 
+class BlockedSender:
+    """A sender that waits for room. Its scheduling context passes priority changes to it."""
+
+    __slots__ = ("end", "message", "state", "task")
+
+    def __init__(self, state: MailboxState, message: Envelope, task: Task, end: dict[Envelope, None]) -> None:
+        self.state = state
+        self.message = message
+        self.task = task
+        # The messages of the senders that are blocked in the same sending end.
+        self.end = end
+
+    def reprioritise(self, level: int, deadline: float) -> None:
+        """Order the message by the sender's new level and deadline."""
+        message = self.message
+        self.state.blocked.reprioritise(message, level, min(deadline, message.due))
+
+
 class MailboxState:
     """The messages and the waiting tasks of one mailbox.
 
     Attributes:
       queue: the messages.
       control: the control lane.
-      porch: the messages of blocked senders, the most urgent first.
-      receivers: the waiting tasks, each with the set that its end keeps.
-      holders: those among them that are to hold what they get, and settle it.
+      blocked: the messages of blocked senders, in the order of the mailbox.
+      senders: the blocked sender of each message in ``blocked``.
+      receivers: the waiting tasks, each with the set of waiting tasks of its receiving end.
+      holders: the waiting tasks that hold their message while they work on it, and settle it.
       quarantine: messages on which receivers failed twice.
-      pace: how long a task goes on that need not wait.
-      open_senders, open_receivers: ends that are open.
+      yielding: decides when a task that need not wait gives way.
+      open_senders, open_receivers: the number of open ends.
     """
 
     def __init__(
@@ -73,20 +95,21 @@ class MailboxState:
         self.queue = queue
         self.name = name
         self.control = MailboxQueue(math.inf)
-        self.porch = MailboxQueue(math.inf)
+        self.blocked = MailboxQueue(math.inf)
+        self.senders: dict[Envelope, BlockedSender] = {}
         self.receivers: dict[Task, set[Task]] = {}
         self.holders: set[Task] = set()
         self.quarantine = Quarantine()
-        self.pace = Pace()
+        self.yielding = YieldPolicy()
         self.open_senders = 0
         self.open_receivers = 0
-        self._blocks = queue.policy is OverloadPolicy.BLOCK
+        self._waits_for_room = queue.policy is OverloadPolicy.BLOCK
         self._on_drop = on_drop
         self._on_poison = on_poison
         self._service_time = service_time
-        self._dues = TimerHeap()
+        self._timers = TimerHeap()
         # Whether any message ever had a deadline: most mailboxes need not look.
-        self._has_dues = False
+        self._has_deadlines = False
         self._expired: list[Envelope] = []
 
     # Sending.
@@ -95,42 +118,43 @@ class MailboxState:
         """Deliver, queue or refuse a message.
 
         Returns:
-          Whether it was accepted; else there is no room, and the policy is to wait for it.
+          Whether it was accepted; otherwise the mailbox is full, and the policy is to wait.
 
         Raises:
-          MailboxFull: there is no room, and the policy is not to wait.
-          DeadlineMissed: it could not be delivered in time any more.
+          MailboxFull: the mailbox is full, and the policy is not to wait.
+          DeadlineMissed: the message can no longer be delivered in time.
+          BaseExceptionGroup: ``on_drop`` raised; see ``open_mailbox``.
         """
         queue = self.queue
-        has_due = message.due != math.inf
-        if has_due and message.due <= self._horizon():
+        has_deadline = message.due != math.inf
+        if has_deadline and message.due <= self._horizon():
             queue.statistics.refused += 1
             raise self.missed(message)
         if self.receivers:
-            self._serve_at_once(message)
+            self._accept_served(message)
             self._deliver(message)
             return True
         if queue.statistics.queued >= queue.capacity:
             self._expire()
-            if self._blocks and queue.statistics.queued >= queue.capacity:
+            if self._waits_for_room and queue.statistics.queued >= queue.capacity:
                 return False
-        accepted, shed = queue.offer(message)
+        accepted, victim = queue.offer(message)
         if not accepted:
             raise MailboxFull(self.name, f"its mailbox holds {len(queue)} of {queue.capacity}")
-        if has_due:
+        if has_deadline:
             self._arm(message)
-        if shed is not None:
-            assert isinstance(shed, Envelope)
+        if victim is not None:
+            shed: Any = victim
             shed.disarm()
-            self._tell(shed)
+            self._notify_dropped((shed,))
         return True
 
     def submit_nowait(self, message: Envelope) -> None:
-        """``submit``, for who does not wait for room.
+        """``submit`` for a caller that does not wait for room.
 
         Raises:
-          trio.WouldBlock: there is no room, and the policy is to wait for it.
-          MailboxFull, DeadlineMissed: as ``submit``.
+          trio.WouldBlock: the mailbox is full, and the policy is to wait.
+          MailboxFull, DeadlineMissed, BaseExceptionGroup: as ``submit``.
         """
         if not self.submit(message):
             self.queue.statistics.refused += 1
@@ -138,115 +162,123 @@ class MailboxState:
 
     def submit_control(self, value: Any) -> None:
         """Deliver or queue a value on the control lane."""
-        message = Envelope(self, value, level=0, lane=self.control)
+        message = Envelope(value, 0, math.inf, None, self.control)
         if self.receivers:
-            self._serve_at_once(message)
+            self._accept_served(message)
             self._deliver(message)
         else:
             self.control.offer(message)
 
-    def block(self, message: Envelope, sender: Task, blocked: dict[Envelope, None]) -> None:
-        """Let a message wait for room, and its sender with it."""
-        message.sender, message.blocked = sender, blocked
-        blocked[message] = None
-        self.porch.offer(message)
+    def block(self, message: Envelope, task: Task, end: dict[Envelope, None]) -> BlockedSender:
+        """Register a sender that waits for room.
+
+        Args:
+          message: the message to accept when there is room.
+          task: the sender.
+          end: the messages of the senders that are blocked in the same sending end.
+        """
+        sender = self.senders[message] = BlockedSender(self, message, task, end)
+        end[message] = None
+        self.blocked.offer(message)
         self._arm(message)
+        return sender
 
-    def unblock(self, message: Envelope, reply: outcome.Outcome[None] | None = None) -> None:
-        """Take a message off the porch; its sender goes on with ``reply``, or by itself if there is none."""
-        self.porch.withdraw(message, State.CANCELLED)
+    def unblock(self, message: Envelope, result: outcome.Outcome[None] | None = None) -> None:
+        """Remove a blocked sender, and wake it with ``result``; without one, the caller wakes it."""
+        self.blocked.withdraw(message, State.CANCELLED)
         message.disarm()
-        self._release(message, reply)
+        self._forget_sender(message, result)
 
-    def _release(self, message: Envelope, reply: outcome.Outcome[None] | None) -> None:
-        sender, blocked = message.sender, message.blocked
-        assert sender is not None
-        assert blocked is not None
-        message.sender = message.blocked = None
-        del blocked[message]
-        if reply is not None:
-            trio.lowlevel.reschedule(sender, reply)
+    def _forget_sender(self, message: Envelope, result: outcome.Outcome[None] | None) -> None:
+        sender = self.senders.pop(message)
+        del sender.end[message]
+        if result is not None:
+            trio.lowlevel.reschedule(sender.task, result)
 
-    def _admit(self) -> None:
-        """Give free room to the most urgent of the blocked senders."""
-        queue, porch = self.queue, self.porch
+    def _admit_blocked(self) -> None:
+        """Accept the messages of blocked senders, most urgent first, while there is room."""
+        queue = self.queue
         while queue.statistics.queued < queue.capacity:
-            message = porch.hand_over()
+            message: Any = self.blocked.hand_over()
             if message is None:
                 return
-            assert isinstance(message, Envelope)
-            # Its timer goes on: the deadline inside is that of the porch.
-            self._release(message, outcome.Value(None))
+            # Its timer goes on: the deadline is the same in the queue.
+            self._forget_sender(message, outcome.Value(None))
             message.state = WAITING
             queue.offer(message)
 
-    def _serve_at_once(self, message: Envelope) -> None:
+    def _accept_served(self, message: Envelope) -> None:
         message.lane.stamp(message)
         message.lane.accept_served(message)
 
     def _deliver(self, message: Envelope) -> None:
-        # First come, first served, as Trio's: receivers have no order of their own.
+        # First come, first served, as in Trio's channel: receivers have no order of their own.
         task = next(iter(self.receivers))
         holds = task in self.holders
-        self.leave(task)
+        self.remove_receiver(task)
         if not holds:
             message.lane.settle(message, HANDLED)
         trio.lowlevel.reschedule(task, outcome.Value(message))
 
     # Receiving.
 
-    def enter(self, task: Task, waiting: set[Task], *, holds: bool) -> None:
-        """Let a task wait for a message; ``waiting`` is the set that its end keeps."""
-        self.receivers[task] = waiting
-        waiting.add(task)
+    def add_receiver(self, task: Task, end: set[Task], *, holds: bool) -> None:
+        """Register a task that waits for a message; ``end`` has the waiting tasks of its end."""
+        self.receivers[task] = end
+        end.add(task)
         if holds:
             self.holders.add(task)
 
-    def leave(self, task: Task) -> None:
-        """A task waits no longer."""
+    def remove_receiver(self, task: Task) -> None:
+        """Remove a task that waits no longer."""
         self.receivers.pop(task).remove(task)
         self.holders.discard(task)
 
     def take(self, *, holds: bool) -> Envelope | None:
-        """The message that goes next; ``None`` when nothing waits.
+        """Remove and return the next message; ``None`` if no message waits.
 
         Args:
-          holds: it is being served from here on, and to be settled; else it is handled.
+          holds: the message is being served from now on, and the caller settles it;
+            otherwise it counts as handled.
+
+        Raises:
+          BaseExceptionGroup: ``on_drop`` raised for an expired message; none was taken.
         """
         lane = self.control
         if not lane.statistics.queued:
             lane = self.queue
-            if self._has_dues:
+            if self._has_deadlines:
                 self._expire()
-            if self.porch.statistics.queued:
-                return self._take_beside_porch(holds=holds)
+            if self.blocked.statistics.queued:
+                return self._take_before_blocked(holds=holds)
         message: Any = lane.take() if holds else lane.hand_over()
         if message is not None and message.timer is not None:
             message.disarm()
         taken: Envelope | None = message
         return taken
 
-    def _take_beside_porch(self, *, holds: bool) -> Envelope:
+    def _take_before_blocked(self, *, holds: bool) -> Envelope:
+        """Take the next message of the queue, or that of a blocked sender that is more urgent."""
         queue = self.queue
         message: Any = queue.head()
-        blocked: Any = self.porch.head()
+        blocked: Any = self.blocked.head()
         if message is None or _is_before(blocked, message):
             message = blocked
             self.unblock(message, outcome.Value(None))
-            self._serve_at_once(message)
+            self._accept_served(message)
             if not holds:
                 queue.settle(message, HANDLED)
         else:
             queue.take() if holds else queue.hand_over()
             message.disarm()
-            self._admit()
+            self._admit_blocked()
         taken: Envelope = message
         return taken
 
-    # What was held while it was worked on.
+    # Messages that are held while a receiver works on them.
 
     def put_back(self, message: Envelope) -> None:
-        """It was not done: it goes back to its place, if there is still one for it."""
+        """Return a message that was not handled to its position, unless it must be dropped."""
         lane = message.lane
         if not self.open_receivers:
             lane.settle(message, State.CANCELLED)
@@ -259,10 +291,10 @@ class MailboxState:
             else:
                 self._arm(message)
             return
-        self._tell(message)
+        self._notify_dropped((message,))
 
     def fail(self, message: Envelope, error: Exception, *, at: float) -> bool:
-        """A receiver failed on it: put it back, or quarantine it the second time.
+        """Put a message back on which a receiver failed; quarantine it the second time.
 
         Returns:
           Whether it was quarantined.
@@ -281,24 +313,25 @@ class MailboxState:
             errors=(message.failure, text),
             at=at,
         )
-        log.error("mailbox %s: a message failed twice and is in quarantine", self.name, exc_info=error)
+        log.error("mailbox %s: quarantined a message that failed twice", self.name, exc_info=error)
         forgotten = self.quarantine.add(poison)
         if forgotten is not None:
-            log.error("mailbox %s: the quarantine is full, and forgets %r", self.name, forgotten)
+            log.error("mailbox %s: the quarantine is full; removed the oldest, %r", self.name, forgotten)
         if self._on_poison is not None:
             self._on_poison(poison)
         return True
 
     def release(self, poison: Poison, deadline: float) -> None:
-        """Send a quarantined message again, as a new one; see the receiving end."""
+        """Send a quarantined message again; see ``MailboxReceiveChannel.release``."""
+        check_deadline("release", deadline)
         self.quarantine.check("release", poison)
         if poison.is_control:
             self.submit_control(poison.value)
         else:
-            self.submit_nowait(Envelope(self, poison.value, level=poison.level, due=deadline, key=poison.key))
+            self.submit_nowait(Envelope(poison.value, poison.level, deadline, poison.key, self.queue))
         self.quarantine.remove(poison)
 
-    # What leaves without being delivered.
+    # Messages that leave without being delivered.
 
     def missed(self, message: Envelope) -> DeadlineMissed:
         """The error for the sender of a message that was not accepted in time."""
@@ -306,62 +339,67 @@ class MailboxState:
         return DeadlineMissed(f"a message to {self.name}", started=False, late=late)
 
     def end_receivers(self) -> None:
-        """Tell every waiting receiver that nothing will come any more."""
+        """Raise ``EndOfChannel`` in every waiting receiver: the last sending end is closed."""
         for task in tuple(self.receivers):
-            self.leave(task)
+            self.remove_receiver(task)
             trio.lowlevel.reschedule(task, outcome.Error(trio.EndOfChannel()))
 
     def discard(self) -> None:
-        """Nobody will receive any more: break the blocked senders, and drop what waits."""
-        for blocked in [*self.porch]:
-            assert isinstance(blocked, Envelope)
-            self.unblock(blocked, outcome.Error(trio.BrokenResourceError()))
-        left = []
-        for lane in (self.control, self.queue):
-            for message in sorted(lane, key=_arrival):
-                lane.withdraw(message, State.CANCELLED)
-                if isinstance(message, Envelope):
-                    message.disarm()
-                left.append(message)
-        for message in left:
-            self._tell(message)
+        """Break the blocked senders and drop every message: the last receiving end is closed.
+
+        Raises:
+          BaseExceptionGroup: ``on_drop`` raised; see ``open_mailbox``.
+        """
+        for message in tuple(self.senders):
+            self.unblock(message, outcome.Error(trio.BrokenResourceError()))
+        dropped: list[Any] = [*sorted(self.control, key=_arrival), *sorted(self.queue, key=_arrival)]
+        for message in dropped:
+            message.lane.withdraw(message, State.CANCELLED)
+            message.disarm()
+        self._notify_dropped(dropped)
 
     def _arm(self, message: Envelope) -> None:
         if message.due != math.inf:
-            self._has_dues = True
-
-            def expire() -> None:
-                self._expired.append(message)
-
-            message.timer = self._dues.add(message.due, expire)
+            self._has_deadlines = True
+            message.timer = self._timers.add(message.due, partial(self._expired.append, message))
 
     def _expire(self) -> None:
-        """Drop what can no longer be delivered in time, the earliest deadline first."""
-        # The clock is only read when some message has a deadline.
-        if not len(self._dues):
+        """Drop the messages that can no longer be delivered in time, earliest deadline first."""
+        # The clock is read only when some message has a deadline.
+        if not len(self._timers):
             return
-        for expire in self._dues.due(self._horizon()):
+        for expire in self._timers.due(self._horizon()):
             expire()
-        expired, self._expired = self._expired, []
-        dropped = [message for message in expired if message.sender is None]
-        # Blocked senders first, so that none of them is let in to expire inside.
+        expired = self._expired.copy()
+        self._expired.clear()
+        dropped = [message for message in expired if message not in self.senders]
+        # Blocked senders first, so that no message is admitted only to expire in the queue.
         for message in expired:
             message.timer = None
-            if message.sender is not None:
+            if message in self.senders:
                 self.unblock(message, outcome.Error(self.missed(message)))
         for message in dropped:
             self.queue.withdraw(message, State.EXPIRED)
-        self._admit()
-        for message in dropped:
-            self._tell(message)
+        self._admit_blocked()
+        self._notify_dropped(dropped)
 
     def _horizon(self) -> float:
+        """Messages with a deadline up to this time can no longer be delivered in time."""
         now = trio.current_time()
         return now if self._service_time is None else now + self._service_time()
 
-    def _tell(self, message: Message) -> None:
-        if self._on_drop is not None:
-            self._on_drop(message.value, _REASONS[message.state])
+    def _notify_dropped(self, dropped: Iterable[Message]) -> None:
+        """Call ``on_drop`` for every message, whatever it raises, and then raise its errors."""
+        if self._on_drop is None:
+            return
+        errors = []
+        for message in dropped:
+            try:
+                self._on_drop(message.value, _REASONS[message.state])
+            except BaseException as error:  # noqa: BLE001 - raised below, once all have been called
+                errors.append(error)
+        if errors:
+            raise BaseExceptionGroup(f"on_drop of mailbox {self.name} raised", errors)
 
     def statistics(self) -> ChannelStatistics:
         """A snapshot."""
@@ -371,10 +409,10 @@ class MailboxState:
             max_buffer_size=self.queue.capacity,
             open_send_channels=self.open_senders,
             open_receive_channels=self.open_receivers,
-            tasks_waiting_send=len(self.porch),
+            tasks_waiting_send=len(self.blocked),
             tasks_waiting_receive=len(self.receivers),
             peak_buffer_used=messages.high_water,
-            peak_tasks_waiting_send=self.porch.statistics.high_water,
+            peak_tasks_waiting_send=self.blocked.statistics.high_water,
             messages=attrs.evolve(messages),
             control=attrs.evolve(self.control.statistics),
             quarantined=len(self.quarantine),
@@ -382,7 +420,7 @@ class MailboxState:
 
 
 def _is_before(blocked: Message, head: Message) -> bool:
-    # Of equals the one that has been accepted goes first.
+    # Among equals the message that was accepted goes first.
     return (blocked.level, blocked.deadline) < (head.level, head.deadline)
 
 

@@ -1,12 +1,12 @@
-"""When a task that need not wait goes on within its step, and when it gives way.
+"""When a mailbox operation that need not wait gives way to other tasks.
 
-Law: under the run queue a step of short operations on one mailbox grows to one quantum
-at most, and to ``_MOST`` operations, for in virtual time no quantum ever ends. Without
-it, in Trio's own order, and in strict mode, each operation gives way as Trio's do: who
-runs next is not ours to say there.
+Law: under the run queue, consecutive short operations on one mailbox extend their step to one
+quantum at most, and to ``_MOST`` operations, since in virtual time no quantum ever ends.
+Without the run queue, in Trio's own order, and in strict mode, every operation is a
+checkpoint as in Trio: there the kernel does not decide which task runs next.
 
-Giving way costs 2.5 to 3 µs, as much as all else that a message costs; looking whether
-to costs 0.3.
+A checkpoint costs 2.5 to 3 µs, as much as all else that a message costs. The decision not
+to give way costs 0.3 µs.
 """
 
 from __future__ import annotations
@@ -19,21 +19,22 @@ if TYPE_CHECKING:
     from rtos.scheduler.dispatch.run_queue import RunQueue
 
 _MOST: Final = 64
+"""Most operations in a row without a checkpoint."""
 
 
-class Pace:
-    """How long the tasks of one mailbox go on."""
+class YieldPolicy:
+    """Decides for the tasks of one mailbox whether they go on within their step."""
 
     __slots__ = ("_left", "_queue")
 
     def __init__(self) -> None:
-        # The run queue of the loop when somebody last gave way. One that has been
-        # closed is noticed by its pass, which has lasted more than a quantum.
+        # The run queue of the loop at the last checkpoint. If it has been closed since, its
+        # last pass began more than a quantum ago, so that the next operation is a checkpoint.
         self._queue: RunQueue | None = None
         self._left = 0
 
-    def goes_on(self) -> bool:
-        """Whether the running task may do one thing more in its step; not if it was cancelled."""
+    def may_continue(self) -> bool:
+        """Whether the running task may do another operation in its step; false if it was cancelled."""
         queue = self._queue
         if (
             self._left
@@ -45,7 +46,7 @@ class Pace:
             return True
         kernel = current_kernel()
         queue = None if kernel is None else kernel.direct
-        # In strict mode, and where steps are not to lend, there is no time to go on for.
+        # Without time for direct calls, as in strict mode, every operation is a checkpoint.
         self._queue = queue if queue is not None and queue.lend_ns > 0 else None
         self._left = _MOST
         return False

@@ -1,54 +1,75 @@
-"""The mailbox's order and its overload policies.
+"""Bounded message queues with overload policies, and statistics that account for every message.
 
-Pure: no Trio, no clock. Time is handed in, and what a policy throws out is
-handed back, so that whoever calls can answer the sender.
+Pure: no Trio, no clock. The caller passes the time in, and gets back each message that a
+policy dropped, so that it can notify the sender.
 
-Order: level, deadline, arrival, as in the ready order, and for the same reason.
+Order: level, deadline, arrival, as in the ready queue and for the same reason.
 
 Law, at every instant:
 ``accepted = handled + failed + expired + shed + cancelled + waiting``
-where ``waiting`` counts what is queued and what is being served.
+where ``waiting`` counts the messages that are queued and those that are being served.
+``CHECKS`` turns on a check of this law around each operation.
 """
 
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING, Final
+import functools
+import os
+import sys
+from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec, TypeVar
 
 import attrs
 
-from rtos.scheduler.policy.message_queue import HANDLED, SERVED, WAITING, Line, Message, State
+from rtos.errors import KernelBug
+from rtos.scheduler.policy.message_queue import HANDLED, SERVED, WAITING, Message, MessageQueue, State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-__all__ = ["MailboxQueue", "MailboxStatistics", "Message", "OverloadPolicy", "State"]
+__all__ = ["CHECKS", "MailboxQueue", "MailboxStatistics", "Message", "OverloadPolicy", "State"]
+
+CHECKS: Final = sys.flags.dev_mode or os.environ.get("RTOS_CHECKS") == "1"
+"""Whether each operation of a ``MailboxQueue`` checks the law before and after it.
+
+True under ``python -X dev`` and with ``RTOS_CHECKS=1`` in the environment. It is read once,
+on import; when it is false the checks cost nothing.
+"""
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 
 class OverloadPolicy(enum.Enum):
-    """What happens to a message for which there is no room."""
+    """What happens to a message that arrives when the mailbox is full."""
 
     BLOCK = "block"
-    """The sender waits, until its deadline."""
+    """The sender waits for room, at most until the deadline of the message."""
     REJECT = "reject"
-    """The sender is refused at once."""
+    """The send raises ``MailboxFull`` at once."""
     DROP_OLDEST = "drop oldest"
-    """What has waited longest is shed."""
+    """The message that has waited longest is shed."""
     DROP_LEAST_URGENT = "drop least urgent"
-    """What would be served last is shed, the newcomer included."""
+    """The message that would be served last is shed; this may be the new one."""
     COALESCE = "coalesce"
-    """Of waiting messages with one key only the newest is kept, full or not; else as REJECT."""
-    KEEP_LATEST = "keep latest"
-    """Only the newest messages are kept: as DROP_OLDEST, for states rather than requests."""
+    """A new message replaces a waiting one with the same key, full or not; otherwise as REJECT."""
 
 
 @attrs.define
 class MailboxStatistics:
-    """Counts since the mailbox was made. See the law at the top of the module.
+    """Counts since the mailbox was created. See the law at the top of the module.
 
     Attributes:
-      refused: offers that were not accepted; not part of the law.
-      high_water: the most that ever waited in the queue at once.
+      accepted: messages that were taken into the mailbox.
+      handled: messages that were received, or whose handling ended without an error.
+      failed: messages whose handling failed for good.
+      expired: messages dropped because their deadline passed, or could no longer be met.
+      shed: messages dropped by the overload policy.
+      cancelled: messages that were withdrawn, or dropped when the last receiver closed.
+      queued: messages in the queue now.
+      served: messages being handled now.
+      refused: messages that were not accepted; not part of the law.
+      high_water: the largest ``queued`` so far.
     """
 
     accepted: int = 0
@@ -64,7 +85,7 @@ class MailboxStatistics:
 
     @property
     def waiting(self) -> int:
-        """Accepted and not settled: queued or being served."""
+        """Messages that were accepted and are not settled: queued or being served."""
         return self.queued + self.served
 
     def conserved(self) -> bool:
@@ -82,45 +103,68 @@ _COUNTERS: Final = {
 }
 
 
+def _conserving(
+    operation: Callable[Concatenate[MailboxQueue, _P], _T],
+) -> Callable[Concatenate[MailboxQueue, _P], _T]:
+    """Check the law before and after an operation; without ``CHECKS`` return the operation itself."""
+    if not CHECKS:
+        return operation
+
+    @functools.wraps(operation)
+    def checked(queue: MailboxQueue, /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        _check(queue, f"before {operation.__name__}()")
+        result = operation(queue, *args, **kwargs)
+        _check(queue, f"after {operation.__name__}()")
+        return result
+
+    return checked
+
+
+def _check(queue: MailboxQueue, when: str) -> None:
+    if not queue.statistics.conserved():
+        msg = f"a message was lost or counted twice, seen {when}: {queue.statistics}"
+        raise KernelBug(msg)
+
+
 class MailboxQueue:
-    """Messages in order, bounded, with a policy for when the bound is reached.
+    """A bounded priority queue of messages with an overload policy.
 
     Args:
-      capacity: most messages that may wait; ``math.inf`` for no bound.
-      policy: what happens beyond that.
+      capacity: most messages that may be queued; ``math.inf`` for no bound.
+      policy: what happens to a message that arrives when the queue is full.
     """
 
-    __slots__ = ("_arrivals", "_indexed", "_keys", "_line", "_order", "_superseded", "capacity", "policy",
-                 "statistics")  # fmt: skip
+    __slots__ = ("_arrivals", "_indexed", "_keys", "_messages", "_oldest", "_superseded", "capacity",
+                 "policy", "statistics")  # fmt: skip
 
     def __init__(self, capacity: float, policy: OverloadPolicy = OverloadPolicy.REJECT) -> None:
         self.capacity = capacity
         self.policy = policy
         self.statistics = MailboxStatistics()
         self._arrivals = 0
-        self._line = Line(knows_last=policy is OverloadPolicy.DROP_LEAST_URGENT)
-        # Living messages in order of arrival; only kept where a policy asks for it.
-        self._order: dict[int, Message] | None = (
-            {} if policy in (OverloadPolicy.DROP_OLDEST, OverloadPolicy.KEEP_LATEST) else None
-        )
+        self._messages = MessageQueue(knows_last=policy is OverloadPolicy.DROP_LEAST_URGENT)
+        # The queued messages in order of arrival; kept only for DROP_OLDEST.
+        self._oldest: dict[int, Message] | None = {} if policy is OverloadPolicy.DROP_OLDEST else None
+        # The queued message of each key; kept only for COALESCE.
         self._keys: dict[object, Message] | None = {} if policy is OverloadPolicy.COALESCE else None
-        self._indexed = self._order is not None or self._keys is not None
-        # Messages with a key that are being served, and whether a newer one of the key has been accepted.
+        self._indexed = self._oldest is not None or self._keys is not None
+        # Messages with a key that are being served, and whether a newer one of the key was accepted.
         self._superseded: dict[Message, bool] = {}
 
     def __len__(self) -> int:
         return self.statistics.queued
 
     def __iter__(self) -> Iterator[Message]:
-        """The waiting messages, in no particular order."""
-        return iter(self._line)
+        """The queued messages, in no particular order."""
+        return iter(self._messages)
 
+    @_conserving
     def offer(self, message: Message) -> tuple[bool, Message | None]:
-        """Try to accept a message.
+        """Queue a message if the capacity and the policy allow it.
 
         Returns:
-          Whether it was accepted, and a message that was shed to make room for
-          it (its state is set). Under BLOCK, not accepted means: wait for room.
+          Whether it was accepted, and the message that was shed for it, if any (its
+          state is set). Under BLOCK, not accepted means that the sender has to wait.
         """
         shed = None
         if self._keys is not None and message.key is not None:
@@ -128,7 +172,7 @@ class MailboxQueue:
             if shed is not None:
                 self.withdraw(shed, State.SHED)
         statistics = self.statistics
-        # What replaces another takes its place, also where more wait than there is room for.
+        # A replacement takes the room of what it replaces, even if the queue is over-full.
         if shed is None and statistics.queued >= self.capacity:
             shed = self._make_room(message)
             if shed is None:
@@ -141,8 +185,9 @@ class MailboxQueue:
         self._queue(message)
         return True, shed
 
+    @_conserving
     def accept_served(self, message: Message) -> None:
-        """Count a message that is handed over without ever being queued."""
+        """Accept a message that goes to a receiver without being queued."""
         statistics = self.statistics
         statistics.accepted += 1
         if message.key is None:
@@ -154,16 +199,17 @@ class MailboxQueue:
         self._serve(message)
 
     def stamp(self, message: Message) -> None:
-        """Give a message the next arrival, for the place it would go back to."""
+        """Give a message the next arrival number, which decides its position if it is put back."""
         self._arrivals = message.arrival = self._arrivals + 1
 
     def head(self) -> Message | None:
-        """The message that goes next, or ``None``."""
-        return self._line.head()
+        """The next message, or ``None`` if the queue is empty."""
+        return self._messages.head()
 
+    @_conserving
     def take(self) -> Message | None:
-        """The message that goes next, now being served; ``None`` when nothing waits."""
-        message = self._line.pop()
+        """Remove the next message, which is being served from now on; ``None`` if the queue is empty."""
+        message = self._messages.pop()
         if message is not None:
             self.statistics.queued -= 1
             if self._indexed:
@@ -171,9 +217,10 @@ class MailboxQueue:
             self._serve(message)
         return message
 
+    @_conserving
     def hand_over(self) -> Message | None:
-        """``take``, and count it as handled at once: nobody holds it. Half the price of the two."""
-        message = self._line.pop()
+        """Remove the next message and count it as handled: ``take`` and ``settle`` at half the cost."""
+        message = self._messages.pop()
         if message is not None:
             message.state = HANDLED
             statistics = self.statistics
@@ -183,13 +230,14 @@ class MailboxQueue:
                 self._drop_index(message)
         return message
 
+    @_conserving
     def put_back(self, message: Message) -> bool:
-        """Let a message that is being served wait again, in the place of its arrival.
+        """Queue a message again that was being served, at the position of its arrival.
 
-        Makes no room and asks for none. Nothing else adds to what waits beyond the capacity.
+        This needs no room and sheds nothing. No other operation exceeds the capacity.
 
         Returns:
-          Whether it waits; else it was shed, for a newer one of its key was accepted.
+          Whether it is queued; otherwise it was shed, since a newer one of its key was accepted.
         """
         assert message.state is SERVED
         if self._superseded.get(message, False):
@@ -199,22 +247,23 @@ class MailboxQueue:
         message.state = WAITING
         self.statistics.served -= 1
         self._queue(message)
-        if self._order is not None:
-            # Sorting what is nearly sorted; going back is rare.
-            self._order = dict(sorted(self._order.items()))
+        if self._oldest is not None:
+            # It is nearly sorted already, and messages are seldom put back.
+            self._oldest = dict(sorted(self._oldest.items()))
         return True
 
+    @_conserving
     def withdraw(self, message: Message, state: State) -> None:
-        """Take a waiting message out, for the reason given by its new state."""
+        """Remove a queued message; ``state`` is its final state, which says why."""
         assert message.state is WAITING
-        message.entry = None
         self.statistics.queued -= 1
         if self._indexed:
             self._drop_index(message)
         message.state = state
         self._count(state)
-        self._line.sweep(self.statistics.queued)
+        self._messages.remove(message, self.statistics.queued)
 
+    @_conserving
     def settle(self, message: Message, state: State) -> None:
         """Give a message that is being served its final state."""
         assert message.state is SERVED
@@ -228,21 +277,21 @@ class MailboxQueue:
         else:
             self._count(state)
 
-    def promote(self, message: Message, level: int, deadline: float) -> None:
-        """Order a waiting message anew; its place among equals stays that of its arrival."""
+    def reprioritise(self, message: Message, level: int, deadline: float) -> None:
+        """Give a message another level and deadline; among equals its arrival still decides."""
         message.level, message.deadline = level, deadline
         if message.state is WAITING:
-            self._line.push(message)
-            self._line.sweep(self.statistics.queued)
+            self._messages.push(message)
+            self._messages.sweep(self.statistics.queued)
 
     def _queue(self, message: Message) -> None:
-        self._line.push(message)
+        self._messages.push(message)
         statistics = self.statistics
         statistics.queued = queued = statistics.queued + 1
         if queued > statistics.high_water:
             statistics.high_water = queued
-        if self._order is not None:
-            self._order[message.arrival] = message
+        if self._oldest is not None:
+            self._oldest[message.arrival] = message
         elif self._keys is not None and message.key is not None:
             self._keys[message.key] = message
 
@@ -259,11 +308,11 @@ class MailboxQueue:
 
     def _make_room(self, newcomer: Message) -> Message | None:
         victim = None
-        if self._order:
-            victim = next(iter(self._order.values()))
+        if self._oldest:
+            victim = next(iter(self._oldest.values()))
         elif self.policy is OverloadPolicy.DROP_LEAST_URGENT:
-            victim = self._line.last()
-            # An equal newcomer came later, and would be served later still.
+            victim = self._messages.last()
+            # A newcomer of equal urgency arrived later, so it would be served later still.
             if victim is None or (newcomer.level, newcomer.deadline) >= (victim.level, victim.deadline):
                 return None
         if victim is not None:
@@ -271,8 +320,8 @@ class MailboxQueue:
         return victim
 
     def _drop_index(self, message: Message) -> None:
-        if self._order is not None:
-            del self._order[message.arrival]
+        if self._oldest is not None:
+            del self._oldest[message.arrival]
         elif self._keys is not None and message.key is not None:
             del self._keys[message.key]
 

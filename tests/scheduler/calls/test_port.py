@@ -522,7 +522,6 @@ POLICIES = {
     OverloadPolicy.REJECT: (["one", "two"], {"three": "MailboxFull", "urgent": "MailboxFull"}),
     OverloadPolicy.BLOCK: (["one", "urgent", "three", "two"], {}),
     OverloadPolicy.DROP_OLDEST: (["urgent", "three"], {"one": "Overloaded", "two": "Overloaded"}),
-    OverloadPolicy.KEEP_LATEST: (["urgent", "three"], {"one": "Overloaded", "two": "Overloaded"}),
     OverloadPolicy.DROP_LEAST_URGENT: (["urgent", "one"], {"two": "Overloaded", "three": "Overloaded"}),
     OverloadPolicy.COALESCE: (["urgent", "two"], {"one": "Overloaded", "three": "Overloaded"}),
 }

@@ -49,7 +49,7 @@ def test_a_negative_capacity_is_refused() -> None:
 
 @pytest.mark.parametrize("policy", sorted(set(OverloadPolicy) - {BLOCK, OverloadPolicy.REJECT}, key=str))
 def test_a_rendezvous_keeps_nothing(policy: OverloadPolicy) -> None:
-    with pytest.raises(ValueError, match="needs room for what it keeps"):
+    with pytest.raises(ValueError, match="keeps messages; use a capacity of 1 or more"):
         open_mailbox(0, policy)
 
 
@@ -418,6 +418,44 @@ async def test_a_level_that_does_not_exist_is_refused() -> None:
     assert drain(receive) == []
 
 
+BAD_MESSAGES: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
+    "NaN deadline": ({"deadline": math.nan}, ValueError, "send: deadline nan is not a time"),
+    "text as deadline": ({"deadline": "soon"}, TypeError, "must be real number"),
+    "level out of range": ({"level": 8}, ValueError, "send: level 8 does not exist"),
+    "fractional level": ({"level": 1.5}, ValueError, "send: level 1.5 does not exist"),
+    "unhashable key": ({"key": ["k"]}, TypeError, "unhashable type: 'list'"),
+}
+
+
+@pytest.mark.parametrize("policy", [BLOCK, OverloadPolicy.COALESCE])
+@pytest.mark.parametrize(("options", "error", "text"), BAD_MESSAGES.values(), ids=BAD_MESSAGES)
+@pytest.mark.parametrize("state", ["empty", "full", "receiver waits"])
+async def test_bad_message_is_rejected_before_anything_changes(
+    policy: OverloadPolicy, options: Any, error: type[Exception], text: str, state: str
+) -> None:
+    send, receive = open_mailbox[Any](1, policy)
+    got: list[Any] = []
+
+    async def take() -> None:
+        got.append(await receive.receive())
+
+    async with trio.open_nursery() as nursery:
+        if state == "full":
+            send.send_nowait("first")
+        elif state == "receiver waits":
+            nursery.start_soon(take)
+            await wait_all_tasks_blocked()
+        before = send.statistics()
+        with pytest.raises(error, match=text):
+            send.send_nowait("bad", **options)
+        with pytest.raises(error, match=text):
+            await send.send("bad", **options)
+        assert send.statistics() == before
+        if state != "full":
+            send.send_nowait("good")
+    assert got + drain(receive) == ["first" if state == "full" else "good"]
+
+
 @pytest.mark.parametrize("seed", range(8))
 async def test_the_most_urgent_blocked_sender_gets_the_free_place(seed: int) -> None:
     send, receive = open_mailbox(1)
@@ -593,7 +631,6 @@ POLICIES = [
     (OverloadPolicy.COALESCE, [A, B, C], ["b", "c"], ["a"], []),
     (OverloadPolicy.COALESCE, [A, C], ["c"], ["a"], []),
     (OverloadPolicy.COALESCE, [A, B, ("d", 0, "z")], ["b", "a"], [], ["d"]),
-    (OverloadPolicy.KEEP_LATEST, [A, B, C, ("d", 7, None)], ["c", "d"], ["a", "b"], []),
 ]
 
 
@@ -637,6 +674,64 @@ async def test_what_waits_when_the_last_receiver_leaves_is_handed_back() -> None
     assert (counts.messages.cancelled, counts.control.cancelled) == (2, 1)
     assert counts.messages.conserved()
     assert counts.control.conserved()
+
+
+async def test_on_drop_that_raises_is_still_called_for_every_dropped_message() -> None:
+    dropped: list[Any] = []
+
+    def on_drop(value: Any, reason: DropReason) -> None:
+        dropped.append((value, reason))
+        if value in ("a", "c"):
+            raise RuntimeError(value)
+
+    # Closing the last receiver.
+    send, receive = open_mailbox[str](5, name="letters", on_drop=on_drop)
+    for value in "abcd":
+        send.send_nowait(value)
+    with pytest.RaisesGroup(
+        pytest.RaisesExc(RuntimeError, match="^a$"),
+        pytest.RaisesExc(RuntimeError, match="^c$"),
+        match="^on_drop of mailbox letters raised",
+    ):
+        receive.close()
+    assert dropped == [(value, DropReason.CLOSED) for value in "abcd"]
+    assert send.statistics().messages.cancelled == 4
+    with pytest.raises(trio.BrokenResourceError):
+        send.send_nowait("e")
+
+
+async def test_on_drop_that_raises_for_expired_messages_leaves_the_mailbox_usable(
+    mock_clock: trio.testing.MockClock,
+) -> None:
+    dropped: list[str] = []
+
+    def on_drop(value: str, _: DropReason) -> None:
+        dropped.append(value)
+        raise RuntimeError(value)
+
+    send, receive = open_mailbox[str](5, on_drop=on_drop)
+    for number, value in enumerate("abc"):
+        send.send_nowait(value, deadline=trio.current_time() + 1 + number)
+    send.send_nowait("d")
+    mock_clock.jump(2.5)
+    with pytest.RaisesGroup(
+        pytest.RaisesExc(RuntimeError, match="^a$"), pytest.RaisesExc(RuntimeError, match="^b$")
+    ):
+        receive.receive_nowait()
+    assert dropped == ["a", "b"]
+    assert drain(receive) == ["c", "d"]
+    assert send.statistics().messages.conserved()
+
+
+async def test_on_drop_that_raises_for_a_shed_message_leaves_the_new_one_accepted() -> None:
+    def on_drop(value: int, _: DropReason) -> None:
+        raise RuntimeError(value)
+
+    send, receive = open_mailbox[int](1, OverloadPolicy.DROP_OLDEST, on_drop=on_drop)
+    send.send_nowait(1)
+    with pytest.RaisesGroup(pytest.RaisesExc(RuntimeError, match="^1$")):
+        await send.send(2)
+    assert drain(receive) == [2]
 
 
 async def test_on_drop_may_send_again() -> None:
@@ -710,7 +805,7 @@ class _Model(RuleBasedStateMachine):
     )
     def send(self, level: int, relative: float, key: str | None) -> None:
         number, due = next(self.count), self.now + relative
-        message = Envelope(self.exchange, number, level=level, due=due, key=key)
+        message = Envelope(number, level, due, key, self.exchange.queue)
         expected = self._naive_send(number, level, due, key)
         if expected is None:
             self.exchange.submit(message)
@@ -729,7 +824,7 @@ class _Model(RuleBasedStateMachine):
         if self.policy is OverloadPolicy.COALESCE and same:
             self._naive_shed(max(same, key=lambda entry: entry[2]))
         elif len(self.naive) >= self.capacity:
-            if self.policy in (OverloadPolicy.DROP_OLDEST, OverloadPolicy.KEEP_LATEST):
+            if self.policy is OverloadPolicy.DROP_OLDEST:
                 self._naive_shed(min(self.naive, key=lambda entry: entry[2]))
             elif self.policy is OverloadPolicy.DROP_LEAST_URGENT and newcomer[:3] < max(self.naive)[:3]:
                 self._naive_shed(max(self.naive, key=lambda entry: entry[:3]))
@@ -835,7 +930,7 @@ class _Model(RuleBasedStateMachine):
         assert {name: getattr(counts, name) for name in self.settled} == self.settled
         assert counts.refused == self.refused
         assert len(self.dropped) == counts.shed + counts.expired
-        assert len(self.exchange._dues) == sum(entry[1] != math.inf for entry in self.naive)
+        assert len(self.exchange._timers) == sum(entry[1] != math.inf for entry in self.naive)
 
 
 TestModel = _Model.TestCase

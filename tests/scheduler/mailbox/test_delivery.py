@@ -97,7 +97,7 @@ async def test_the_second_failure_quarantines_and_ends_here(caplog: pytest.LogCa
     (record,) = caplog.records
     assert (record.levelno, record.message) == (
         logging.ERROR,
-        "mailbox letters: a message failed twice and is in quarantine",
+        "mailbox letters: quarantined a message that failed twice",
     )
     assert receive.receive_nowait() == "good"
 
@@ -367,7 +367,7 @@ async def test_the_quarantine_is_bounded_and_says_what_it_forgets(caplog: pytest
         for _ in range(2):
             await fail_on_next(receive)
     assert [poison.value for poison in receive.quarantined()] == [*range(2, 66)]
-    forgotten = [record.message for record in caplog.records if "forgets" in record.message]
+    forgotten = [record.message for record in caplog.records if "removed the oldest" in record.message]
     assert len(forgotten) == 2
     assert "value=0" in forgotten[0]
     assert counts(receive) == {"failed": 66}

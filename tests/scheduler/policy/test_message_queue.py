@@ -5,7 +5,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rtos.scheduler.policy.message_queue import Line, Message
+from rtos.scheduler.policy.message_queue import Message, MessageQueue
 
 OPERATIONS = st.lists(
     st.one_of(
@@ -24,7 +24,7 @@ def place(message):
 
 @given(OPERATIONS)
 def test_the_first_and_the_last_are_those_of_a_sorted_list(operations):
-    line, waiting = Line(knows_last=True), []
+    line, waiting = MessageQueue(knows_last=True), []
     for number, (name, *rest) in enumerate(operations):
         if name == "push":
             message = Message(number, level=rest[0], deadline=rest[1])
@@ -50,7 +50,7 @@ def test_the_first_and_the_last_are_those_of_a_sorted_list(operations):
 
 
 def test_what_is_popped_is_let_go():
-    line = Line()
+    line = MessageQueue()
     early, late = Message("early", level=1), Message("late", level=2)
     for message in (late, early):
         line.push(message)

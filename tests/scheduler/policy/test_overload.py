@@ -1,11 +1,15 @@
 """The mailbox's order and policies, and the law of conservation after every single step."""
 
 import math
+import os
+import subprocess
+import sys
 
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from rtos.errors import KernelBug
 from rtos.scheduler.policy.overload import MailboxQueue, MailboxStatistics, Message, OverloadPolicy, State
 
 
@@ -49,8 +53,8 @@ def test_promotion_moves_a_message_and_keeps_its_arrival():
     queue = MailboxQueue(10)
     first, second, third = message("first"), message("second"), message("third")
     offer_all(queue, first, second, third)
-    queue.promote(third, 2, math.inf)
-    queue.promote(second, 2, math.inf)
+    queue.reprioritise(third, 2, math.inf)
+    queue.reprioritise(second, 2, math.inf)
     assert queue.head() is second
     assert take_all(queue) == ["second", "third", "first"]
 
@@ -60,7 +64,7 @@ def test_promotion_of_what_has_left_changes_nothing_here():
     gone = message("gone")
     offer_all(queue, gone, message("there"))
     queue.take()
-    queue.promote(gone, 0, 1.0)
+    queue.reprioritise(gone, 0, 1.0)
     assert (gone.level, gone.deadline) == (0, 1.0)
     assert [each.value for each in queue] == ["there"]
 
@@ -73,9 +77,8 @@ def test_reject_and_block_refuse_and_keep_what_waits():
         assert take_all(queue) == ["kept"]
 
 
-@pytest.mark.parametrize("policy", [OverloadPolicy.DROP_OLDEST, OverloadPolicy.KEEP_LATEST])
-def test_dropping_the_oldest(policy):
-    queue = MailboxQueue(2, policy)
+def test_dropping_the_oldest():
+    queue = MailboxQueue(2, OverloadPolicy.DROP_OLDEST)
     oldest, urgent = message("oldest", level=7), message("urgent", level=0)
     offer_all(queue, urgent, oldest)
     accepted, shed = queue.offer(message("newest", level=7))
@@ -196,11 +199,11 @@ def test_promoting_and_withdrawing_leave_no_trail():
     waiting = message("waiting")
     offer_all(queue, waiting)
     for number in range(10_000):
-        queue.promote(waiting, 3, -float(number))
+        queue.reprioritise(waiting, 3, -float(number))
         passing = message("passing")
         queue.offer(passing)
         queue.withdraw(passing, State.CANCELLED)
-    assert queue._line.entries() < 100
+    assert queue._messages.entries() < 100
     assert take_all(queue) == ["waiting"]
 
 
@@ -211,13 +214,50 @@ def test_what_is_taken_leaves_no_trail(policy):
     for number in range(1000):
         offer_all(queue, message(number, level=number % 3))
         assert queue.take().value == number
-    assert queue._line.entries() < 100
+    assert queue._messages.entries() < 100
     assert take_all(queue) == ["last"]
 
 
 def test_the_law_notices_a_loss():
     assert MailboxStatistics(accepted=3, handled=1, queued=1, served=1).conserved()
     assert not MailboxStatistics(accepted=3, handled=1, queued=1).conserved()
+
+
+def test_check_finds_a_message_that_was_lost_before_the_operation():
+    queue = MailboxQueue(2)
+    queue.offer(message("a"))
+    queue.statistics.queued = 0
+    with pytest.raises(KernelBug, match=r"lost or counted twice, seen before hand_over\(\): .*accepted=1"):
+        queue.hand_over()
+
+
+def test_check_finds_a_message_that_the_operation_loses(monkeypatch):
+    monkeypatch.setattr(MailboxQueue, "_queue", lambda queue, message: None)
+    with pytest.raises(KernelBug, match=r"lost or counted twice, seen after offer\(\)"):
+        MailboxQueue(2).offer(message("a"))
+
+
+CHECKED = """
+from rtos.scheduler.policy.overload import CHECKS, MailboxQueue
+operations = "offer", "accept_served", "take", "hand_over", "put_back", "withdraw", "settle"
+print(CHECKS, {hasattr(getattr(MailboxQueue, each), "__wrapped__") for each in operations})
+"""
+
+
+@pytest.mark.parametrize(
+    ("options", "environment", "expected"),
+    [
+        ([], {}, "False {False}"),  # the plain methods: the checks cost nothing
+        (["-X", "dev"], {}, "True {True}"),
+        ([], {"RTOS_CHECKS": "1"}, "True {True}"),
+    ],
+    ids=["plain", "dev mode", "environment"],
+)
+def test_checks_are_on_in_dev_mode_or_if_the_environment_asks(options, environment, expected):
+    inherited = {name: value for name, value in os.environ.items() if name != "RTOS_CHECKS"}
+    command = [sys.executable, *options, "-c", CHECKED]
+    run = subprocess.run(command, env=inherited | environment, capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == expected
 
 
 levels = st.integers(0, 3)
@@ -252,7 +292,7 @@ class QueueMachine(RuleBasedStateMachine):
             return None, True
         if not self.waiting:
             return None, False
-        if self.policy in (OverloadPolicy.DROP_OLDEST, OverloadPolicy.KEEP_LATEST):
+        if self.policy is OverloadPolicy.DROP_OLDEST:
             return self.waiting[0], True
         if self.policy is OverloadPolicy.DROP_LEAST_URGENT:
             last = max(self.waiting, key=self.urgency)
@@ -335,7 +375,7 @@ class QueueMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.waiting or self.served)
     @rule(data=st.data(), level=levels, deadline=deadlines)
     def promote(self, data, level, deadline):
-        self.queue.promote(data.draw(st.sampled_from(self.waiting + self.served)), level, deadline)
+        self.queue.reprioritise(data.draw(st.sampled_from(self.waiting + self.served)), level, deadline)
 
     @invariant()
     def conserved(self):
