@@ -1,6 +1,6 @@
-"""An asyncio program with a whole system inside its loop."""
+"""Run a whole runtime inside the event loop of an asyncio program."""
 
-import asyncio  # noqa: TID251 - the host that this example is for
+import asyncio  # noqa: TID251 - this example embeds in asyncio
 import tempfile
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from rtos.host.asyncio import open_in_asyncio
 
 
 async def main() -> None:
-    """Boot a system in a folder of its own, and ask it how it is."""
+    """Boot a runtime in a temporary folder and ask whether it is ready."""
     with tempfile.TemporaryDirectory() as folder:
         configuration = Configuration(root=Path(folder), socket=False)
         async with open_in_asyncio(lambda: open_runtime(configuration)) as host:

@@ -1,4 +1,4 @@
-"""A synchronous program with a whole system in a thread beside it."""
+"""Run a whole runtime in a thread beside a synchronous program."""
 
 import tempfile
 from pathlib import Path
@@ -8,7 +8,7 @@ from rtos.host.thread import open_thread
 
 
 def main() -> None:
-    """Boot a system in a folder of its own, and ask it how it is."""
+    """Boot a runtime in a temporary folder and ask whether it is ready."""
     with tempfile.TemporaryDirectory() as folder:
         configuration = Configuration(root=Path(folder), socket=False)
         with open_thread(lambda: open_runtime(configuration)) as host:

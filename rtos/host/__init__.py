@@ -1,6 +1,8 @@
-"""Embedding: the same system inside a program that is not a Trio program.
+"""Run a scheduler or a whole runtime inside a program that is not a Trio program.
 
-``rtos.host.asyncio`` runs it inside an asyncio loop (Trio's guest mode), and
-``rtos.host.thread`` in a thread of its own, for synchronous programs. In a Trio
-program there is nothing to adapt: use ``open_scheduler`` or ``open_runtime``.
+``asyncio``: inside an asyncio event loop, by Trio's guest mode.
+``thread``: in a thread of its own, for synchronous programs.
+``bridge``: what both share: the open system, and the calls sent to it.
+
+A Trio program needs neither: use ``open_scheduler`` or ``open_runtime`` directly.
 """

@@ -1,19 +1,19 @@
-"""For asyncio programs: the system inside the same loop, by Trio's guest mode.
+"""Run a system inside an asyncio event loop, by Trio's guest mode.
 
-Both loops take turns in one thread, so the host's own steps are steps that
-block: the bound on latency then includes the longest of them. asyncio's ways of
-signals are kept.
+Both loops take turns in one thread. A callback of the asyncio program that blocks
+therefore also delays the system: its latency bound includes the longest of them.
+Signal handling stays asyncio's.
 """
 
 from __future__ import annotations
 
-import asyncio  # noqa: TID251 - the host that this file is for
+import asyncio  # noqa: TID251 - the host that this module is for
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import trio
 
-from rtos.host.bridge import Bridge, Work
+from rtos.host.bridge import Bridge, HostCall
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -22,58 +22,61 @@ if TYPE_CHECKING:
     import outcome
 
 System = TypeVar("System")
+Result = TypeVar("Result")
 
 
 class AsyncioHost(Generic[System]):
-    """A system inside an asyncio loop. Made by ``open_in_asyncio``."""
+    """A system inside an asyncio event loop. Made by ``open_in_asyncio``.
+
+    Attributes:
+      system: what the opener yielded.
+    """
 
     def __init__(self, bridge: Bridge[System], system: System) -> None:
         self._bridge = bridge
         self.system = system
 
     async def call(
-        self, body: Callable[..., Awaitable[Any]], *args: object, timeout: float | None = None
-    ) -> Any:
-        """Run ``body(*args)`` on the Trio side, and await what it returns.
+        self, function: Callable[..., Awaitable[Result]], *args: object, timeout: float | None = None
+    ) -> Result:
+        """Run ``function(*args)`` inside Trio and return its result.
 
         Args:
-          body: an async function, written for Trio.
-          *args: what it is called with.
-          timeout: seconds until it is cancelled; none by default.
+          function: an async function written for Trio.
+          *args: its arguments.
+          timeout: seconds until it is cancelled; ``None`` for no limit.
 
         Raises:
-          TimeoutError: it had not ended in time, and has been cancelled.
-          DaemonDown: the system was stopped before it ended.
-          Exception: whatever it raised.
+          TimeoutError: it did not end in time, and was cancelled.
+          ValueError: the timeout is negative or NaN.
+          DaemonDown: the system was stopped before the call ended.
+          Exception: any exception that the function raises, unchanged.
 
-        An asyncio cancellation cancels it, and goes on once it has unwound.
+        An asyncio cancellation cancels the function, waits until it has unwound, and
+        then goes on.
         """
-        future: asyncio.Future[outcome.Outcome[Any]] = asyncio.get_running_loop().create_future()
-        work = Work(lambda: body(*args), timeout=timeout, done=future.set_result)
-        self._bridge.submit(work)
-        try:
-            reply = await asyncio.shield(future)
-        except asyncio.CancelledError:
-            self._bridge.cancel(work)
-            await future
-            raise
-        try:
-            return reply.unwrap()
-        except trio.TooSlowError:
-            raise TimeoutError(f"call: not done within {timeout!r} s, and cancelled") from None
+        future: asyncio.Future[outcome.Outcome[Result]] = asyncio.get_running_loop().create_future()
+        call = HostCall(lambda: function(*args), timeout=timeout, done=future.set_result)
+        self._bridge.submit(call)
+        reply = await _uninterrupted(future, lambda: self._bridge.cancel(call))
+        return reply.unwrap()
 
 
 @asynccontextmanager
 async def open_in_asyncio(
     opener: Callable[[], AbstractAsyncContextManager[System]],
 ) -> AsyncIterator[AsyncioHost[System]]:
-    """Open a system inside the running asyncio loop while the block runs.
+    """Open a system inside the running asyncio event loop while the block runs.
 
     Args:
-      opener: ``lambda: open_runtime(configuration)``, say, or ``open_scheduler``.
+      opener: returns the async context manager of the system, for example
+        ``open_scheduler`` or ``lambda: open_runtime(configuration)``.
 
     Raises:
-      Exception: whatever opening or closing the system raised.
+      Exception: any exception that opening or closing the system raises, unchanged.
+
+    An asyncio cancellation while the system opens cancels the opening and goes on
+    when the system has been closed again; so does one while it closes.
     """
     loop = asyncio.get_running_loop()
     opened: asyncio.Future[System] = loop.create_future()
@@ -85,11 +88,28 @@ async def open_in_asyncio(
         done_callback=ended.set_result,
         host_uses_signal_set_wakeup_fd=True,
     )
-    await asyncio.wait((opened, ended), return_when=asyncio.FIRST_COMPLETED)
     try:
+        await asyncio.wait((opened, ended), return_when=asyncio.FIRST_COMPLETED)
         if opened.done():
             yield AsyncioHost(bridge, opened.result())
     finally:
         bridge.stop()
-        result = await ended
+        result = await _uninterrupted(ended, bridge.stop)
     result.unwrap()
+
+
+async def _uninterrupted(future: asyncio.Future[Result], on_cancel: Callable[[], None]) -> Result:
+    """Wait for the future also while cancelled; then raise the first cancellation.
+
+    The future is set from inside Trio, which must not find it cancelled.
+    """
+    cancellation: asyncio.CancelledError | None = None
+    while not future.done():
+        try:
+            await asyncio.wait((future,))
+        except asyncio.CancelledError as error:
+            cancellation = cancellation or error
+            on_cancel()
+    if cancellation is not None:
+        raise cancellation
+    return future.result()

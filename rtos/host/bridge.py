@@ -1,10 +1,10 @@
-"""The Trio side of an embedding: a system that is held open, and work that is sent to it.
+"""The Trio side of an embedding: keeps a system open and runs calls sent to it.
 
-Shared by the two hosts, which differ only in how they wait. Nothing here knows
-which loop, or whether a loop, is on the other side.
+Shared by the asyncio host and the thread host, which differ only in how they wait
+for an outcome. Knows nothing of the program outside Trio.
 
-Law: every piece of work that was accepted ends in exactly one call of its
-``done``, also when the system stops before it has begun.
+Invariant: ``done`` of every submitted call is called exactly once, also when the
+system stops before the call has begun.
 """
 
 from __future__ import annotations
@@ -23,28 +23,40 @@ if TYPE_CHECKING:
 System = TypeVar("System")
 
 
-class Work:
-    """One piece of work: an async function, its deadline, and where its outcome goes."""
+class HostCall:
+    """One call from the host: an async function, its timeout, and the callback for its outcome.
+
+    Args:
+      function: what to run inside Trio.
+      timeout: seconds until it is cancelled, 0 or more; ``None`` for no limit.
+      done: called with the outcome. A call that has timed out gets a ``TimeoutError``.
+
+    Raises:
+      ValueError: the timeout is negative or NaN.
+    """
 
     def __init__(
         self,
-        body: Callable[[], Awaitable[Any]],
+        function: Callable[[], Awaitable[Any]],
         *,
         timeout: float | None,
         done: Callable[[outcome.Outcome[Any]], None],
     ) -> None:
-        self.body = body
+        if timeout is not None and not timeout >= 0:
+            msg = f"call: timeout {timeout!r} is not a duration; use seconds, or None for no limit"
+            raise ValueError(msg)
+        self.function = function
         self.timeout = timeout
         self.done = done
         self.scope = trio.CancelScope()
 
 
 class Bridge(Generic[System]):
-    """A system held open inside Trio, for a host outside of it.
+    """Keeps a system open inside Trio for a host outside of it.
 
     Args:
-      opener: makes the context manager that opens the system.
-      on_open: told, inside Trio, once it is open.
+      opener: returns the async context manager that opens the system.
+      on_open: called inside Trio once the system is open.
     """
 
     def __init__(
@@ -54,52 +66,72 @@ class Bridge(Generic[System]):
     ) -> None:
         self._opener = opener
         self._on_open = on_open
+        self._opening = trio.CancelScope()
         self._nursery: trio.Nursery | None = None
         self._stop = trio.Event()
+        self._is_stopped = False
         self._token: trio.lowlevel.TrioToken | None = None
 
     async def run(self) -> None:
-        """Open the system, hold it open until ``stop``, and close it in order."""
+        """Open the system, keep it open until ``stop``, and close it.
+
+        If ``stop`` comes while the system is opening, the opening is cancelled.
+        """
+        # First the token, then the flag; ``stop`` uses them in the other order, so one of
+        # the two sides sees the other also when they run in different threads.
         self._token = trio.lowlevel.current_trio_token()
-        async with self._opener() as system, trio.open_nursery() as nursery:
-            self._nursery = nursery
-            self._on_open(system)
-            await self._stop.wait()
-            self._nursery = None
-            nursery.cancel_scope.cancel()
+        if self._is_stopped:
+            return
+        with self._opening:
+            async with self._opener() as system, trio.open_nursery() as nursery:
+                self._nursery = nursery
+                self._on_open(system)
+                await self._stop.wait()
+                self._nursery = None
+                nursery.cancel_scope.cancel()
 
     def stop(self) -> None:
-        """Close the system; from any thread, and harmless when it is closed."""
-        self._soon(self._stop.set, _nothing)
+        """Close the system. May be called from any thread, also when the system is closed."""
+        self._is_stopped = True
+        self._soon(self._stop_now, _nothing)
 
-    def submit(self, work: Work) -> None:
-        """Send work; from any thread. Its ``done`` is called inside Trio."""
-        self._soon(lambda: self._begin(work), lambda: work.done(_gone()))
+    def submit(self, call: HostCall) -> None:
+        """Send a call. May be called from any thread; ``done`` is called inside Trio."""
+        self._soon(lambda: self._begin(call), lambda: call.done(_stopped()))
 
-    def cancel(self, work: Work) -> None:
-        """Cancel work; from any thread. Its ``done`` is called when it has unwound."""
-        self._soon(work.scope.cancel, _nothing)
+    def cancel(self, call: HostCall) -> None:
+        """Cancel a call. May be called from any thread; ``done`` is called when it has unwound."""
+        self._soon(call.scope.cancel, _nothing)
 
-    def _begin(self, work: Work) -> None:
+    def _stop_now(self) -> None:
         if self._nursery is None:
-            work.done(_gone())
+            self._opening.cancel()
         else:
-            self._nursery.start_soon(self._do, work, name="host call")
+            self._stop.set()
 
-    async def _do(self, work: Work) -> None:
-        reply: outcome.Outcome[Any] = _gone()
+    def _begin(self, call: HostCall) -> None:
+        if self._nursery is None:
+            call.done(_stopped())
+        else:
+            self._nursery.start_soon(self._run_call, call, name="host call")
+
+    async def _run_call(self, call: HostCall) -> None:
+        reply: outcome.Outcome[Any] = _stopped()
         try:
-            with work.scope:
-                if work.timeout is not None:
-                    work.scope.deadline = trio.current_time() + work.timeout
+            with call.scope:
+                if call.timeout is not None:
+                    call.scope.deadline = trio.current_time() + call.timeout
                 try:
-                    reply = outcome.Value(await work.body())
-                except Exception as error:  # noqa: BLE001 - it is the host's to see
+                    reply = outcome.Value(await call.function())
+                except Exception as error:  # noqa: BLE001 - the host's call raises it
                     reply = outcome.Error(error)
-            if work.scope.cancelled_caught:
-                reply = outcome.Error(trio.TooSlowError())
+            if call.scope.cancelled_caught:
+                # Not trio.TooSlowError: the function may raise that one itself.
+                reply = outcome.Error(
+                    TimeoutError(f"call: not done within {call.timeout!r} s, and cancelled")
+                )
         finally:
-            work.done(reply)
+            call.done(reply)
 
     def _soon(self, action: Callable[[], None], otherwise: Callable[[], None]) -> None:
         try:
@@ -111,9 +143,9 @@ class Bridge(Generic[System]):
             otherwise()
 
 
-def _gone() -> outcome.Error:
+def _stopped() -> outcome.Error:
     return outcome.Error(DaemonDown("runtime", "it was stopped before this call ended"))
 
 
 def _nothing() -> None:
-    """There is nobody to tell."""
+    pass

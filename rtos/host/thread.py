@@ -1,7 +1,7 @@
-"""For synchronous programs: the system in a thread of its own.
+"""Run a system in a thread of its own, for synchronous programs.
 
-The host's thread blocks only in the calls it makes, each within its timeout.
-No signal handler and no other global state is touched.
+The calling thread blocks only while it opens or closes the system and in
+``ThreadHost.call``. No signal handler and no other global state is changed.
 """
 
 from __future__ import annotations
@@ -14,47 +14,58 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import outcome
 import trio
 
-from rtos.host.bridge import Bridge, Work
+from rtos.host.bridge import Bridge, HostCall
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
     from contextlib import AbstractAsyncContextManager
 
 System = TypeVar("System")
+Result = TypeVar("Result")
 
 
 class ThreadHost(Generic[System]):
-    """A system in a thread. Made by ``open_thread``."""
+    """A system in a thread of its own. Made by ``open_thread``.
 
-    def __init__(self, bridge: Bridge[System], system: System) -> None:
+    Attributes:
+      system: what the opener yielded.
+    """
+
+    def __init__(self, bridge: Bridge[System], system: System, thread: threading.Thread) -> None:
         self._bridge = bridge
+        self._thread = thread
         self.system = system
 
-    def call(self, body: Callable[..., Awaitable[Any]], *args: object, timeout: float | None = None) -> Any:
-        """Run ``body(*args)`` inside Trio, and wait for what it returns.
+    def call(
+        self, function: Callable[..., Awaitable[Result]], *args: object, timeout: float | None = None
+    ) -> Result:
+        """Run ``function(*args)`` inside Trio and wait for its result.
 
         Args:
-          body: an async function.
-          *args: what it is called with.
-          timeout: seconds until it is cancelled; none by default.
+          function: an async function written for Trio.
+          *args: its arguments.
+          timeout: seconds until it is cancelled; ``None`` for no limit.
 
         Raises:
-          TimeoutError: it had not ended in time, and has been cancelled.
-          DaemonDown: the system was stopped before it ended.
-          Exception: whatever it raised.
+          TimeoutError: it did not end in time, and was cancelled.
+          ValueError: the timeout is negative or NaN.
+          RuntimeError: called from the system's own thread, which would wait for itself.
+          DaemonDown: the system was stopped before the call ended.
+          Exception: any exception that the function raises, unchanged.
 
-        Must not be called from inside the system: it would wait for itself.
+        A ``KeyboardInterrupt`` in the calling thread cancels the function.
         """
-        future: Future[Any] = Future()
-        work = Work(lambda: body(*args), timeout=timeout, done=lambda reply: _resolve(future, reply))
-        self._bridge.submit(work)
+        if threading.current_thread() is self._thread:
+            msg = "call: called from the system's own thread, which would wait for itself; await the function"
+            raise RuntimeError(msg)
+        future: Future[Result] = Future()
+        call = HostCall(lambda: function(*args), timeout=timeout, done=lambda reply: _resolve(future, reply))
+        self._bridge.submit(call)
         try:
             return future.result()
-        except trio.TooSlowError:
-            raise TimeoutError(f"call: not done within {timeout!r} s, and cancelled") from None
-        except BaseException:
-            self._bridge.cancel(work)
-            raise
+        finally:
+            # Still running only if this thread was interrupted; otherwise without effect.
+            self._bridge.cancel(call)
 
 
 @contextmanager
@@ -64,10 +75,13 @@ def open_thread(
     """Open a system in a thread of its own while the block runs.
 
     Args:
-      opener: ``lambda: open_runtime(configuration)``, say, or ``open_scheduler``.
+      opener: returns the async context manager of the system, for example
+        ``open_scheduler`` or ``lambda: open_runtime(configuration)``.
 
     Raises:
-      Exception: whatever opening or closing the system raised.
+      Exception: any exception that opening or closing the system raises, unchanged.
+
+    A ``KeyboardInterrupt`` while the system opens cancels the opening.
     """
     opened: Future[System] = Future()
     bridge: Bridge[System] = Bridge(opener, opened.set_result)
@@ -82,7 +96,7 @@ def open_thread(
     thread.start()
     try:
         if opened.exception() is None:
-            yield ThreadHost(bridge, opened.result())
+            yield ThreadHost(bridge, opened.result(), thread)
     finally:
         bridge.stop()
         thread.join()

@@ -1,4 +1,4 @@
-"""The two hosts: outcomes, deadlines, cancellation, and the end."""
+"""The asyncio host and the thread host: outcomes, timeouts, cancellation, start-up and shutdown."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ async def _fail() -> None:
 
 
 @asynccontextmanager
-async def _broken() -> AsyncIterator[None]:
+async def _fails_to_open() -> AsyncIterator[None]:
     raise OSError("cannot open")
     yield
 
 
 @asynccontextmanager
-async def _breaks_at_the_end() -> AsyncIterator[None]:
+async def _fails_to_close() -> AsyncIterator[None]:
     yield
     raise OSError("cannot close")
 
 
-def test_a_synchronous_program_calls_and_gets_what_it_asked_for() -> None:
+def test_thread_call_returns_result_or_raises_error() -> None:
     with open_thread(open_scheduler) as host:
         assert isinstance(host.system, Scheduler)
         assert host.call(_double, 4) == 8
@@ -51,7 +51,7 @@ def test_a_synchronous_program_calls_and_gets_what_it_asked_for() -> None:
             host.call(_fail)
 
 
-def test_a_call_from_a_thread_ends_at_its_timeout_and_is_cancelled() -> None:
+def test_thread_call_is_cancelled_at_its_timeout() -> None:
     cancelled = threading.Event()
 
     async def hang() -> None:
@@ -67,7 +67,50 @@ def test_a_call_from_a_thread_ends_at_its_timeout_and_is_cancelled() -> None:
         assert host.call(_double, 1) == 2
 
 
-def test_threads_of_the_host_may_call_at_the_same_time() -> None:
+async def _too_slow() -> None:
+    with trio.fail_after(0):
+        await trio.sleep_forever()
+
+
+@pytest.mark.parametrize("timeout", [None, 60])
+def test_too_slow_error_of_the_function_comes_out_unchanged(timeout: float | None) -> None:
+    async def main() -> None:
+        async with open_in_asyncio(open_scheduler) as host:
+            await host.call(_too_slow, timeout=timeout)
+
+    with open_thread(open_scheduler) as host, pytest.raises(trio.TooSlowError, match="^$"):
+        host.call(_too_slow, timeout=timeout)
+    with pytest.raises(trio.TooSlowError, match="^$"):
+        asyncio.run(main())
+
+
+@pytest.mark.parametrize("timeout", [-1.0, float("nan")])
+def test_impossible_timeout_is_rejected_and_the_system_goes_on(timeout: float) -> None:
+    async def use(host: AsyncioHost[Scheduler]) -> None:
+        with pytest.raises(ValueError, match="call: timeout .* is not a duration"):
+            await host.call(_double, 1, timeout=timeout)
+        assert await host.call(_double, 1) == 2
+
+    with open_thread(open_scheduler) as host:
+        with pytest.raises(ValueError, match="call: timeout .* is not a duration"):
+            host.call(_double, 1, timeout=timeout)
+        assert host.call(_double, 1) == 2
+    _in_asyncio(use)
+
+
+def test_thread_call_from_inside_the_system_is_rejected() -> None:
+    async def call_again() -> None:
+        await trio.lowlevel.checkpoint()
+        host.call(_double, 1)
+
+    with (
+        open_thread(open_scheduler) as host,
+        pytest.raises(RuntimeError, match="call: called from the system's own thread"),
+    ):
+        host.call(call_again)
+
+
+def test_several_threads_can_call_at_once() -> None:
     results: list[int] = []
     with open_thread(open_scheduler) as host:
         threads = [
@@ -80,36 +123,36 @@ def test_threads_of_the_host_may_call_at_the_same_time() -> None:
     assert sorted(results) == [2 * n for n in range(8)]
 
 
-def test_a_call_after_the_end_is_told_so() -> None:
+def test_call_after_close_raises_daemon_down() -> None:
     with open_thread(open_scheduler) as host:
         pass
     with pytest.raises(DaemonDown, match="it was stopped before this call ended"):
         host.call(_double, 1)
 
 
-def test_what_opening_and_closing_raise_comes_out() -> None:
-    with pytest.raises(OSError, match="cannot open"), open_thread(_broken):
-        pytest.fail("it is not open")
-    with pytest.raises(OSError, match="cannot close"), open_thread(_breaks_at_the_end):
+def test_errors_of_opening_and_closing_come_out_of_open_thread() -> None:
+    with pytest.raises(OSError, match="cannot open"), open_thread(_fails_to_open):
+        pytest.fail("opened")
+    with pytest.raises(OSError, match="cannot close"), open_thread(_fails_to_close):
         pass
 
 
-def test_two_systems_live_in_one_process() -> None:
+def test_two_systems_in_one_process() -> None:
     with open_thread(open_scheduler) as one, open_thread(open_scheduler) as two:
         assert one.system is not two.system
         assert (one.call(_double, 1), two.call(_double, 2)) == (2, 4)
 
 
-def _in_asyncio(body: Callable[[AsyncioHost[Scheduler]], Awaitable[None]]) -> None:
+def _in_asyncio(function: Callable[[AsyncioHost[Scheduler]], Awaitable[None]]) -> None:
     async def main() -> None:
         async with open_in_asyncio(open_scheduler) as host:
-            await body(host)
+            await function(host)
 
     asyncio.run(main())
 
 
-def test_an_asyncio_program_calls_and_gets_what_it_asked_for() -> None:
-    async def body(host: AsyncioHost[Scheduler]) -> None:
+def test_asyncio_call_returns_result_or_raises_error() -> None:
+    async def use(host: AsyncioHost[Scheduler]) -> None:
         assert await host.call(_double, 4) == 8
         assert await asyncio.gather(*(host.call(_double, n) for n in range(5))) == [0, 2, 4, 6, 8]
         with pytest.raises(LookupError, match="nowhere"):
@@ -117,10 +160,10 @@ def test_an_asyncio_program_calls_and_gets_what_it_asked_for() -> None:
         with pytest.raises(TimeoutError, match="not done within 0.01 s"):
             await host.call(trio.sleep_forever, timeout=0.01)
 
-    _in_asyncio(body)
+    _in_asyncio(use)
 
 
-def test_an_asyncio_cancellation_cancels_the_work() -> None:
+def test_asyncio_cancellation_cancels_the_function_and_waits_for_it() -> None:
     trace: list[str] = []
     started = asyncio.Event()
     loop: asyncio.AbstractEventLoop
@@ -133,7 +176,7 @@ def test_an_asyncio_cancellation_cancels_the_work() -> None:
         finally:
             trace.append("unwound")
 
-    async def body(host: AsyncioHost[Scheduler]) -> None:
+    async def use(host: AsyncioHost[Scheduler]) -> None:
         nonlocal loop
         loop = asyncio.get_running_loop()
         task = asyncio.create_task(host.call(hang))
@@ -143,12 +186,12 @@ def test_an_asyncio_cancellation_cancels_the_work() -> None:
             await task
         trace.append("cancelled")
 
-    _in_asyncio(body)
+    _in_asyncio(use)
     assert trace == ["started", "unwound", "cancelled"]
 
 
-def test_the_host_loop_goes_on_while_the_system_runs() -> None:
-    async def body(host: AsyncioHost[Scheduler]) -> None:
+def test_asyncio_loop_runs_while_a_call_is_under_way() -> None:
+    async def use(host: AsyncioHost[Scheduler]) -> None:
         ticks = 0
 
         async def tick() -> None:
@@ -162,13 +205,120 @@ def test_the_host_loop_goes_on_while_the_system_runs() -> None:
         task.cancel()
         assert ticks > 0
 
-    _in_asyncio(body)
+    _in_asyncio(use)
 
 
-def test_what_opening_raises_comes_out_of_asyncio() -> None:
+def test_error_of_opening_comes_out_of_open_in_asyncio() -> None:
     async def main() -> None:
-        async with open_in_asyncio(_broken):
-            pytest.fail("it is not open")
+        async with open_in_asyncio(_fails_to_open):
+            pytest.fail("opened")
 
     with pytest.raises(OSError, match="cannot open"):
         asyncio.run(main())
+
+
+class _SlowToOpen:
+    """A system that never finishes opening, and takes a while to unwind."""
+
+    def __init__(self) -> None:
+        self.trace: list[str] = []
+        self.opening = threading.Event()
+        self.unwinding = threading.Event()
+        self.may_end = threading.Event()
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        async with open_scheduler():
+            try:
+                self.trace.append("opening")
+                self.opening.set()
+                await trio.sleep_forever()
+                yield
+            finally:
+                self.unwinding.set()
+                with trio.CancelScope(shield=True):
+                    await trio.to_thread.run_sync(self.may_end.wait)
+                self.trace.append("closed")
+
+
+async def _open(system: _SlowToOpen) -> None:
+    async with open_in_asyncio(system.open):
+        pytest.fail("opened")
+
+
+def test_asyncio_cancellation_while_opening_cancels_the_guest_run_and_waits_for_it() -> None:
+    system = _SlowToOpen()
+
+    async def main() -> None:
+        task = asyncio.create_task(_open(system))
+        await asyncio.to_thread(system.opening.wait)
+        task.cancel()
+        await asyncio.to_thread(system.unwinding.wait)
+        task.cancel()  # once more, while the system unwinds
+        await asyncio.sleep(0)
+        assert not task.done()
+        system.may_end.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert system.trace == ["opening", "closed"]
+
+    asyncio.run(main())
+
+
+def test_asyncio_cancellation_before_the_guest_run_has_begun_ends_it() -> None:
+    system = _SlowToOpen()
+    system.may_end.set()
+
+    async def main() -> None:
+        task = asyncio.create_task(_open(system))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert system.trace in ([], ["opening", "closed"])
+
+    asyncio.run(main())
+
+
+def test_second_asyncio_cancellation_of_a_call_still_waits_until_it_has_unwound() -> None:
+    trace: list[str] = []
+    started, unwinding, may_end = threading.Event(), threading.Event(), threading.Event()
+
+    async def hang() -> None:
+        started.set()
+        try:
+            await trio.sleep_forever()
+        finally:
+            unwinding.set()
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(may_end.wait)
+            trace.append("unwound")
+
+    async def use(host: AsyncioHost[Scheduler]) -> None:
+        task = asyncio.create_task(host.call(hang))
+        await asyncio.to_thread(started.wait)
+        task.cancel()
+        await asyncio.to_thread(unwinding.wait)
+        task.cancel()
+        await asyncio.sleep(0)
+        may_end.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert trace == ["unwound"]
+        assert await host.call(_double, 1) == 2
+
+    _in_asyncio(use)
+
+
+def test_interrupt_while_open_thread_waits_cancels_the_opening(monkeypatch: pytest.MonkeyPatch) -> None:
+    system = _SlowToOpen()
+    system.may_end.set()
+
+    def interrupt(_: object) -> None:
+        system.opening.wait()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("rtos.host.thread.Future.exception", interrupt)
+    with pytest.raises(KeyboardInterrupt), open_thread(system.open):
+        pytest.fail("opened")
+    assert system.trace == ["opening", "closed"]
