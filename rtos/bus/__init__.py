@@ -1,4 +1,9 @@
-"""How everything above the kernel talks: commands (one reply) and events (many receivers)."""
+"""Commands and events between daemons: a command has one reply, an event has many receivers.
+
+``bus``: attaches daemons and runs their workers. ``declare``: the decorators ``@command`` and ``@on``.
+``commands``: sends commands and checks their parameters. ``events``: emits events to subscriptions.
+``pattern``: matches event names (pure). ``following``: follows the change log of a database.
+"""
 
 from rtos.bus.bus import Bus, Daemon
 from rtos.bus.commands import Commands

@@ -1,8 +1,8 @@
-"""The bus: commands and events together, and how a daemon is put on it.
+"""The bus: attaches daemons, and serves their commands and events.
 
-A daemon is any object with a name and an ``open`` that declares what it serves.
-Its port is made once and outlives its runs: calls that wait while it is being
-restarted are served afterwards.
+A daemon is any object with a name, an ``open`` method, and methods marked with ``@command`` or ``@on``.
+Its port is made once and outlives its runs: calls that wait while the daemon restarts
+are served by the next run.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import trio
 
 from rtos.bus.commands import Commands, Route, run_request
-from rtos.bus.declare import DeclaredCommand, DeclaredReaction, Signature, declared
+from rtos.bus.declare import DeclaredCommand, DeclaredSubscription, Signature, declared
 from rtos.bus.events import Events, Subscription
 from rtos.errors import ConfigurationError
 from rtos.scheduler import CallStatistics, ChildSpec, PastIntensity, Port, Restart
@@ -28,16 +28,16 @@ if TYPE_CHECKING:
 
 
 class Daemon(Protocol):
-    """What the bus needs of a daemon.
+    """What the bus requires of a daemon.
 
     Attributes:
       name: unique on the bus.
-      level: base priority, 0 (most urgent) to 7.
-      workers: how many commands it serves at once.
-      capacity: how many more may wait.
+      level: base level, 0 (most urgent) to 7.
+      workers: number of commands that it serves at the same time, 1 or more.
+      capacity: number of further commands that may wait.
 
-    It may also have ``past_intensity``, a ``PastIntensity``: whether it is parked
-    when it fails too often, or takes everything down, as one does that says nothing.
+    A daemon may also have an attribute ``past_intensity`` (``PastIntensity``, by default
+    ``ESCALATE``): what happens when it fails too often.
     """
 
     name: ClassVar[str]
@@ -46,11 +46,11 @@ class Daemon(Protocol):
     capacity: ClassVar[int]
 
     def open(self, bus: Bus) -> AbstractAsyncContextManager[None]:
-        """Acquire what it needs; it is ready once entered, and releases on exit."""
+        """Acquire resources. The daemon is ready once the context is entered; leaving it releases them."""
 
 
 class Bus:
-    """Commands and events of one runtime."""
+    """The commands and events of one runtime."""
 
     def __init__(self, scheduler: Scheduler) -> None:
         self.scheduler = scheduler
@@ -61,12 +61,12 @@ class Bus:
 
     @contextmanager
     def attach(self, daemon: Daemon) -> Iterator[ChildSpec]:
-        """Make what a daemon declares known, and give the specification to supervise it by.
+        """Register the daemon's commands while the block runs; yields its specification for a supervisor.
 
         Raises:
-          ConfigurationError: another daemon has its name or serves one of its
-            commands, a command's parameters cannot be checked, or it has no worker.
-          ValueError: its level or its capacity is impossible.
+          ConfigurationError: another daemon has the same name or serves one of its
+            commands, the parameters of a command cannot be checked, or ``workers`` is below 1.
+          ValueError: the level is not 0 to 7, or the capacity is below 1.
         """
         if daemon.name in self.ports:
             raise ConfigurationError(f"two daemons are named {daemon.name!r}", "give each a name of its own")
@@ -76,18 +76,18 @@ class Bus:
             )
         ports = self._open_ports(daemon)
         names = []
-        reactions = []
+        handlers = []
         try:
-            for fact, body in declared(daemon):
+            for fact, handler in declared(daemon):
                 if isinstance(fact, DeclaredCommand):
                     port = ports[fact.control]
                     self.commands.attach(
-                        Route(fact, Signature(fact.name, body), body, port, CallStatistics(fact.name))
+                        Route(fact, Signature(fact.name, handler), handler, port, CallStatistics(fact.name))
                     )
                     names.append(fact.name)
                 else:
-                    reactions.append((fact, body))
-            yield _Serving(self, daemon, ports, reactions).specification()
+                    handlers.append((fact, handler))
+            yield _Serving(self, daemon, ports, handlers).specification()
         finally:
             for name in names:
                 self.commands.detach(name)
@@ -95,7 +95,7 @@ class Bus:
             self.controls.pop(daemon.name, None)
 
     def _open_ports(self, daemon: Daemon) -> dict[bool, Port]:
-        """The daemon's port, and that of its control lane if it declares one."""
+        """Make the daemon's port, and one for its control lane if it declares control commands."""
         ports = {False: Port(self.scheduler, daemon.name, capacity=daemon.capacity)}
         self.ports[daemon.name] = ports[False]
         if any(isinstance(fact, DeclaredCommand) and fact.control for fact, _ in declared(daemon)):
@@ -105,20 +105,20 @@ class Bus:
 
 
 class _Serving:
-    """One daemon on the bus: its runs, one after the other."""
+    """The runs of one daemon, one after the other."""
 
     def __init__(
         self,
         bus: Bus,
         daemon: Daemon,
         ports: dict[bool, Port],
-        reactions: Sequence[tuple[DeclaredReaction, Callable[..., Any]]],
+        handlers: Sequence[tuple[DeclaredSubscription, Callable[..., Any]]],
     ) -> None:
         self._bus = bus
         self._daemon = daemon
         self._port = ports[False]
         self._control = ports.get(True)
-        self._reactions = reactions
+        self._handlers = handlers
         self._stop = trio.Event()
 
     def specification(self) -> ChildSpec:
@@ -144,15 +144,17 @@ class _Serving:
         try:
             await self._serve(ready)
         finally:
-            # For the next run; made here, since it may be asked to stop before its first step.
+            # For the next run. Made here, since that run may be asked to stop before its first step.
             self._stop = trio.Event()
 
     async def _serve(self, ready: Callable[[], None]) -> None:
         with self._subscriptions() as subscriptions:
             async with self._daemon.open(self._bus), trio.open_nursery() as nursery:
                 self._start_workers(nursery)
-                for (_, body), subscription in zip(self._reactions, subscriptions, strict=True):
-                    nursery.start_soon(self._react, subscription, body, name=f"{self._daemon.name} events")
+                for (_, handler), subscription in zip(self._handlers, subscriptions, strict=True):
+                    nursery.start_soon(
+                        self._handle_events, subscription, handler, name=f"{self._daemon.name} events"
+                    )
                 ready()
                 await self._stop.wait()
                 await self._port.drain()
@@ -179,13 +181,13 @@ class _Serving:
 
     @contextmanager
     def _subscriptions(self) -> Iterator[list[Subscription]]:
-        # Before the daemon opens, so that nothing falls between what it reads
-        # while it opens and what it is told afterwards.
+        # Subscribed before the daemon opens, so that no event is lost between what the daemon
+        # reads while it opens and the first event that it handles.
         with ExitStack() as stack:
             yield [
-                stack.enter_context(self._bus.events.subscribe(*fact.patterns)) for fact, _ in self._reactions
+                stack.enter_context(self._bus.events.subscribe(*fact.patterns)) for fact, _ in self._handlers
             ]
 
-    async def _react(self, subscription: Subscription, body: Callable[..., Any]) -> None:
+    async def _handle_events(self, subscription: Subscription, handler: Callable[..., Any]) -> None:
         async for event in subscription:
-            await body(event)
+            await handler(event)

@@ -1,6 +1,6 @@
-"""Commands: named requests with one reply, served by whichever daemon declares them.
+"""Commands: named requests with one reply, routed to the daemon that declares them.
 
-No central list of names: a name is known while the daemon that declares it is
+There is no central list of names: a command exists while the daemon that declares it is
 attached. Parameters are checked before delivery.
 """
 
@@ -23,20 +23,20 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class Route:
-    """Where a command goes."""
+    """The daemon's handler and port for one command."""
 
     declared: DeclaredCommand
     signature: Signature
-    body: Callable[..., Awaitable[Any]]
+    handler: Callable[..., Awaitable[Any]]
     port: Port
     kind: CallStatistics
 
 
 @attrs.define
 class Request:
-    """What travels to the daemon: the route, and parameters that have been checked.
+    """What a port delivers to a worker: the route and the checked parameters.
 
-    Not frozen: one is made for each command, and that would cost twice as much.
+    Not frozen: one is made for each command, and freezing would double its cost.
     """
 
     route: Route
@@ -53,20 +53,21 @@ class Commands:
         """Send a command to the daemon that serves it and wait for the reply.
 
         Args:
-          name: as its daemon declares it, ``data/read`` for example.
-          deadline: absolute Trio time; by default that of the job that is being
-            served, if any. The nearer of the two counts.
-          parameters: the command's own.
+          name: the name that the daemon declares, for example ``data/read``.
+          deadline: absolute Trio time; none by default. If the caller serves a command
+            itself, the nearer of both deadlines counts.
+          parameters: the parameters of the command.
 
         Raises:
-          UnknownCommand: nobody serves it.
-          CommandRejected: a parameter is missing, unknown or wrong; nothing was sent.
-          MailboxFull: refused at once; the daemon never saw it.
-          DeadlineMissed: not answered by the deadline; ``started`` says whether it ran.
-          CommandFailed: the daemon raised; see ``__cause__``.
-          RtosError: whatever else the daemon answers.
+          UnknownCommand: no daemon serves it.
+          CommandRejected: a parameter is missing, unknown or of the wrong type; nothing was sent.
+          MailboxFull: too many commands wait; the daemon never saw this one.
+          DeadlineMissed: no reply by the deadline; ``started`` says whether the command had begun.
+          CommandFailed: the daemon raised an error that is not an ``RtosError``; see ``__cause__``.
+          RtosError: any other error that the daemon raised, unchanged.
 
-        Always a checkpoint. After cancellation a queued command never runs, and
+        A checkpoint, except that a command to an idle daemon that replies within the quantum is
+        served within the caller's step. After cancellation a waiting command never runs, and
         a running one has been cancelled.
         """
         return await self.send(name, parameters, deadline=deadline)
@@ -74,34 +75,34 @@ class Commands:
     async def send(
         self, name: str, parameters: Mapping[str, object], *, deadline: float | None = None, lax: bool = False
     ) -> Any:
-        """``execute`` with the parameters as a mapping; ``lax`` takes text for numbers.
+        """Like ``execute``, with the parameters as a mapping.
 
-        See ``execute`` for the rest.
+        With ``lax``, numbers and other simple types may be given as text.
         """
         route = self.route(name)
         request = Request(route, route.signature.check(parameters, lax=lax))
         return await route.port.call(route.kind, request, deadline=math.inf if deadline is None else deadline)
 
     def route(self, name: str) -> Route:
-        """Where ``name`` goes.
+        """The route of the command ``name``.
 
         Raises:
-          UnknownCommand: nobody serves it.
+          UnknownCommand: no daemon serves it; similar names are suggested.
         """
         route = self._routes.get(name)
         if route is None:
             near = difflib.get_close_matches(name, self._routes, n=3)
-            remedy = "did you mean " + " or ".join(near) + "?" if near else "`rtos help` lists what there is"
+            remedy = "did you mean " + " or ".join(near) + "?" if near else "`rtos help` lists the commands"
             raise UnknownCommand(name, "no daemon serves this command", remedy=remedy)
         return route
 
     def is_control(self, name: str) -> bool:
-        """Whether a command is served, and goes by a control lane."""
+        """Whether a daemon serves ``name`` on its control lane."""
         route = self._routes.get(name)
         return route is not None and route.declared.control
 
     def attach(self, route: Route) -> None:
-        """Make a command known.
+        """Add a command.
 
         Raises:
           ConfigurationError: another daemon serves it already.
@@ -115,18 +116,18 @@ class Commands:
         self._routes[route.declared.name] = route
 
     def detach(self, name: str) -> None:
-        """Forget a command."""
+        """Remove a command."""
         del self._routes[name]
 
     def __iter__(self) -> Iterator[Route]:
-        """What is served now, by name."""
+        """The routes of all commands, sorted by name."""
         return (self._routes[name] for name in sorted(self._routes))
 
 
 async def run_request(request: Request) -> Any:
-    """Run the body of a command, and turn what it raises into what its caller may see."""
+    """Call the handler of a command; errors that are not ``RtosError`` become ``CommandFailed``."""
     try:
-        return await request.route.body(**request.parameters)
+        return await request.route.handler(**request.parameters)
     except (RtosError, KernelBug):
         raise
     except Exception as error:

@@ -1,7 +1,7 @@
-"""How a daemon declares what it serves: decorators that attach facts, and nothing else.
+"""Decorators that declare the commands and event handlers of a daemon, and the check of parameters.
 
-Pure. There is no registry: what a daemon serves is found on its class by the bus
-that it is given to, so two runtimes in one process know nothing of each other.
+Pure. The decorators only mark methods; there is no registry. The bus to which a daemon is attached
+finds the marks on its class, so two runtimes in one process are independent.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
 _MARK = "__rtos_declared__"
 _Body = TypeVar("_Body", bound="Callable[..., Any]")
 
-# Where msgspec found the fault: "... - at `$.limit`", "... - at `key` in `$.filter.a`".
+# How msgspec names the place of a fault: "... - at `$.limit`", "... - at `key` in `$.filter.a`".
 _PLACE = re.compile(r" - at (?P<key>`key` in )?`\$\.?(?P<parameter>[^`.\[]*)[^`]*`$")
 _BY_NAME = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
 @attrs.frozen
 class DeclaredCommand:
-    """A command as its daemon declares it.
+    """The declaration of a command.
 
     Attributes:
       name: ``noun/verb``.
-      cost: declared worst processor time, seconds; ``math.inf`` if not declared.
-      control: whether it goes by the daemon's control lane.
+      cost: worst-case CPU time, seconds; ``math.inf`` if not declared.
+      control: whether it is served on the daemon's control lane.
     """
 
     name: str
@@ -44,52 +44,52 @@ class DeclaredCommand:
 
 
 @attrs.frozen
-class DeclaredReaction:
-    """Event patterns that a daemon reacts to, one event after the other."""
+class DeclaredSubscription:
+    """The event patterns of one handler, which gets one event after the other."""
 
     patterns: tuple[str, ...]
 
 
 def command(name: str, *, cost: float = math.inf, control: bool = False) -> Callable[[_Body], _Body]:
-    """Declare that the method below serves the command ``name``.
+    """Declare that the decorated async method serves the command ``name``.
 
-    With ``control`` it goes by the daemon's control lane: a port of its own without a
-    bound, served at the most urgent level by a worker that nothing else keeps busy. For
-    what has to work when the daemon has more to do than it can: looking, configuring,
-    suspending. Such a command should be short.
+    The parameters of the method need annotations, and callers' parameters are checked against
+    them before delivery. The first line of its docstring is the help text of the command.
 
-    Its parameters are keyword-only and typed; callers' parameters are checked
-    against the annotations before delivery. The first line of its docstring is
-    the help of the command.
+    Args:
+      name: ``noun/verb``.
+      cost: worst-case CPU time, seconds; used by the analysis.
+      control: serve the command on the daemon's control lane: a port without a bound, with a worker
+        of its own at level 0. For commands that must work while the daemon is overloaded, suspended
+        or hangs, such as inspecting and configuring it. Such a command should be short.
     """
     return _marker(DeclaredCommand(name, cost, control))
 
 
 def on(*patterns: str) -> Callable[[_Body], _Body]:
-    """Declare that the method below reacts to events whose name matches one of ``patterns``.
+    """Declare that the decorated async method handles events whose names match one of ``patterns``.
 
-    Segments are parted by ``:``; ``*`` stands for exactly one segment. The
-    events of all the patterns come one after the other, in the order in which
-    they were emitted.
+    Patterns are segments separated by ``:``; ``*`` matches exactly one segment. The method gets the
+    events of all patterns one at a time, in the order in which they were emitted.
 
     Raises:
-      ValueError: a pattern can match nothing.
+      ValueError: a pattern can never match.
     """
     for pattern in patterns:
         check_pattern(pattern)
-    return _marker(DeclaredReaction(patterns))
+    return _marker(DeclaredSubscription(patterns))
 
 
-def _marker(fact: DeclaredCommand | DeclaredReaction) -> Callable[[_Body], _Body]:
-    def mark(body: _Body) -> _Body:
-        setattr(body, _MARK, (*getattr(body, _MARK, ()), fact))
-        return body
+def _marker(fact: DeclaredCommand | DeclaredSubscription) -> Callable[[_Body], _Body]:
+    def mark(handler: _Body) -> _Body:
+        setattr(handler, _MARK, (*getattr(handler, _MARK, ()), fact))
+        return handler
 
     return mark
 
 
-def declared(daemon: object) -> Iterator[tuple[DeclaredCommand | DeclaredReaction, Callable[..., Any]]]:
-    """Everything that ``daemon`` declares, with the bound methods."""
+def declared(daemon: object) -> Iterator[tuple[DeclaredCommand | DeclaredSubscription, Callable[..., Any]]]:
+    """All declarations of ``daemon``, with the bound methods."""
     for name in dir(type(daemon)):
         for fact in getattr(getattr(type(daemon), name, None), _MARK, ()):
             yield fact, getattr(daemon, name)
@@ -97,7 +97,7 @@ def declared(daemon: object) -> Iterator[tuple[DeclaredCommand | DeclaredReactio
 
 @attrs.frozen
 class Parameter:
-    """One parameter of a command, for people."""
+    """One parameter of a command, for help texts."""
 
     name: str
     type: str
@@ -105,19 +105,19 @@ class Parameter:
 
 
 class Signature:
-    """The parameters of a command, and the check that stands before delivery.
+    """The parameters of a command, and their check.
 
     Raises:
-      ConfigurationError: a parameter has no type, or could not be passed by name.
+      ConfigurationError: a parameter has no annotation, cannot be passed by name, or is called ``deadline``.
     """
 
-    def __init__(self, name: str, body: Callable[..., Any]) -> None:
+    def __init__(self, name: str, handler: Callable[..., Any]) -> None:
         self.name = name
-        self.summary = (inspect.getdoc(body) or "").partition("\n")[0].rstrip(".")
-        hints = get_type_hints(body, include_extras=True)
+        self.summary = (inspect.getdoc(handler) or "").partition("\n")[0].rstrip(".")
+        hints = get_type_hints(handler, include_extras=True)
         fields: list[Any] = []
         self.parameters: list[Parameter] = []
-        for parameter in inspect.signature(body).parameters.values():
+        for parameter in inspect.signature(handler).parameters.values():
             _check_parameter(name, parameter, hints)
             annotation = hints[parameter.name]
             required = parameter.default is inspect.Parameter.empty
@@ -130,14 +130,17 @@ class Signature:
         self._names = tuple(parameter.name for parameter in self.parameters)
 
     def check(self, given: Mapping[str, object], *, lax: bool = False) -> dict[str, Any]:
-        """The parameters as the body takes them.
+        """Check and convert the parameters of a caller.
 
         Args:
-          given: what the caller sent.
-          lax: take ``"10"`` for a number and so on, as a command line sends it.
+          given: the caller's parameters.
+          lax: accept text for numbers and other simple types, as a command line sends it.
+
+        Returns:
+          The parameters for the handler, with defaults filled in.
 
         Raises:
-          CommandRejected: one is missing, unknown or of the wrong type; it is named.
+          CommandRejected: a parameter is missing, unknown or of the wrong type; the error names it.
         """
         try:
             checked = msgspec.convert(given, self._struct, strict=not lax)
@@ -168,8 +171,8 @@ def _check_parameter(command: str, parameter: inspect.Parameter, hints: Mapping[
             f"{command}: parameter {name!r} cannot be passed by name", "declare it after a bare *"
         )
     if name not in hints:
-        raise ConfigurationError(f"{command}: parameter {name!r} has no type", "annotate it")
+        raise ConfigurationError(f"{command}: parameter {name!r} has no annotation", "annotate it")
     if name == "deadline":
         raise ConfigurationError(
-            f"{command}: parameter {name!r} is taken, it is that of every call", "use current_deadline()"
+            f"{command}: the name {name!r} is reserved for the deadline of a call", "use current_deadline()"
         )

@@ -1,9 +1,8 @@
-"""Events: told to whoever subscribed, never waiting for anybody.
+"""Events: published to all subscribers without waiting for any of them.
 
-Law: ``emit`` never blocks and never fails because of a subscriber. A subscriber
-that lags loses the newest events, not its place, and is told how many: the next
-event that it gets after the gap carries the number in ``lost``, or the last one
-before it when none has followed.
+``emit`` never blocks and never fails because of a subscriber. A slow subscriber loses
+the newest events and learns how many: ``lost`` of the next event that it receives
+has the number, or ``lost`` of the last event before the gap if none follows.
 """
 
 from __future__ import annotations
@@ -20,17 +19,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 BACKLOG: Final = 1024
-"""How many events may wait for one subscriber, by default."""
+"""Default number of events that may wait for one subscriber."""
 
 
 @attrs.frozen
 class Event:
-    """Something that has happened.
+    """One event.
 
     Attributes:
-      name: segments parted by ``:``.
-      payload: plain JSON-able data; shared by all receivers, so not to be changed.
-      lost: how many events this subscriber has missed next to this one.
+      name: segments separated by ``:``.
+      payload: JSON values. All receivers share it, so do not change it.
+      lost: number of events that this subscriber lost just before this one, or just after
+        it if none has followed yet.
     """
 
     name: str
@@ -39,10 +39,10 @@ class Event:
 
 
 class Subscription:
-    """Receives events; made by ``Events.subscribe``. Iterate over it.
+    """Receives events; iterate over it. Made by ``Events.subscribe``.
 
     Attributes:
-      lost: how many events have been lost since the last one that was received.
+      lost: number of events lost since the last one that was received.
     """
 
     def __init__(self, backlog: int) -> None:
@@ -59,32 +59,32 @@ class Subscription:
             raise StopAsyncIteration from None
 
     async def receive(self) -> Event:
-        """The next event.
+        """Wait for the next event.
 
         Raises:
-          trio.EndOfChannel: the subscription has ended, and nothing waits any more.
+          trio.EndOfChannel: the subscription has ended and no event waits.
 
-        Always a checkpoint; a cancellation loses nothing.
+        Always a checkpoint; a cancellation loses no event.
         """
         event = await self._receive.receive()
-        # A gap with nothing after it yet must not stay untold.
+        # If no event has followed a gap, the last event before it reports the gap.
         if self.lost and not self._receive.statistics().current_buffer_used:
             event = self._mark(event)
         return event
 
     def deliver(self, event: Event) -> None:
-        """Put an event in the backlog, or count it as lost; nothing when it has ended."""
+        """Add an event to the backlog, or count it as lost. Does nothing once the subscription has ended."""
         lost = self.lost
         try:
             self._send.send_nowait(self._mark(event) if lost else event)
         except trio.WouldBlock:
             self.lost = lost + 1
         except (trio.ClosedResourceError, trio.BrokenResourceError):
-            # Whoever emits is not told of it: it is no failure of theirs.
+            # Not an error of the emitter.
             return
 
     def close(self) -> None:
-        """No more events; what waits can still be received, then iteration ends."""
+        """Accept no more events. Waiting events can still be received; then iteration ends."""
         self._send.close()
 
     def _mark(self, event: Event) -> Event:
@@ -99,10 +99,10 @@ class Events:
         self._index: PatternIndex[Subscription] = PatternIndex()
 
     def emit(self, name: str, payload: Any = None) -> int:
-        """Tell all whose pattern matches ``name``. Not a checkpoint.
+        """Deliver an event to every subscription with a matching pattern. Not a checkpoint.
 
         Returns:
-          How many subscriptions matched.
+          The number of subscriptions that matched.
         """
         receivers = self._index.match(name)
         if receivers:
@@ -116,11 +116,11 @@ class Events:
         """Receive the events that match any of ``patterns``, each once, while the block runs.
 
         Args:
-          patterns: segments parted by ``:``, ``*`` for exactly one of them.
-          backlog: how many events may wait before the newest are lost.
+          patterns: segments separated by ``:``; ``*`` matches exactly one segment.
+          backlog: number of events that may wait; when it is full, new events are lost.
 
         Raises:
-          ValueError: a pattern can match nothing.
+          ValueError: a pattern can never match.
         """
         for pattern in patterns:
             check_pattern(pattern)

@@ -1,8 +1,8 @@
-"""Following the changes of a database from a bookmark on: what was, and then what comes.
+"""Follow the change log of a database: first the changes since a sequence number, then new ones.
 
-Law: each change is seen at least once, and in the order of the commits, also by one who
-was stopped anywhere and goes on from the last number that it has dealt with. Nothing is
-polled: the log is read when events say that there is more than was seen.
+A consumer sees each change at least once and in commit order, also if it is stopped at any point and
+continues from the last sequence number that it processed. It does not poll: it reads the
+log only when an event shows that there are unread changes.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _CHANGES: Final = ("data:*:created", "data:*:updated", "data:*:deleted", "data:r
 
 
 class Followed:
-    """The changes of one database; made by ``follow_changes``. Iterate over it.
+    """The changes of one database; iterate over it. Made by ``follow_changes``.
 
     Attributes:
-      after: the number of the last change that was given out; a bookmark.
+      after: sequence number of the last change that was returned; store it to continue later.
     """
 
     def __init__(self, bus: Bus, events: Subscription, *, user_id: str | None, after: int) -> None:
@@ -33,23 +33,23 @@ class Followed:
         self._user_id = user_id
         self.after = after
         self._page: list[dict[str, Any]] = []
-        # Whether the log may hold what was not read.
+        # Whether the log may contain unread changes.
         self._behind = True
 
     def __aiter__(self) -> Followed:
         return self
 
     async def __anext__(self) -> dict[str, Any]:
-        """The next change: ``sequence``, ``collection``, ``verb`` and ``record``.
+        """Wait for the next change: a mapping with ``sequence``, ``collection``, ``verb`` and ``record``.
 
-        The verb ``restored``, of no collection, says that a backup or an empty database was
-        put in place: what was read before may be gone, so the records are to be read anew.
+        The verb ``restored``, without a collection, says that a backup or an empty database
+        has replaced the database. Earlier records may be gone: read them again.
 
         Raises:
-          CommandRejected: the bookmark is too old, or is that of another database; read
-            the records anew.
+          CommandRejected: the log no longer reaches back to ``after``, or ``after`` belongs to
+            another database; read the records again.
 
-        A cancellation loses nothing.
+        A checkpoint unless a change has been read already. A cancellation loses no change.
         """
         while not self._page:
             if self._behind:
@@ -85,10 +85,10 @@ def follow_changes(bus: Bus, *, user_id: str | None = None, after: int = 0) -> I
     """Follow the changes of one database while the block runs.
 
     Args:
-      bus: where a DataDaemon is.
-      user_id: whose database; ``None`` for the shared one.
-      after: the number of the last change that has been dealt with; 0 for all that the log holds.
+      bus: a bus with a DataDaemon.
+      user_id: the user whose database to follow; ``None`` for the shared database.
+      after: sequence number of the last change that was processed; 0 for the whole log.
     """
-    # Subscribed before the log is read, so that nothing falls between the two.
+    # Subscribed before the log is read, so that no change is missed in between.
     with bus.events.subscribe(*_CHANGES) as events:
         yield Followed(bus, events, user_id=user_id, after=after)

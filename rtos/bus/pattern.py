@@ -1,9 +1,8 @@
-"""Which subscriptions an event name matches, at a cost that follows the matches.
+"""An index of event patterns, whose lookups cost in proportion to the matches.
 
-Pure. Names and patterns are segments parted by ``:``. A ``*`` in a pattern
-stands for exactly one segment, whatever it is; it never crosses a ``:``.
-The index is a tree of segments, so an event looks at two children per segment
-and not at the subscriptions that it does not match.
+Pure. Names and patterns are segments separated by ``:``. A ``*`` in a pattern matches
+exactly one segment, whatever it contains. The index is a tree of segments: a lookup visits at
+most two children per node, and never the subscriptions that do not match.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ ANY = "*"
 
 
 class PatternIndex(Generic[_T]):
-    """Subscribers by pattern. Invariant: no branch is kept that leads to nobody."""
+    """Subscribers by pattern. Invariant: every branch leads to a subscriber."""
 
     __slots__ = ("_children", "_here")
 
@@ -24,18 +23,18 @@ class PatternIndex(Generic[_T]):
         self._here: dict[_T, None] = {}
 
     def add(self, pattern: str, subscriber: _T) -> None:
-        """Make ``subscriber`` match ``pattern``; twice is the same as once."""
+        """Make ``subscriber`` match ``pattern``. Adding the same pair again changes nothing."""
         node = self
         for segment in pattern.split(":"):
             node = node._children.setdefault(segment, PatternIndex())
         node._here[subscriber] = None
 
     def remove(self, pattern: str, subscriber: _T) -> None:
-        """Undo ``add``; harmless when there is nothing to undo."""
+        """Undo ``add``. Does nothing if the pair was not added."""
         self._remove(pattern.split(":"), 0, subscriber)
 
     def match(self, name: str) -> list[_T]:
-        """The subscribers that match ``name``, each once, however many of its patterns do."""
+        """The subscribers that match ``name``, each once, even if several of its patterns match."""
         nodes = [self]
         for segment in name.split(":"):
             nodes = [
@@ -63,10 +62,10 @@ class PatternIndex(Generic[_T]):
 
 
 def check_pattern(pattern: str) -> None:
-    """Refuse a pattern that can match nothing.
+    """Check that a pattern can match an event name.
 
     Raises:
-      ValueError: a segment is empty, or ``*`` is only part of one.
+      ValueError: a segment is empty, or contains ``*`` beside other characters.
     """
     for segment in pattern.split(":"):
         if not segment or (ANY in segment and segment != ANY):

@@ -1,4 +1,4 @@
-"""Daemons on the bus: served, supervised, restarted, and apart from another runtime's."""
+"""Daemons on the bus: commands, events, restarts, the control lane, and two runtimes in one process."""
 
 import math
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -26,7 +26,7 @@ from rtos.testing import TICK, spend
 
 
 class Daemon:
-    """A daemon that does as it is told, and remembers it."""
+    """A daemon that records what it does in ``trace``."""
 
     name = "example"
     level = 3
@@ -54,7 +54,7 @@ class Daemon:
 
     @command("example/echo")
     async def echo(self, *, value: int, seconds: float = 0.0) -> int:
-        """Give back what it gets."""
+        """Return the value."""
         self.trace.append(value)
         await trio.sleep(seconds)
         return value
@@ -82,7 +82,7 @@ class Other(Daemon):
     name = "other"
     level = 5
 
-    # Marks of the example's commands are not repeated here.
+    # Overridden without a decorator, so not declared.
     echo = fail = context = crash = None
 
     @command("other/ask")
@@ -96,7 +96,7 @@ class Other(Daemon):
 
 @asynccontextmanager
 async def open_bus(*daemons, **options):
-    """A runtime in small."""
+    """A scheduler, a bus and a supervisor with the daemons as children."""
     async with AsyncExitStack() as stack:
         scheduler = await stack.enter_async_context(open_scheduler(reserve=0))
         bus = Bus(scheduler)
@@ -105,7 +105,7 @@ async def open_bus(*daemons, **options):
         yield bus
 
 
-async def test_commands_are_served(autojump_clock):
+async def test_attached_daemon_serves_its_commands(autojump_clock):
     daemon = Daemon()
     async with open_bus(daemon) as bus:
         assert await bus.commands.execute("example/echo", value=7) == 7
@@ -121,7 +121,7 @@ async def test_commands_are_served(autojump_clock):
     assert bus.ports == {}
 
 
-async def test_errors_of_the_body(autojump_clock):
+async def test_handler_error_becomes_command_failed_unless_it_is_ours(autojump_clock):
     async with open_bus(Daemon()) as bus:
         with pytest.raises(
             CommandFailed, match="^example/fail failed: ValueError: inner; see the cause"
@@ -132,12 +132,12 @@ async def test_errors_of_the_body(autojump_clock):
             await bus.commands.execute("example/fail", how="rtos")
         with pytest.raises(CommandFailed, match="KeyError: 'x'"):
             await bus.commands.execute("example/fail", how="x")
-        with pytest.raises(KernelBug, match="broken"):  # nothing may hide one
+        with pytest.raises(KernelBug, match="broken"):  # a bug must not be hidden
             await bus.commands.execute("example/fail", how="bug")
         assert await bus.commands.execute("example/echo", value=1) == 1
 
 
-async def test_a_wrong_parameter_never_reaches_the_daemon(autojump_clock):
+async def test_wrong_parameter_never_reaches_the_daemon(autojump_clock):
     daemon = Daemon()
     async with open_bus(daemon) as bus:
         with pytest.raises(CommandRejected, match="example/echo: parameter 'value': expected `int`"):
@@ -146,21 +146,21 @@ async def test_a_wrong_parameter_never_reaches_the_daemon(autojump_clock):
         assert bus.ports["example"].queue.statistics.accepted == 0
 
 
-async def test_level_and_deadline_travel_through_two_daemons(autojump_clock):
+async def test_level_and_deadline_pass_through_nested_commands(autojump_clock):
     async with open_bus(Daemon(), Other()) as bus:
         with bus.scheduler.context("client", level=1):
             assert await bus.commands.execute("other/context", deadline=9.0) == [1, 9.0]
         assert await bus.commands.execute("other/context") == [3, math.inf]
 
 
-async def test_a_deadline_cancels_what_runs(autojump_clock):
+async def test_deadline_cancels_a_running_command(autojump_clock):
     async with open_bus(Daemon()) as bus:
         with pytest.raises(DeadlineMissed, match="example/echo missed its deadline while it ran"):
             await bus.commands.execute("example/echo", value=1, seconds=5.0, deadline=2.0)
         assert trio.current_time() == 2.0
 
 
-async def test_two_daemons_that_declare_one_command(autojump_clock):
+async def test_second_daemon_with_the_same_command_or_name_is_refused(autojump_clock):
     class Twin(Daemon):
         name = "twin"
 
@@ -184,7 +184,7 @@ async def test_two_daemons_that_declare_one_command(autojump_clock):
         assert list(bus.commands) == []
 
 
-async def test_what_cannot_be_served_is_refused_before_it_starts(autojump_clock):
+async def test_daemon_with_impossible_settings_is_refused(autojump_clock):
     class Idle(Daemon):
         workers = 0
 
@@ -207,7 +207,7 @@ async def test_what_cannot_be_served_is_refused_before_it_starts(autojump_clock)
             assert list(bus.commands) == []
 
 
-async def test_events_reach_reactions(autojump_clock):
+async def test_matching_event_reaches_its_handler(autojump_clock):
     daemon = Daemon()
     async with open_bus(daemon) as bus:
         assert bus.events.emit("bad:news") == 1
@@ -216,7 +216,7 @@ async def test_events_reach_reactions(autojump_clock):
         assert daemon.trace == ["open", "bad:news"]
 
 
-async def test_a_reaction_that_raises_crashes_the_daemon_which_is_restarted(autojump_clock):
+async def test_event_handler_that_raises_restarts_the_daemon(autojump_clock):
     daemon = Daemon()
     async with open_bus(daemon) as bus:
         bus.events.emit("bad:news", "crash")
@@ -230,7 +230,7 @@ async def test_a_reaction_that_raises_crashes_the_daemon_which_is_restarted(auto
         assert await bus.commands.execute("example/echo", value=1) == 1
 
 
-async def test_calls_that_wait_over_a_restart_are_served_afterwards(autojump_clock):
+async def test_waiting_calls_are_served_after_a_restart(autojump_clock):
     daemon = Daemon()
     results = []
 
@@ -250,12 +250,12 @@ async def test_calls_that_wait_over_a_restart_are_served_afterwards(autojump_clo
         await trio.sleep(1)
         assert results == [
             "daemon 'example' is down after 0 restarts: it was stopped while it served this call",
-            2,  # these had not begun, and are served by the next run
+            2,  # these two had not begun: the next run serves them
             3,
         ]
 
 
-async def test_a_daemon_that_gives_up_answers_what_waits(autojump_clock):
+async def test_daemon_that_gives_up_answers_waiting_calls(autojump_clock):
     daemon = Daemon()
     daemon.fails_to_open = range(2, 99)
     results = []
@@ -277,7 +277,7 @@ async def test_a_daemon_that_gives_up_answers_what_waits(autojump_clock):
     assert results == ["example"] * 3
 
 
-async def test_leaving_finishes_what_was_accepted(autojump_clock):
+async def test_leaving_finishes_accepted_calls(autojump_clock):
     daemon = Daemon()
     results = []
 
@@ -293,8 +293,7 @@ async def test_leaving_finishes_what_was_accepted(autojump_clock):
     assert results == [0, 1, 2]
 
 
-async def test_calls_to_a_daemon_that_has_been_stopped_are_answered(autojump_clock):
-    """Not left waiting for somebody who will never come."""
+async def test_call_to_a_stopped_daemon_raises_daemon_down(autojump_clock):
     daemon, other = Daemon(), Other()
     answers = []
 
@@ -306,7 +305,7 @@ async def test_calls_to_a_daemon_that_has_been_stopped_are_answered(autojump_clo
 
     async with trio.open_nursery() as nursery:  # noqa: SIM117 - the callers outlive the daemons
         async with open_bus(daemon, other) as bus:
-            # Runs on while the daemons are being stopped, ``other`` first.
+            # It runs while the daemons are stopped, ``other`` first.
             nursery.start_soon(bus.commands.send, "example/echo", {"value": 2, "seconds": 3.0})
             await wait_all_tasks_blocked()
 
@@ -318,7 +317,7 @@ async def test_calls_to_a_daemon_that_has_been_stopped_are_answered(autojump_clo
     assert answers == ["other"]
 
 
-async def test_asked_to_stop_before_its_first_step(autojump_clock):
+async def test_daemon_stopped_before_its_first_step_ends_at_once(autojump_clock):
     class Slow(Daemon):
         @asynccontextmanager
         async def open(self, bus):
@@ -330,10 +329,10 @@ async def test_asked_to_stop_before_its_first_step(autojump_clock):
         async with open_bus(Slow()):
             pass
     assert scope.cancelled_caught
-    assert trio.current_time() == 1.0  # it came up, and went at once: nobody waited for the limit
+    assert trio.current_time() == 1.0  # it opened and closed at once, without waiting for the shutdown limit
 
 
-async def test_several_workers(autojump_clock):
+async def test_daemon_with_four_workers_serves_four_commands_at_once(autojump_clock):
     class Wide(Daemon):
         workers = 4
 
@@ -348,7 +347,7 @@ async def test_several_workers(autojump_clock):
         assert bus.ports["example"].queue.statistics.handled == 4
 
 
-async def test_two_runtimes_in_one_process_do_not_see_each_other(autojump_clock):
+async def test_two_runtimes_in_one_process_are_independent(autojump_clock):
     one, two = Daemon(), Daemon()
     async with open_bus(one) as first, open_bus(two) as second:
         assert await first.commands.execute("example/echo", value=1) == 1
@@ -360,7 +359,7 @@ async def test_two_runtimes_in_one_process_do_not_see_each_other(autojump_clock)
     assert two.trace == ["open", 2, "close"]
 
 
-async def test_a_daemon_may_say_what_happens_when_it_fails_too_often():
+async def test_past_intensity_of_the_daemon_reaches_its_specification():
     class Parking(Daemon):
         name = "parking"
         past_intensity = PastIntensity.PARK
@@ -373,7 +372,7 @@ async def test_a_daemon_may_say_what_happens_when_it_fails_too_often():
             assert parking.past_intensity is PastIntensity.PARK
 
 
-async def test_who_calls_a_parked_daemon_is_told_the_way_back_and_it_serves_again_after_that(autojump_clock):
+async def test_call_to_a_parked_daemon_names_unpark_and_unpark_restores_service(autojump_clock):
     async with open_scheduler() as scheduler:
         bus, daemon = Bus(scheduler), Daemon()
         with bus.attach(daemon) as spec:
@@ -382,7 +381,7 @@ async def test_who_calls_a_parked_daemon_is_told_the_way_back_and_it_serves_agai
                 await wait_all_tasks_blocked()
                 nursery.start_soon(supervisor.park, "example")
                 await wait_all_tasks_blocked()
-                # It comes while the daemon finishes what it has, and is not left waiting for ever.
+                # The first call comes while the daemon finishes accepted calls; it must not wait forever.
                 for _ in range(2):
                     with pytest.raises(DaemonDown, match="parked until `daemon/unpark example` .by hand."):
                         await bus.commands.execute("example/echo", value=2)
@@ -400,7 +399,7 @@ async def test_who_calls_a_parked_daemon_is_told_the_way_back_and_it_serves_agai
 
 
 class Controlled(Daemon):
-    """One with a control lane, whose commands burn time in steps of two ticks."""
+    """A daemon with a control lane; its commands use CPU time in steps of two ticks."""
 
     name = "controlled"
     capacity = 4
@@ -424,7 +423,7 @@ class Controlled(Daemon):
         return current_level()
 
 
-async def _burn_for_ever(bus, full):
+async def _burn_forever(bus, full):
     while True:
         try:
             await bus.commands.execute("controlled/burn")
@@ -433,12 +432,12 @@ async def _burn_for_ever(bus, full):
             await trio.sleep(TICK)
 
 
-async def test_the_control_lane_answers_within_one_step_while_the_mailbox_is_full(autojump_clock):
+async def test_control_command_is_answered_within_one_step_while_the_mailbox_is_full(autojump_clock):
     full, waits = [], []
     async with open_bus(Controlled()) as bus, trio.open_nursery() as nursery:
         for _ in range(12):
             with bus.scheduler.context("client", level=2):
-                nursery.start_soon(_burn_for_ever, bus, full)
+                nursery.start_soon(_burn_forever, bus, full)
         with bus.scheduler.context("operator", level=1):
             for limit in range(20):
                 await trio.sleep(7.3 * TICK)
@@ -452,7 +451,7 @@ async def test_the_control_lane_answers_within_one_step_while_the_mailbox_is_ful
     assert max(waits) <= 2
 
 
-async def test_the_control_lane_is_served_while_its_daemon_is_suspended_or_hangs(autojump_clock):
+async def test_control_command_is_served_while_the_daemon_is_suspended(autojump_clock):
     daemon = Controlled()
     async with open_bus(daemon) as bus, trio.open_nursery() as nursery:
         bus.ports["controlled"].suspend()
@@ -463,7 +462,7 @@ async def test_the_control_lane_is_served_while_its_daemon_is_suspended_or_hangs
         bus.ports["controlled"].resume()
 
 
-async def test_the_control_lane_of_a_daemon_that_is_down_says_so(autojump_clock):
+async def test_control_command_to_a_parked_daemon_raises_daemon_down(autojump_clock):
     async with open_bus(Controlled()) as bus:
         await bus.supervisor.park("controlled")
         with pytest.raises(DaemonDown, match="controlled"):

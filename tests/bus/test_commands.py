@@ -1,4 +1,4 @@
-"""Commands: found by name, checked before delivery, and their errors."""
+"""Commands: routing by name, the check of parameters before delivery, and errors."""
 
 import math
 
@@ -13,7 +13,7 @@ from rtos.scheduler import CallStatistics
 
 
 class FakePort:
-    """Runs what it is sent, and remembers it."""
+    """Runs each request and records it in ``calls``."""
 
     def __init__(self, name):
         self.name = name
@@ -22,12 +22,12 @@ class FakePort:
     async def call(self, kind, request, *, deadline=math.inf):
         self.calls.append((kind.name, request.parameters, deadline))
         await trio.lowlevel.checkpoint()
-        return await request.route.body(**request.parameters)
+        return await request.route.handler(**request.parameters)
 
 
-def attach(commands, name, body, *, port=None):
+def attach(commands, name, handler, *, port=None):
     route = Route(
-        DeclaredCommand(name), Signature(name, body), body, port or FakePort("d"), CallStatistics(name)
+        DeclaredCommand(name), Signature(name, handler), handler, port or FakePort("d"), CallStatistics(name)
     )
     commands.attach(route)
     return route
@@ -37,7 +37,7 @@ async def double(*, number: int) -> int:
     return 2 * number
 
 
-async def test_executed_with_checked_parameters_and_the_deadline():
+async def test_execute_passes_checked_parameters_and_the_deadline():
     commands, port = Commands(), FakePort("d")
     attach(commands, "math/double", double, port=port)
     assert await commands.execute("math/double", number=4) == 8
@@ -45,7 +45,7 @@ async def test_executed_with_checked_parameters_and_the_deadline():
     assert port.calls == [("math/double", {"number": 4}, math.inf), ("math/double", {"number": 4}, 7.0)]
 
 
-async def test_a_parameter_may_be_called_name():
+async def test_parameter_may_be_called_name():
     async def greet(*, name: str) -> str:
         return "hello " + name
 
@@ -54,7 +54,7 @@ async def test_a_parameter_may_be_called_name():
     assert await commands.execute("say/hello", name="world") == "hello world"
 
 
-async def test_a_wrong_parameter_is_never_delivered():
+async def test_wrong_parameter_is_never_delivered():
     commands, port = Commands(), FakePort("d")
     attach(commands, "math/double", double, port=port)
     with pytest.raises(CommandRejected, match="math/double: parameter 'number': expected `int`, got `str`"):
@@ -64,13 +64,13 @@ async def test_a_wrong_parameter_is_never_delivered():
     assert port.calls == []
 
 
-async def test_lax_sending_takes_text():
+async def test_lax_send_converts_text():
     commands = Commands()
     attach(commands, "math/double", double)
     assert await commands.send("math/double", {"number": "21"}, lax=True) == 42
 
 
-async def test_an_unknown_command_comes_with_a_suggestion():
+async def test_unknown_command_suggests_similar_names():
     commands = Commands()
     attach(commands, "data/read", double)
     attach(commands, "chat/send", double)
@@ -79,11 +79,11 @@ async def test_an_unknown_command_comes_with_a_suggestion():
     ) as caught:
         await commands.execute("data/raed")
     assert (caught.value.command, caught.value.parameter) == ("data/raed", None)
-    with pytest.raises(UnknownCommand, match="`rtos help` lists what there is"):
+    with pytest.raises(UnknownCommand, match="`rtos help` lists the commands"):
         await commands.execute("quite/else")
 
 
-def test_two_that_declare_one_command():
+def test_second_route_of_the_same_name_is_refused():
     commands = Commands()
     attach(commands, "x/y", double, port=FakePort("first"))
     with pytest.raises(
@@ -93,7 +93,7 @@ def test_two_that_declare_one_command():
     assert commands.route("x/y").port.name == "first"
 
 
-def test_listed_by_name_while_they_are_attached():
+def test_attached_commands_are_listed_by_name():
     commands = Commands()
     for name in ("b/b", "a/a"):
         attach(commands, name, double)

@@ -1,4 +1,4 @@
-"""What a daemon declares, and the check of parameters before delivery."""
+"""Declarations of a daemon, and the check of parameters before delivery."""
 
 from typing import Annotated, Any, Literal
 
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rtos.bus import command, on
-from rtos.bus.declare import DeclaredCommand, DeclaredReaction, Parameter, Signature, declared
+from rtos.bus.declare import DeclaredCommand, DeclaredSubscription, Parameter, Signature, declared
 from rtos.errors import CommandRejected, ConfigurationError
 
 
@@ -27,7 +27,7 @@ class Example:
     ) -> str:
         """Make a thing.
 
-        More about it.
+        More text.
         """
 
     @command("thing/one")
@@ -44,35 +44,35 @@ class Example:
         raise AssertionError
 
 
-def signature(body=None, name="thing/make"):
-    return Signature(name, body or Example().make)
+def signature(handler=None, name="thing/make"):
+    return Signature(name, handler or Example().make)
 
 
-def test_everything_that_is_declared_is_found_with_its_bound_method():
+def test_declared_yields_every_declaration_with_its_bound_method():
     daemon = Example()
     assert dict(declared(daemon)) == {
         DeclaredCommand("thing/make", 0.002): daemon.make,
         DeclaredCommand("thing/one"): daemon.both,
         DeclaredCommand("thing/other"): daemon.both,
-        DeclaredReaction(("data:*:created", "data:*:deleted")): daemon.react,
+        DeclaredSubscription(("data:*:created", "data:*:deleted")): daemon.react,
     }
 
 
-def test_declarations_are_inherited_and_overridden_ones_are_not():
+def test_declarations_are_inherited_unless_overridden():
     class Child(Example):
         async def both(self) -> None:
-            """Not declared any more."""
+            """Overridden without a decorator."""
 
     names = {fact.name for fact, _ in declared(Child()) if isinstance(fact, DeclaredCommand)}
     assert names == {"thing/make"}
 
 
-def test_a_pattern_is_checked_where_it_is_declared():
+def test_bad_pattern_is_refused_by_the_decorator():
     with pytest.raises(ValueError, match="pattern 'data::x' has the segment ''"):
         on("fine", "data::x")
 
 
-def test_what_people_see():
+def test_signature_has_summary_and_parameters():
     made = signature()
     assert made.summary == "Make a thing"
     assert made.parameters[:3] == [
@@ -95,10 +95,10 @@ def test_defaults_are_filled_in():
     }
 
 
-def test_a_default_that_can_change_is_fresh_each_time():
-    async def body(*, members: list[str] = []): ...  # noqa: B006 - the point
+def test_mutable_default_is_not_shared_between_calls():
+    async def handler(*, members: list[str] = []): ...  # noqa: B006 - the subject of this test
 
-    checked = signature(body)
+    checked = signature(handler)
     checked.check({})["members"].append("x")
     assert checked.check({}) == {"members": []}
 
@@ -124,14 +124,14 @@ TAKES = r"; parameters: name, \[size\], \[tags\], \[table\], \[kind\], \[share\]
         ({1: 2}, None, "^thing/make: expected `str` as a key"),
     ],
 )
-def test_what_is_wrong_is_rejected_with_the_parameter_named(given_, parameter, text):
+def test_rejection_names_the_wrong_parameter(given_, parameter, text):
     with pytest.raises(CommandRejected, match=text) as caught:
         signature().check(given_)
     assert caught.value.parameter == parameter
     assert caught.value.command == "thing/make"
 
 
-def test_lax_takes_text_for_numbers():
+def test_lax_check_converts_text_to_numbers():
     assert (
         signature().check({"name": "5", "size": "10", "share": "0.25"}, lax=True).items()
         >= {
@@ -144,14 +144,14 @@ def test_lax_takes_text_for_numbers():
         signature().check({"name": "n", "size": "ten"}, lax=True)
 
 
-def test_without_parameters():
+def test_command_without_parameters_accepts_none():
     nothing = signature(Example().both)
     assert nothing.check({}) == {}
     with pytest.raises(CommandRejected, match="does not take a parameter `x`; parameters: none"):
         nothing.check({"x": 1})
 
 
-def test_what_cannot_be_checked_is_refused_where_it_is_declared():
+def test_handler_whose_parameters_cannot_be_checked_is_refused():
     async def untyped(*, a): ...
 
     async def variadic(**more: int): ...
@@ -160,21 +160,21 @@ def test_what_cannot_be_checked_is_refused_where_it_is_declared():
 
     async def clashes(*, deadline: float): ...
 
-    for body, text in (
-        (untyped, "parameter 'a' has no type; annotate it"),
+    for handler, text in (
+        (untyped, "parameter 'a' has no annotation; annotate it"),
         (variadic, r"parameter 'more' cannot be passed by name; declare it after a bare \*"),
         (positional, "parameter 'a' cannot be passed by name"),
-        (clashes, "parameter 'deadline' is taken"),
+        (clashes, "the name 'deadline' is reserved for the deadline of a call"),
     ):
         with pytest.raises(ConfigurationError, match=text):
-            signature(body)
+            signature(handler)
 
 
 values = st.sampled_from([None, True, 0, 10**30, 0.5, "", "a", "10", [], ["a"], [1], {}, {"a": 1}, {1: 1}])
 
 
 @given(st.dictionaries(st.sampled_from(["name", "size", "kind", "other"]), values))
-def test_whatever_is_sent_is_accepted_whole_or_rejected(given_):
+def test_parameters_are_accepted_whole_or_rejected(given_):
     try:
         checked = signature().check(given_)
     except CommandRejected as error:

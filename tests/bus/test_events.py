@@ -1,4 +1,4 @@
-"""Events: who gets them, who lags and is told, and an ``emit`` that nothing can make fail."""
+"""Events: delivery by pattern, slow subscribers, and an ``emit`` that never fails."""
 
 import pytest
 import trio
@@ -10,14 +10,14 @@ from rtos.bus import Event, Events
 
 
 async def waiting(subscription):
-    """What waits for a subscriber now."""
+    """Receive the events that wait for a subscriber now."""
     events = []
     while subscription._receive.statistics().current_buffer_used:
         events.append(await subscription.receive())
     return events
 
 
-async def test_by_segment_and_in_order():
+async def test_events_are_delivered_by_pattern_and_in_order():
     events = Events()
     with events.subscribe("data:users:*") as users, events.subscribe("data:*:deleted") as deleted:
         assert events.emit("data:users:created", 1) == 1
@@ -31,21 +31,21 @@ async def test_by_segment_and_in_order():
         assert [event.payload for event in await waiting(deleted)] == [2, 3]
 
 
-async def test_a_subscription_of_several_patterns_gets_each_event_once_and_in_order():
+async def test_subscription_with_several_patterns_gets_each_event_once_and_in_order():
     events = Events()
     with events.subscribe("a:*", "*:b", "a:b") as subscription:
         assert [events.emit(name) for name in ("a:b", "c:b", "a:c", "c:c")] == [1, 1, 1, 0]
         assert [event.name for event in await waiting(subscription)] == ["a:b", "c:b", "a:c"]
 
 
-async def test_a_name_with_a_star_is_delivered_once():
+async def test_event_name_with_a_star_is_delivered_once():
     events = Events()
     with events.subscribe("a:*") as subscription:
         assert events.emit("a:*") == 1
         assert len(await waiting(subscription)) == 1
 
 
-async def test_emit_is_no_checkpoint_and_receive_is_one():
+async def test_receive_is_a_checkpoint_and_emit_is_not():
     events = Events()
     with events.subscribe("a") as subscription:
         with assert_no_checkpoints():
@@ -54,7 +54,7 @@ async def test_emit_is_no_checkpoint_and_receive_is_one():
             assert await subscription.receive() == Event("a", None, 0)
 
 
-async def test_one_that_lags_is_told_how_many_it_lost_and_only_once():
+async def test_slow_subscriber_learns_once_how_many_events_it_lost():
     events = Events()
     with events.subscribe("n", backlog=2) as subscription:
         for number in range(5):
@@ -63,13 +63,13 @@ async def test_one_that_lags_is_told_how_many_it_lost_and_only_once():
         events.emit("n", 5)
         assert [(event.payload, event.lost) for event in await waiting(subscription)] == [
             (1, 0),
-            (5, 3),  # the first after the gap: 2, 3 and 4 are missing before it
+            (5, 3),  # the first event after the gap: 2, 3 and 4 were lost
         ]
         events.emit("n", 6)
         assert [(event.payload, event.lost) for event in await waiting(subscription)] == [(6, 0)]
 
 
-async def test_a_gap_that_nothing_follows_is_told_with_the_last_before_it():
+async def test_gap_without_a_following_event_is_reported_by_the_event_before_it():
     events = Events()
     with events.subscribe("n", backlog=1) as subscription:
         for number in range(3):
@@ -79,7 +79,7 @@ async def test_a_gap_that_nothing_follows_is_told_with_the_last_before_it():
         assert await subscription.receive() == Event("n", 3, 0)
 
 
-async def test_one_lags_alone():
+async def test_slow_subscriber_does_not_affect_others():
     events = Events()
     with events.subscribe("n", backlog=1) as slow, events.subscribe("n") as quick:
         for number in range(3):
@@ -89,7 +89,7 @@ async def test_one_lags_alone():
 
 
 @given(st.lists(st.booleans(), max_size=60), st.integers(1, 4))
-def test_received_and_lost_make_up_all_that_was_emitted(script, backlog):
+def test_received_and_lost_add_up_to_emitted(script, backlog):
     async def main():
         events = Events()
         received = lost = emitted = 0
@@ -100,7 +100,7 @@ def test_received_and_lost_make_up_all_that_was_emitted(script, backlog):
                     emitted += 1
                 elif subscription._receive.statistics().current_buffer_used:
                     event = await subscription.receive()
-                    # Told next to the gap: either before it, or after it.
+                    # The gap is reported by the event just before or just after it.
                     assert event.payload <= received + lost + event.lost
                     received, lost = received + 1, lost + event.lost
             for event in await waiting(subscription):
@@ -126,13 +126,13 @@ async def test_emit_never_fails_because_of_a_subscriber():
         await nursery.start(listen)
         await wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
-        events.emit("a")  # its reader has been cancelled, and has not noticed
+        events.emit("a")  # its reader is cancelled, but has not run yet
     assert events.emit("a") == 0
     assert events.emit("") == 0
     assert events.emit(":") == 0
 
 
-async def test_emit_to_a_closed_subscription_that_is_still_known():
+async def test_emit_skips_a_closed_subscription():
     events = Events()
     with events.subscribe("a") as closed, events.subscribe("a") as other:
         closed.close()
@@ -140,7 +140,7 @@ async def test_emit_to_a_closed_subscription_that_is_still_known():
         assert [event.payload for event in await waiting(other)] == [1]
 
 
-async def test_iteration_ends_after_what_waits():
+async def test_iteration_ends_after_the_waiting_events():
     events = Events()
     with events.subscribe("a") as subscription:
         events.emit("a", 1)
@@ -151,7 +151,7 @@ async def test_iteration_ends_after_what_waits():
         await subscription.receive()
 
 
-async def test_a_cancelled_receive_loses_nothing():
+async def test_cancelled_receive_loses_no_event():
     events = Events()
     with events.subscribe("a") as subscription:
         with trio.CancelScope() as scope:
@@ -164,7 +164,7 @@ async def test_a_cancelled_receive_loses_nothing():
         assert (await subscription.receive()).payload == 1
 
 
-async def test_a_wrong_pattern_changes_nothing():
+async def test_bad_pattern_or_backlog_subscribes_nothing():
     events = Events()
     with (
         pytest.raises(ValueError, match="pattern 'a::b' has the segment ''"),

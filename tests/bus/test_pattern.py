@@ -1,4 +1,4 @@
-"""Patterns by segment, against matching each pattern by hand."""
+"""The pattern index, compared with matching each pattern separately."""
 
 import pytest
 from hypothesis import strategies as st
@@ -14,21 +14,21 @@ from rtos.bus.pattern import PatternIndex, check_pattern
         ("data:users:*", "data:users:created", True),
         ("data:*:deleted", "data:users:deleted", True),
         ("*:*:*", "data:users:deleted", True),
-        ("data:*", "data:users:created", False),  # a star is exactly one segment
+        ("data:*", "data:users:created", False),  # a star matches exactly one segment
         ("data:users:*", "data:users", False),
         ("data:users:created", "data:users:create", False),
         ("*", "data", True),
-        ("data:*", "data:", True),  # whatever the segment is
-        ("data:x", "data:*", False),  # a star in a name is only a name
+        ("data:*", "data:", True),  # also an empty segment
+        ("data:x", "data:*", False),  # a star in a name is an ordinary character
     ],
 )
-def test_by_segment(pattern, name, matches):
+def test_pattern_matches_by_segment(pattern, name, matches):
     index = PatternIndex()
     index.add(pattern, "subscriber")
     assert index.match(name) == (["subscriber"] if matches else [])
 
 
-def test_each_subscriber_once_however_many_of_its_patterns_match():
+def test_subscriber_with_several_matching_patterns_is_returned_once():
     index = PatternIndex()
     for pattern in ("a:b", "a:*", "*:b", "*:*", "a:b"):
         index.add(pattern, "one")
@@ -37,7 +37,7 @@ def test_each_subscriber_once_however_many_of_its_patterns_match():
     assert index.match("*:*") == ["one"]
 
 
-def test_what_leads_to_nobody_is_not_kept():
+def test_branch_without_subscribers_is_removed():
     index = PatternIndex()
     index.add("a:b:c", "one")
     index.add("a:b", "two")
@@ -51,13 +51,13 @@ def test_what_leads_to_nobody_is_not_kept():
 
 
 @pytest.mark.parametrize("pattern", ["", "a:", ":a", "a::b", "a*", "a:*b:c", "**"])
-def test_a_pattern_that_can_match_nothing(pattern):
+def test_pattern_that_can_never_match_is_refused(pattern):
     with pytest.raises(ValueError, match=r"subscribe: pattern .* has the segment .*; use words or '\*'"):
         check_pattern(pattern)
 
 
 @pytest.mark.parametrize("pattern", ["a", "*", "a:b", "a:*:c", "*:*"])
-def test_a_pattern_that_is_fine(pattern):
+def test_valid_pattern_is_accepted(pattern):
     check_pattern(pattern)
 
 
@@ -92,7 +92,7 @@ class PatternMachine(RuleBasedStateMachine):
         assert set(found) == {subscriber for pattern, subscriber in self.model if fits(pattern)}
 
     @invariant()
-    def no_branch_leads_to_nobody(self):
+    def every_branch_leads_to_a_subscriber(self):
         def check(node):
             for child in node._children.values():
                 assert child
