@@ -208,7 +208,8 @@ class Kernel(trio.abc.Instrument):
 def _open_run_queue(settings: Settings, timers: TimerHeap, records: int) -> RunQueue:
     # Not before it is asked for: a Trio that has nothing of the sort can be used without.
     try:
-        from rtos.scheduler.dispatch.run_queue import RunQueue, check_trio
+        from rtos.scheduler.dispatch.run_queue import RunQueue
+        from rtos.scheduler.dispatch.trio_compat import check_trio
     except ImportError as error:
         raise unsupported(str(error)) from error
     check_trio()
@@ -218,7 +219,7 @@ def _open_run_queue(settings: Settings, timers: TimerHeap, records: int) -> RunQ
         timers=timers,
         records=records,
         reserve=settings.reserve,
-        lend_ns=(settings.known_ns if settings.direct else 0) or -1,
+        donation_limit_ns=(settings.known_ns if settings.direct else 0) or -1,
     )
 
 

@@ -143,7 +143,7 @@ class Scheduler:
         accounts = [account_of(context) for context in (*own, *self._contexts)]
         return SchedulerStatistics(
             passes=kernel.queue.passes,
-            lent=kernel.queue.lent,
+            donated=kernel.queue.donated,
             sleeps=kernel.sleeps,
             ready=kernel.queue.waiting(),
             timers=len(kernel.timers),

@@ -16,7 +16,7 @@ class SchedulerStatistics:
 
     Attributes:
       passes: passes of Trio's loop that ran at least one step; in Trio's own order, steps.
-      lent: steps of daemons that ran within the step of a caller, with no pass of their own.
+      donated: steps of daemons that ran inside the step of a caller, with no pass of their own.
       sleeps: times the loop went to sleep; a system that is idle adds none.
       ready: tasks that are released and wait to run.
       timers: timers that have not fired.
@@ -26,7 +26,7 @@ class SchedulerStatistics:
     """
 
     passes: int
-    lent: int
+    donated: int
     sleeps: int
     ready: int
     timers: int

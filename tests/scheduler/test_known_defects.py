@@ -417,7 +417,7 @@ def test_nobody_pays_for_a_schedule_point_that_lets_nobody_in(*, direct: bool) -
                 await port.call(kind, None)
             called = scheduler.statistics()
             nursery.cancel_scope.cancel()
-        return drained, called.passes - before.passes, called.lent - before.lent
+        return drained, called.passes - before.passes, called.donated - before.donated
 
     drained, passes, lent = trio.run(main)
     assert drained <= 4

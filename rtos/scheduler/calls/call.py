@@ -138,7 +138,7 @@ class Call(Message):
         self.worker: Worker | None = None
         self.started: float | None = None
         self.on_porch = False
-        # Whether its caller's step is lent to the worker just now, and what came of
+        # Whether its caller's step is donated to the worker just now, and what came of
         # it: a reply and no error, or an error; and whether that took unexpectedly long.
         self.is_direct = self.is_answered = self.is_long = False
         self.reply: Any = None

@@ -113,22 +113,22 @@ class Port:
             msg = f"{kind.name}: deadline {deadline!r} is not a time; use absolute Trio time"
             raise ValueError(msg)
         idle, direct = self._idle, self.scheduler.direct
-        lends = False
+        donates = False
         if direct is None:
             await trio.lowlevel.checkpoint_if_cancelled()
         else:
-            lends = bool(idle) and direct.may_lend(idle[-1].context)
-            if direct.must_check_in() or (idle and not lends and direct.start_afresh()):
+            donates = bool(idle) and direct.may_donate(idle[-1].context)
+            if direct.is_cancelled() or (idle and not donates and direct.end_pass()):
                 # Cancelled; or the next one may go the direct way again, in a step of its own.
                 await trio.lowlevel.checkpoint()
-                lends = bool(idle) and direct.may_lend(idle[-1].context)
+                donates = bool(idle) and direct.may_donate(idle[-1].context)
         context = context_variable.get(None)
         call = self._make(kind, request, deadline, context)
         call.key = key
         if context is not None:
             context.waits[call] = None
         try:
-            self._submit(call, lends=lends)
+            self._submit(call, donates=donates)
             if not call.is_answered:
                 return await trio.lowlevel.wait_task_rescheduled(call.abort)
         finally:
@@ -171,7 +171,7 @@ class Port:
         call.caller = trio.lowlevel.current_task()
         return call
 
-    def _submit(self, call: Call, *, lends: bool) -> None:
+    def _submit(self, call: Call, *, donates: bool) -> None:
         if self._down is not None:
             raise _copy(self._down)
         if call.due <= call.sent:
@@ -179,13 +179,13 @@ class Port:
         if self._draining:
             self._hold(call)
         elif self._idle and not self._suspended:
-            self._serve_at_once(call, lends=lends)
+            self._serve_at_once(call, donates=donates)
         else:
             self._enqueue(call)
         if call.due != math.inf and call.timer is None and not call.is_answered:
             call.timer = self.scheduler.add_timer(call.due, call.expire)
 
-    def _serve_at_once(self, call: Call, *, lends: bool) -> None:
+    def _serve_at_once(self, call: Call, *, donates: bool) -> None:
         self.queue.accept_served(call)
         if not call.is_feasible(call.sent):
             self.queue.settle(call, State.EXPIRED)
@@ -196,7 +196,7 @@ class Port:
         self._busy[worker] = None
         worker.take_up_idle(call)
         direct = self.scheduler.direct
-        if lends and direct is not None:
+        if donates and direct is not None:
             self._serve_directly(call, worker, queue=direct)
         else:
             trio.lowlevel.reschedule(worker.task, outcome.Value(call))
@@ -213,7 +213,7 @@ class Port:
         call.is_direct = True
         failed: BaseException | None = None
         try:
-            message = queue.lend(worker.task, worker.begin, call, context=worker.context, abort=call.abort)
+            message = queue.donate(worker.task, worker.begin, call, context=worker.context, abort=call.abort)
         except StopIteration as stop:
             self._finish_directly(worker, call, stop.value, queue=queue)
             return
@@ -230,7 +230,7 @@ class Port:
             # Its traceback holds this frame.
             failed = None
         else:
-            queue.run_step(worker.task, call, context=worker.context, abort=call.abort)
+            queue.donate_step(worker.task, call, context=worker.context, abort=call.abort)
             if place and not call.is_answered:
                 call.timer = self.scheduler.add_timer(call.due, call.expire, place)
         call.is_long = bool(call.revoked) or queue.has_overrun()

@@ -331,6 +331,6 @@ def _frames_of(thread: int) -> traceback.StackSummary:
     frames = traceback.StackSummary.extract(traceback.walk_stack(frame), lookup_lines=False)
     frames.reverse()
     # What is below the task's own frames is the loop, and the same every time.
-    below = [index for index, entry in enumerate(frames) if entry.name in ("unrolled_run", "_run_steps")]
+    below = [index for index, entry in enumerate(frames) if entry.name in ("unrolled_run", "run_step")]
     del frames[: below[-1] + 1 if below else 0]
     return frames

@@ -49,7 +49,7 @@ class Accounts:
       ticks_ns: reads what steps are timed and billed by; in virtual time a step
         costs what it moves the clock by.
       quantum_ns: how long a pass may go on with steps; 0 for one step per pass.
-      lent: how many steps were lent to another task.
+      donated: how many steps tasks have donated (``donation``).
       wake_timers: called when a timer is due.
       enforcement: the budgets of contexts that have one.
       trace: what the loop did lately, ``records`` of it.
@@ -74,7 +74,7 @@ class Accounts:
         self.system = SchedulingContext("system")
         self.system.base_level = self.system.level = SYSTEM_LEVEL
         self.passes = 0
-        self.lent = 0
+        self.donated = 0
         self.wake_timers: Callable[[], None] = _nothing
         self._timers = timers
         self.is_real = real

@@ -1,23 +1,29 @@
-"""The ready order: which released task runs next.
+"""The ready queue: chooses which released task runs next.
 
-Pure: no Trio, no clock, no logging. Whoever knows the time passes it in, so a
-test is a table of inputs and outputs.
+Pure: no Trio, no clock, no logging. The caller passes the time in, so a test is a table
+of inputs and outputs.
 
-Order: level, then absolute deadline, then arrival. Arrival is a counter rather
-than a timestamp, since two tasks released on one clock reading must still leave
-in the order they came. The deadline breaks ties inside a level and never jumps
-levels: a chatty background daemon with near deadlines must not starve the
-supervisor, whose jobs carry no deadline at all.
+Order: level, then absolute deadline, then arrival. Arrival is a counter rather than a
+timestamp, since two tasks released on one clock reading must still leave in the order
+they came. The deadline breaks ties inside a level and never jumps levels: a chatty
+background daemon with near deadlines must not starve the supervisor, whose jobs carry
+no deadline at all.
 
-What is ordered are contexts, each with its own tasks in order of arrival. So a
-context that changes its level moves all its queued tasks in one step, and an
-entry that has become stale is recognised by identity and skipped: nothing is
-ever re-keyed inside the heap, which is how priority queues get corrupted.
+Fairness: tasks of one level and one deadline take turns in order of arrival, inside one
+context and across contexts. Between two steps of a task, every task of its level and
+deadline that was ready at the end of the first one has had a step. Trio's locks and
+channels are fair only as long as that holds.
+
+Contexts are ordered, each with its own tasks in order of arrival. A context that
+changes its level moves all its queued tasks at once. An entry of the heap that has
+become stale is recognised by identity and skipped: nothing is ever re-keyed inside the
+heap, which would corrupt it.
 """
 
 from __future__ import annotations
 
 from heapq import heapify, heappop, heappush
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -28,31 +34,33 @@ if TYPE_CHECKING:
 Entry = tuple[int, float, int, "SchedulingContext"]
 
 _SWEEP: Final = 32
-"""Stale entries that are always tolerated."""
+"""Number of stale entries that is always tolerated."""
 
 
 class ReadyQueue:
     """Released tasks, most urgent first.
 
-    Invariant: a context has exactly one valid entry while it has tasks here and
-    none while it has not; ``waiting`` is the number of tasks over all contexts. A
-    context that is held back has no entry, and its tasks do not count as waiting.
-    Memory follows the valid entries: a context that moves again and again while
-    something more urgent keeps it from running leaves no trail of stale ones.
+    Invariant: a context has exactly one valid entry while it has tasks here, unless it is
+    ``current`` or throttled, and none otherwise. The number of stale entries is bounded
+    by the number of valid ones and ``_SWEEP``.
+
+    Attributes:
+      waiting: number of tasks over all contexts that are not throttled.
+      current: the context that a task was taken from last. It has no entry until another
+        method needs one, so that a context whose tasks follow each other costs no heap
+        operation.
+      now: time of the latest look at the arrivals, in nanoseconds; set by the caller.
     """
 
-    __slots__ = ("_arrivals", "_current", "_heap", "_held", "_stale", "now", "waiting")
+    __slots__ = ("_arrivals", "_heap", "_stale", "_throttled", "current", "now", "waiting")
 
     def __init__(self) -> None:
         self._heap: list[Entry] = []
         self._arrivals = 0
         self._stale = 0
-        # The one that was taken from last: it has no entry until something else is asked,
-        # so that a context whose tasks follow each other costs no heap.
-        self._current: SchedulingContext | None = None
-        # Contexts that are held back and have tasks.
-        self._held: dict[SchedulingContext, None] = {}
-        # When the loop looked last, nanoseconds; whoever knows it sets it.
+        self.current: SchedulingContext | None = None
+        # Contexts that are throttled and have tasks.
+        self._throttled: dict[SchedulingContext, None] = {}
         self.now = 0
         self.waiting = 0
 
@@ -60,13 +68,13 @@ class ReadyQueue:
         return self.waiting
 
     def __iter__(self) -> Iterator[Any]:
-        """All tasks, held ones too, in no particular order; for handing the queue back."""
-        for context in (*self.contexts(), *self._held):
+        """All tasks, throttled ones too, in no particular order."""
+        for context in (*self.contexts(), *self._throttled):
             for _, task in context.ready:
                 yield task
 
     def contexts(self) -> Iterator[SchedulingContext]:
-        """The contexts that have tasks and are not held back, in no particular order."""
+        """The contexts that have tasks and are not throttled, in no particular order."""
         self._put_back()
         return (entry[3] for entry in self._heap if entry[3].entry is entry)
 
@@ -74,18 +82,17 @@ class ReadyQueue:
         """Add a released task."""
         self._arrivals = arrival = self._arrivals + 1
         context.ready.append((arrival, task))
-        if context.is_held:
-            self._held[context] = None
+        if context.is_throttled:
+            self._throttled[context] = None
             return
         self.waiting += 1
-        if context.entry is None and context is not self._current:
-            context.since = self.now
-            context.moved = self.move
-            self._enter(context, arrival)
+        if context.entry is None and context is not self.current:
+            self._enter(context)
 
     def move(self, context: SchedulingContext) -> None:
-        """Order a queued context anew, after its level or deadline changed."""
-        self._enter(context, context.ready[0][0])
+        """Order a queued context anew, after its level or deadline has changed."""
+        context.entry = entry = (context.level, context.deadline, context.ready[0][0], context)
+        heappush(self._heap, entry)
         self._stale += 1
         if self._stale > _SWEEP and self._stale * 2 > len(self._heap):
             self._heap = [entry for entry in self._heap if entry[3].entry is entry]
@@ -93,7 +100,7 @@ class ReadyQueue:
             self._stale = 0
 
     def head(self) -> SchedulingContext | None:
-        """The context that goes next, or ``None``."""
+        """The most urgent context, or ``None`` if the queue is empty."""
         self._put_back()
         heap = self._heap
         while heap:
@@ -104,52 +111,16 @@ class ReadyQueue:
             self._stale -= 1
         return None
 
-    def pop(self, limit: int) -> tuple[SchedulingContext, list[Any]]:
-        """Take up to ``limit`` tasks of the most urgent context, in order of arrival.
-
-        More than one is taken only of those that came before what another context of the
-        same level and deadline has, so that a batch never overtakes an equal, and none
-        while one of that level has another deadline. All of a batch belong to one
-        round: a round is what waited when it began, so nobody has a second step,
-        wherever a batch is cut and however it is shuffled, while another waits for
-        its first. Locks and channels are fair only as long as that holds.
-
-        Raises:
-          IndexError: the queue is empty.
-        """
-        context = self.head()
-        if context is None:
-            msg = "pop from an empty ready queue"
-            raise IndexError(msg)
-        ready = context.ready
-        if ready[0][0] > context.round:
-            context.round = self._arrivals
-        tasks = [ready.popleft()[1]]
-        if ready and limit > 1:
-            last = self._last_of_batch(context)
-            if len(ready) < limit and ready[-1][0] <= last:
-                tasks += [task for _, task in ready]
-                ready.clear()
-            while ready and ready[0][0] <= last and len(tasks) < limit:
-                tasks.append(ready.popleft()[1])
-        self.waiting -= len(tasks)
-        heappop(self._heap)
-        if ready:
-            context.since = self.now
-            self._enter(context, ready[0][0])
-        else:
-            context.entry = None
-        return context, tasks
-
     def take(self) -> tuple[SchedulingContext, int, Any]:
-        """The first task of the most urgent context, that context, and since when it was ready.
+        """Take the first task of the most urgent context. The queue must not be empty.
 
-        The queue must not be empty.
+        Returns:
+          The context, since when it was ready (nanoseconds), and the task.
         """
-        current = self._current
+        current = self.current
         if current is not None:
             ready = current.ready
-            # A stale entry in front only makes this look closer.
+            # A stale entry at the head only causes a closer look.
             if ready and (
                 not self._heap or (current.level, current.deadline, ready[0][0]) < self._heap[0][:3]
             ):
@@ -159,77 +130,95 @@ class ReadyQueue:
         assert context is not None
         heappop(self._heap)
         context.entry = None
-        self._current = context
+        self.current = context
         self.waiting -= 1
         return context, context.since, context.ready.popleft()[1]
 
-    def pop_from(self, context: SchedulingContext) -> Any:
+    def following(self, most: int) -> int:
+        """How many tasks of the current context come next, before any task of another; ``most`` at most."""
+        context = self.current
+        assert context is not None
+        ready, heap = context.ready, self._heap
+        most = min(most, len(ready))
+        if not heap or not most:
+            return most
+        level, deadline, arrival, _ = heap[0]
+        own, other = (context.level, context.deadline), (level, deadline)
+        if own != other:
+            # A stale entry at the head only makes the row shorter.
+            return most if own < other else 0
+        if ready[most - 1][0] < arrival:
+            return most
+        return sum(number < arrival for number, _ in islice(ready, most))
+
+    def take_current(self) -> Any:
+        """Take the first task of the current context, as ``following`` has allowed."""
+        context = self.current
+        assert context is not None
+        self.waiting -= 1
+        return context.ready.popleft()[1]
+
+    def take_from(self, context: SchedulingContext) -> Any:
         """Take the first task of ``context``, which need not be the most urgent one."""
         self._put_back()
-        if context.ready[0][0] > context.round:
-            context.round = self._arrivals
         task = context.ready.popleft()[1]
         self.waiting -= 1
         self._stale += 1
         context.entry = None
         if context.ready:
-            context.since = self.now
-            self._enter(context, context.ready[0][0])
+            self._enter(context)
         return task
 
-    def hold(self, context: SchedulingContext) -> None:
-        """Keep a context out of the order, with what it has and what it gets, until ``let_go``."""
+    def take_behind(self, passed: SchedulingContext) -> tuple[SchedulingContext, int, Any]:
+        """``take`` as if ``passed``, the most urgent context, had no tasks. Another context must have one."""
         self._put_back()
-        context.is_held = True
+        passed.entry = None
+        self._stale += 1
+        taken = self.take()
+        self._enter(passed)
+        return taken
+
+    def throttle(self, context: SchedulingContext) -> None:
+        """Keep a context out of the order, with its present and future tasks, until ``unthrottle``."""
+        self._put_back()
+        context.is_throttled = True
         if context.entry is not None:
             context.entry = None
             self._stale += 1
-            self._held[context] = None
+            self._throttled[context] = None
             self.waiting -= len(context.ready)
 
-    def let_go(self, context: SchedulingContext) -> None:
-        """Order a context that was held back; harmless when it was not."""
-        context.is_held = False
-        if context in self._held:
-            del self._held[context]
+    def unthrottle(self, context: SchedulingContext) -> None:
+        """Order a throttled context again. Does nothing if it is not throttled."""
+        context.is_throttled = False
+        if context in self._throttled:
+            del self._throttled[context]
             self.waiting += len(context.ready)
-            context.since = self.now
-            context.moved = self.move
-            self._enter(context, context.ready[0][0])
+            self._enter(context)
 
     def clear(self) -> None:
-        """Forget everything; the contexts may be used in another queue after."""
+        """Remove everything; the contexts may be used in another queue afterwards."""
         self._put_back()
         for entry in self._heap:
             context = entry[3]
             context.entry = context.moved = None
             context.ready.clear()
-        for context in self._held:
-            context.is_held = False
+        for context in self._throttled:
+            context.is_throttled = False
             context.ready.clear()
-        self._held.clear()
+        self._throttled.clear()
         self._heap.clear()
         self._stale = 0
         self.waiting = 0
 
     def _put_back(self) -> None:
-        context, self._current = self._current, None
+        """Give the current context an entry, if it has tasks."""
+        context, self.current = self.current, None
         if context is not None and context.ready:
-            context.since = self.now
-            context.moved = self.move
-            self._enter(context, context.ready[0][0])
+            self._enter(context)
 
-    def _enter(self, context: SchedulingContext, arrival: int) -> None:
-        context.entry = entry = (context.level, context.deadline, arrival, context)
+    def _enter(self, context: SchedulingContext) -> None:
+        context.since = self.now
+        context.moved = self.move
+        context.entry = entry = (context.level, context.deadline, context.ready[0][0], context)
         heappush(self._heap, entry)
-
-    def _last_of_batch(self, head: SchedulingContext) -> int:
-        """The latest arrival that may go together with the first of ``head``."""
-        # The second smallest of a heap is one of the two children of the first. A stale
-        # one can only make the batch smaller.
-        last = head.round
-        for level, deadline, arrival, _ in self._heap[1:3]:
-            if level == head.level:
-                # Where deadlines differ there is more than the arrival to compare: one at a time.
-                last = min(last, arrival - 1) if deadline == head.deadline else 0
-        return last

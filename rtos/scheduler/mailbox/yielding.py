@@ -39,14 +39,14 @@ class YieldPolicy:
         if (
             self._left
             and queue is not None
-            and queue.step_age_ns() <= queue.lend_ns
-            and not queue.must_check_in()
+            and queue.step_age_ns() <= queue.donation_limit_ns
+            and not queue.is_cancelled()
         ):
             self._left -= 1
             return True
         kernel = current_kernel()
         queue = None if kernel is None else kernel.direct
         # Without time for direct calls, as in strict mode, every operation is a checkpoint.
-        self._queue = queue if queue is not None and queue.lend_ns > 0 else None
+        self._queue = queue if queue is not None and queue.donation_limit_ns > 0 else None
         self._left = _MOST
         return False

@@ -57,7 +57,7 @@ class SchedulingContext:
         nested calls; ``math.inf`` if none.
       cpu_ns: time spent in steps, nanoseconds.
       steps: number of steps run.
-      longest_ns: the longest single step seen (a batch counts by its mean).
+      longest_ns: the longest single step seen.
       billed_ns: what others spent while they served calls of this context.
       jobs: calls that it served, and releases of its periodic jobs.
       budget: what it may use, maybe together with others; ``None`` for no limit.
@@ -74,7 +74,7 @@ class SchedulingContext:
         "deadline",
         "entry",
         "inherited",
-        "is_held",
+        "is_throttled",
         "job_deadline",
         "jobs",
         "level",
@@ -84,7 +84,6 @@ class SchedulingContext:
         "number",
         "payer",
         "ready",
-        "round",
         "since",
         "sources",
         "sources_place",
@@ -116,12 +115,11 @@ class SchedulingContext:
         self.payer: SchedulingContext | None = None
         # What its tasks wait for, so that a change of the effective pair travels on.
         self.waits: dict[Waited, None] = {}
-        # The six below belong to the ready queue.
+        # The seven below belong to the ready queue.
         self.ready: deque[tuple[int, Any]] = deque()
-        self.round = 0
         self.entry: tuple[int, float, int, SchedulingContext] | None = None
         self.moved: Any = None
-        self.is_held = False
+        self.is_throttled = False
         self.since = 0
         self.step_ns = 0
         self.token: Token[SchedulingContext] | None = None

@@ -625,18 +625,18 @@ async def test_other_contexts_do_not_notice(autojump_clock: MockClock) -> None:
         assert without == await run(scheduler, Budget(1, 10))
 
 
-# Holding back, in the ready order.
+# Throttling, in the ready queue.
 
 
-class _Holding(RuleBasedStateMachine):
-    """The ready order with contexts that are held back, against lists."""
+class _Throttling(RuleBasedStateMachine):
+    """The ready queue with throttled contexts, against lists."""
 
     def __init__(self) -> None:
         super().__init__()
         self.queue = ReadyQueue()
         self.contexts = [SchedulingContext(str(number), level=number % 4) for number in range(6)]
         self.tasks: dict[SchedulingContext, list[int]] = {context: [] for context in self.contexts}
-        self.held: set[SchedulingContext] = set()
+        self.throttled: set[SchedulingContext] = set()
         self.next = 0
 
     numbers = st.integers(0, 5)
@@ -649,43 +649,44 @@ class _Holding(RuleBasedStateMachine):
         self.next += 1
 
     @rule(number=numbers)
-    def hold(self, number: int) -> None:
-        self.queue.hold(self.contexts[number])
-        self.held.add(self.contexts[number])
+    def throttle(self, number: int) -> None:
+        self.queue.throttle(self.contexts[number])
+        self.throttled.add(self.contexts[number])
 
     @rule(number=numbers)
-    def let_go(self, number: int) -> None:
-        self.queue.let_go(self.contexts[number])
-        self.held.discard(self.contexts[number])
+    def unthrottle(self, number: int) -> None:
+        self.queue.unthrottle(self.contexts[number])
+        self.throttled.discard(self.contexts[number])
 
     @rule(number=numbers, level=st.integers(0, 3))
     def move(self, number: int, level: int) -> None:
         self.contexts[number].rebase(level)
 
     def _first(self) -> SchedulingContext | None:
-        free = [context for context in self.contexts if self.tasks[context] and context not in self.held]
+        free = [context for context in self.contexts if self.tasks[context] and context not in self.throttled]
         return min(free, key=lambda context: (context.level, self.tasks[context][0]), default=None)
 
     @rule()
-    def pop(self) -> None:
+    def take(self) -> None:
         expected = self._first()
         assert self.queue.head() is expected
         if expected is not None:
-            assert self.queue.pop(1) == (expected, [self.tasks[expected].pop(0)])
+            context, _, task = self.queue.take()
+            assert (context, task) == (expected, self.tasks[expected].pop(0))
 
     @rule(number=numbers)
-    def pop_from(self, number: int) -> None:
+    def take_from(self, number: int) -> None:
         context = self.contexts[number]
-        if self.tasks[context] and context not in self.held:
-            assert self.queue.pop_from(context) == self.tasks[context].pop(0)
+        if self.tasks[context] and context not in self.throttled:
+            assert self.queue.take_from(context) == self.tasks[context].pop(0)
 
     @invariant()
     def nothing_is_lost(self) -> None:
-        free = [context for context in self.contexts if context not in self.held]
+        free = [context for context in self.contexts if context not in self.throttled]
         assert self.queue.waiting == sum(len(self.tasks[context]) for context in free)
         assert sorted(self.queue) == sorted(task for tasks in self.tasks.values() for task in tasks)
         assert set(self.queue.contexts()) == {context for context in free if self.tasks[context]}
 
 
-TestHolding = _Holding.TestCase
-TestHolding.settings = settings(deadline=None, max_examples=100, stateful_step_count=40)
+TestThrottling = _Throttling.TestCase
+TestThrottling.settings = settings(deadline=None, max_examples=100, stateful_step_count=40)

@@ -19,7 +19,7 @@ class World:
         self.ready = ReadyQueue()
         self.timers = TimerHeap()
         self.told = 0
-        self.enforcement = BudgetEnforcement(self.ready.hold, self.ready.let_go, lambda: self.now)
+        self.enforcement = BudgetEnforcement(self.ready.throttle, self.ready.unthrottle, lambda: self.now)
         self.enforcement.add_timer = self.timers.add
         self.enforcement.tell = lambda told: told()
 
@@ -63,7 +63,7 @@ def test_the_deadline_of_the_budget_orders_its_contexts(world: World) -> None:
     world.arrive(far, "far")
     world.ready.push(own, "own")
     world.arrive(near, "near")
-    assert [world.ready.pop(1)[1][0] for _ in range(3)] == ["near", "own", "far"]
+    assert [world.ready.take()[2] for _ in range(3)] == ["near", "own", "far"]
 
 
 def test_a_deadline_of_its_own_does_not_make_it_more_urgent(world: World) -> None:
@@ -109,7 +109,7 @@ def test_what_is_due_is_not_released_under_a_loop_that_goes_to_sleep(world: Worl
 def test_nothing_waits_so_nothing_is_timed(world: World) -> None:
     context = world.context("x", reservation := throttled())
     world.arrive(context, "task")
-    world.ready.pop(1)
+    world.ready.take()
     world.enforcement.charge_own(reservation, 2 * SECOND, 2)
     reservation.is_active = False
     assert len(world.timers) == 0
@@ -123,7 +123,7 @@ def test_nothing_waits_so_nothing_is_timed(world: World) -> None:
 def test_it_comes_back_too_early_and_waits_for_the_refill(world: World) -> None:
     context = world.context("x", reservation := throttled())
     world.arrive(context, "task")
-    world.ready.pop(1)
+    world.ready.take()
     world.enforcement.charge_own(reservation, 2 * SECOND, 2)
     reservation.is_active = False
     world.now = 4.0

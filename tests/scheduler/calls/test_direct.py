@@ -275,7 +275,7 @@ def run(daemons, clients, *, direct):
                     port.resume()
                 await trio.sleep(100)
                 nursery.cancel_scope.cancel()
-            return by_whom(world.seen), world.accounts(), scheduler.statistics().lent
+            return by_whom(world.seen), world.accounts(), scheduler.statistics().donated
 
     return run_virtual(main)
 
@@ -358,8 +358,8 @@ class Served:
     async def call(self, body=None, **options):
         return await self.port.call(self.kind, body or _nothing, **options)
 
-    def lent(self):
-        return self.scheduler.statistics().lent
+    def donated(self):
+        return self.scheduler.statistics().donated
 
 
 async def _nothing():
@@ -395,7 +395,7 @@ def test_who_ran_and_who_pays_is_the_same(direct):
                 nursery.start_soon(ask)
         contexts = (client, served.context)
         accounts = [(context.cpu_ns, context.billed_ns) for context in contexts]
-        return accounts, served.scheduler.cpu_ns(client), served.lent() > 0
+        return accounts, served.scheduler.cpu_ns(client), served.donated() > 0
 
     accounts, cpu, lent = run_virtual(lambda: _open(main, direct=direct, quantum=1.0))
     # Each reading of the clock is rounded to a nanosecond.
@@ -470,7 +470,7 @@ def test_after_a_step_that_was_longer_than_expected_the_caller_goes_on_in_one_of
 
         passes = served.scheduler.statistics().passes
         await served.call(work)
-        return served.lent(), served.scheduler.statistics().passes - passes
+        return served.donated(), served.scheduler.statistics().passes - passes
 
     lent, passes = run_virtual(lambda: _open(main, quantum=10 * TICK))
     assert lent == 1
@@ -480,7 +480,7 @@ def test_after_a_step_that_was_longer_than_expected_the_caller_goes_on_in_one_of
 async def _call_twice(served):
     assert await served.call() == "nothing"
     assert await served.call() == "nothing"
-    return served.lent()
+    return served.donated()
 
 
 class Nosy(trio.abc.Instrument):
@@ -508,7 +508,7 @@ async def _call_on_a_budget(served):
     with served.scheduler.context("client", budget=budget):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_call_twice, served)
-    return served.lent()
+    return served.donated()
 
 
 @pytest.mark.parametrize(
@@ -649,7 +649,7 @@ def test_a_body_waits_first_for_something_of_trios_and_is_cancelled_or_gets_it(w
                 _let_go(held[0])
 
             nursery.start_soon(let_go)
-            return await served.call(lambda: wait(held)), trio.current_time(), served.lent() > 0
+            return await served.call(lambda: wait(held)), trio.current_time(), served.donated() > 0
 
     assert run_virtual(lambda: _open(main, direct=direct)) == ("got it", 2, direct)
 
@@ -670,6 +670,6 @@ def test_a_channel_that_is_closed_wakes_the_body_that_waits_in_it():
                 receive.close()
 
             nursery.start_soon(close)
-            return await served.call(work), served.lent() > 0
+            return await served.call(work), served.donated() > 0
 
     assert run_virtual(lambda: _open(main)) == ("closed", True)

@@ -2,7 +2,6 @@
 
 import math
 
-import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -11,10 +10,10 @@ from rtos.scheduler.policy.context import SchedulingContext
 from rtos.scheduler.policy.levels import LEVELS
 
 
-def take_all(queue, limit=1):
+def take_all(queue):
     taken = []
     while queue.waiting:
-        taken += queue.pop(limit)[1]
+        taken.append(queue.take()[2])
     return taken
 
 
@@ -99,7 +98,7 @@ def test_a_context_that_moves_while_it_does_not_wait_is_ordered_by_what_it_is_wh
     queue = ReadyQueue()
     context, other = SchedulingContext("context", level=5), SchedulingContext("other", level=3)
     queue.push(context, "before")
-    assert queue.pop(1) == (context, ["before"])
+    assert queue.take()[2] == "before"
     context.inherit(0, math.inf)
     queue.push(other, "other")
     queue.push(context, "after")
@@ -117,62 +116,109 @@ def test_endless_moving_under_a_more_urgent_load_leaves_no_trail():
     assert take_all(queue) == ["load", "starved"]
 
 
-def test_a_batch_takes_only_what_fits():
-    queue = ReadyQueue()
-    context = SchedulingContext("context")
-    for task in range(5):
-        queue.push(context, task)
-    assert queue.pop(3) == (context, [0, 1, 2])
-    assert queue.pop(3) == (context, [3, 4])
-    assert context.entry is None
-
-
-def test_a_batch_never_overtakes_an_equal():
+def test_the_current_context_is_followed_by_its_tasks_that_came_before_those_of_an_equal():
     queue = ReadyQueue()
     busy, equal = SchedulingContext("busy"), SchedulingContext("equal")
-    for context, task in ((busy, 1), (busy, 2), (equal, 3), (busy, 4)):
+    for context, task in ((busy, 1), (busy, 2), (busy, 3), (equal, 4), (busy, 5)):
         queue.push(context, task)
-    assert [queue.pop(10)[1] for _ in range(3)] == [
-        [1, 2],  # both came before the other context's
-        [3],
-        [4],
-    ]
+    assert queue.take()[2] == 1
+    assert queue.following(10) == 2
+    assert queue.following(1) == 1
+    assert [queue.take_current(), queue.take_current()] == [2, 3]
+    assert queue.following(10) == 0
+    assert take_all(queue) == [4, 5]
 
 
-def test_a_batch_is_allowed_beside_less_urgent_contexts():
+def test_all_tasks_of_a_context_follow_before_those_of_a_less_urgent_one():
     queue = ReadyQueue()
     busy = SchedulingContext("busy", level=2)
     for number in range(3):
         queue.push(SchedulingContext(f"low {number}", level=3), f"low {number}")
         queue.push(busy, number)
-    assert queue.pop(10)[1] == [0, 1, 2]
+    assert queue.take()[2] == 0
+    assert queue.following(10) == 2
 
 
-def test_a_nearer_deadline_at_the_same_level_is_still_an_equal_for_batches():
+def test_all_tasks_of_a_context_follow_before_those_with_a_later_deadline():
     queue = ReadyQueue()
     near, far = SchedulingContext("near", deadline=1.0), SchedulingContext("far", deadline=2.0)
     for context in (far, near, near):
         queue.push(context, context.name)
-    assert queue.pop(10)[1] == ["near"]
+    assert queue.take()[2] == "near"
+    assert queue.following(10) == 1
 
 
-def test_a_batch_never_mixes_rounds():
-    """Trio shuffles a batch, so one that has run already must not stand beside one that has not."""
+def test_no_task_follows_before_one_that_has_become_more_urgent():
     queue = ReadyQueue()
-    context = SchedulingContext("context")
-    for task in "abcd":
-        queue.push(context, task)
-    assert queue.pop(1)[1] == ["a"]
-    queue.push(context, "a")  # it has run, and is ready again
-    queue.push(context, "e")
-    assert queue.pop(2)[1] == ["b", "c"]
-    assert queue.pop(10)[1] == ["d"]  # the end of the round, though there is room for more
-    assert queue.pop(10)[1] == ["a", "e"]
+    busy, other = SchedulingContext("busy", level=2), SchedulingContext("other", level=3)
+    for context in (busy, busy, other):
+        queue.push(context, context.name)
+    queue.take()
+    other.rebase(1)
+    assert queue.following(10) == 0
+    assert take_all(queue) == ["other", "busy"]
 
 
-def test_pop_from_an_empty_queue():
-    with pytest.raises(IndexError, match="empty ready queue"):
-        ReadyQueue().pop(1)
+def test_taking_behind_a_context_leaves_it_in_front():
+    queue = ReadyQueue()
+    passed, other = SchedulingContext("passed", level=1), SchedulingContext("other", level=5)
+    for context in (passed, passed, other):
+        queue.push(context, context.name)
+    context, _, task = queue.take_behind(passed)
+    assert (context, task) == (other, "other")
+    assert take_all(queue) == ["passed", "passed"]
+
+
+class FairnessMachine(RuleBasedStateMachine):
+    """Round robin: between two steps of a task, every equal that was ready has had a step.
+
+    Tasks of three equal contexts run as the run queue runs them, in rows too, and are
+    ready again or not.
+    """
+
+    @initialize()
+    def start(self):
+        self.queue = ReadyQueue()
+        self.contexts = [SchedulingContext(str(number)) for number in range(3)]
+        self.context_of = {}
+        # Each ready task, with the tasks that have had a step since it became ready.
+        self.seen_by = {}
+
+    def release(self, task):
+        self.seen_by[task] = set()
+        self.queue.push(self.context_of[task], task)
+
+    def run(self, task, *, is_ready_again):
+        del self.seen_by[task]
+        for seen in self.seen_by.values():
+            assert task not in seen  # else it had two steps while another waited
+            seen.add(task)
+        if is_ready_again:
+            self.release(task)
+
+    @rule(number=st.integers(0, 2))
+    def add(self, number):
+        task = len(self.context_of)
+        self.context_of[task] = self.contexts[number]
+        self.release(task)
+
+    @rule(data=st.data())
+    def wake(self, data):
+        asleep = sorted(self.context_of.keys() - self.seen_by.keys())
+        if asleep:
+            self.release(data.draw(st.sampled_from(asleep)))
+
+    @precondition(lambda self: self.queue.waiting)
+    @rule(most=st.integers(0, 4), again=st.lists(st.booleans(), min_size=5, max_size=5))
+    def step(self, most, again):
+        task = self.queue.take()[2]
+        following = self.queue.following(most)
+        self.run(task, is_ready_again=again[0])
+        for is_ready_again in again[1 : following + 1]:
+            self.run(self.queue.take_current(), is_ready_again=is_ready_again)
+
+
+TestFairness = FairnessMachine.TestCase
 
 
 def test_after_clear_the_contexts_can_be_used_in_another_queue():
@@ -184,7 +230,7 @@ def test_after_clear_the_contexts_can_be_used_in_another_queue():
     assert queue.head() is None
     other.push(context, "new")
     context.inherit(0, 1.0)
-    assert other.pop(5) == (context, ["new"])
+    assert take_all(other) == ["new"]
 
 
 levels = st.integers(0, LEVELS - 1)
@@ -204,7 +250,6 @@ class ReadyMachine(RuleBasedStateMachine):
         ]
         self.model = []
         self.arrivals = 0
-        self.rounds = {}
 
     def ordered(self):
         # A context stands where its first task stands.
@@ -234,24 +279,24 @@ class ReadyMachine(RuleBasedStateMachine):
         self.contexts[number].fall_back()
 
     @precondition(lambda self: self.model)
-    @rule(limit=st.integers(1, 4))
-    def pop(self, limit):
-        expected_context, expected = self.ordered()[0]
-        context, tasks = self.queue.pop(limit)
-        assert context is expected_context
-        assert tasks[0] == expected
-        own = [arrival for other, arrival in self.model if other is context]
-        assert tasks == own[: len(tasks)]
-        # Nobody who came after the round had begun goes with those who were there.
-        if tasks[0] > self.rounds.get(context, 0):
-            self.rounds[context] = self.arrivals
-        assert tasks[-1] <= self.rounds[context]
-        assert len(tasks) <= limit
-        for other, arrival in self.model:
-            if other is not context and other.level == context.level and len(tasks) > 1:
-                assert other.deadline == context.deadline
-                assert tasks[-1] < arrival
-        self.model = [(other, arrival) for other, arrival in self.model if arrival not in tasks]
+    @rule(most=st.integers(0, 3))
+    def take(self, most):
+        context, _, task = self.queue.take()
+        assert (context, task) == self.ordered()[0]
+        self.model.remove((context, task))
+        for _ in range(self.queue.following(most)):
+            task = self.queue.take_current()
+            assert (context, task) == self.ordered()[0]
+            self.model.remove((context, task))
+
+    @precondition(lambda self: len({context for context, _ in self.model}) > 1)
+    @rule()
+    def take_behind(self):
+        head = self.queue.head()
+        behind = next(entry for entry in self.ordered() if entry[0] is not head)
+        context, _, task = self.queue.take_behind(head)
+        assert (context, task) == behind
+        self.model.remove(behind)
 
     @rule()
     def clear(self):

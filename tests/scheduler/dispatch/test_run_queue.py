@@ -13,7 +13,8 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from rtos.errors import UnsupportedTrio
 from rtos.scheduler import SchedulingContext, open_scheduler
-from rtos.scheduler.dispatch.run_queue import RunQueue, check_trio
+from rtos.scheduler.dispatch.run_queue import RunQueue
+from rtos.scheduler.dispatch.trio_compat import check_trio
 from rtos.scheduler.policy.context import context_variable, current_level
 
 SEEDS = range(25)
@@ -268,27 +269,65 @@ def test_short_steps_of_one_context_share_a_pass():
     assert passes * 2 < steps
 
 
-def test_nobody_has_two_steps_while_another_of_its_context_waits_for_one():
-    """However a round is cut into batches: what Trio's locks and channels are fair by."""
+@pytest.mark.parametrize("contexts", [1, 3, 12])
+@pytest.mark.parametrize("quantum", [0, 30e-6, 1.0], ids=["strict", "short quantum", "long quantum"])
+def test_equal_tasks_take_turns(contexts, quantum):
+    """Trio's locks and channels are fair only as long as that holds."""
 
     async def main():
-        steps = [0] * 12
-        async with open_scheduler(quantum=30e-6, reserve=0) as scheduler:
+        order = []
+        async with open_scheduler(quantum=quantum, reserve=0) as scheduler:
 
             async def task(number):
                 for _ in range(60):
-                    steps[number] += 1
-                    assert max(steps) - min(steps) <= 1
+                    order.append(number)
                     await trio.lowlevel.checkpoint()
 
             async with trio.open_nursery() as nursery:
-                with scheduler.context("all"):
-                    for number in range(12):
+                made = [scheduler.context(f"{number}") for number in range(contexts)]
+                for number in range(12):
+                    with made[number % contexts]:
                         nursery.start_soon(task, number)
+        assert order == [*range(12)] * 60
 
-    for seed in SEEDS:
+    for seed in SEEDS[:5]:
         trio_run._r.seed(seed)
         trio.run(main)
+
+
+def test_a_task_that_becomes_ready_waits_for_one_step_of_each_equal():
+    async def main():
+        woken, steps = trio.lowlevel.ParkingLot(), [0] * 12
+        async with open_scheduler(reserve=0) as scheduler:
+
+            async def busy(number):
+                for _ in range(60):
+                    steps[number] += 1
+                    if number == 5:
+                        before.append(steps.copy())
+                        woken.unpark()
+                    await trio.lowlevel.checkpoint()
+
+            async def sleeper():
+                while len(after) < 60:
+                    await woken.park()
+                    after.append(steps.copy())
+
+            before, after = [], []
+            async with trio.open_nursery() as nursery:
+                with scheduler.context("all"):
+                    nursery.start_soon(sleeper)
+                    await wait_all_tasks_blocked()
+                    for number in range(12):
+                        nursery.start_soon(busy, number)
+        return [
+            max(late - early for early, late in zip(*pair, strict=True))
+            for pair in zip(before, after, strict=True)
+        ]
+
+    for seed in SEEDS[:5]:
+        trio_run._r.seed(seed)
+        assert trio.run(main) == [1] * 60
 
 
 # Coming and going.

@@ -181,7 +181,7 @@ async def test_a_call_is_answered_at_its_level_and_by_its_deadline(scheduler, au
     async with served(scheduler, body, level=5) as (port, _):
         with scheduler.context("client", level=1):
             assert await port.call(KIND, "a", deadline=math.inf) == ("a", 1, 0.0)
-    assert scheduler.statistics().lent == 0
+    assert scheduler.statistics().donated == 0
 
 
 async def test_what_a_daemon_raises_reaches_its_caller(scheduler, autojump_clock):

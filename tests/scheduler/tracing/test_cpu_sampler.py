@@ -136,7 +136,7 @@ async def test_a_call_leaves_its_whole_life_in_the_trace(direct):
     # With a long quantum, so that the machine does not decide.
     async with open_scheduler(direct=direct, quantum=1.0) as scheduler:
         await call_once(scheduler)
-        assert bool(scheduler.statistics().lent) is direct
+        assert bool(scheduler.statistics().donated) is direct
         (sent,) = of(scheduler, Sent)
         (started,) = of(scheduler, Started)
         (settled,) = of(scheduler, Settled)
