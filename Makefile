@@ -33,10 +33,12 @@ bench: $(VENV)/.dev
 	$(BIN)/python -m bench --all
 	$(BIN)/python -m bench --docs
 
-# Kills, faults, power cuts, hostile requests, many databases: half an hour. TORTURE="--kills 50 --minutes 1" shortens it.
+# Kills, faults, power cuts, hostile requests, many databases, and every long test at its full length: half an hour.
+# TORTURE="--kills 50 --minutes 1" shortens it.
 torture: $(VENV)/.dev
 	$(BIN)/python tests/torture $(TORTURE)
 	$(BIN)/python tests/trio_suite.py --strict
+	RTOS_TESTS=full $(MAKE) test
 
 # Trio's own tests, with its run queue and with ours: the results must be the same.
 trio-suite: $(VENV)/.dev

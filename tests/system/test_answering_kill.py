@@ -14,10 +14,12 @@ from random import Random
 import msgspec
 import pytest
 
+from tests.support.effort import short_or_full
+
 pytestmark = pytest.mark.process
 
 CHILD = Path(__file__).with_name("answering.py")
-KILLS = 12
+KILLS = short_or_full(4, 12)
 """A part of what ``make torture`` does."""
 DEEPEST = 160
 """Points that several questions and their answers pass."""

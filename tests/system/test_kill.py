@@ -12,10 +12,11 @@ import pytest
 from process import System, booted, started
 
 from rtos.cli.client import AnswerError, Client, NotRunningError
+from tests.support.effort import short_or_full
 
 pytestmark = pytest.mark.process
 
-ROUNDS = 20
+ROUNDS = short_or_full(4, 20)
 
 
 class Writer(threading.Thread):
@@ -112,7 +113,7 @@ def test_what_was_not_answered_before_the_kill_is_answered_after_it(tmp_path: Pa
 
 def test_a_kill_while_it_boots_leaves_a_root_that_boots(tmp_path: Path) -> None:
     chance = random.Random(7)
-    for _ in range(12):
+    for _ in range(short_or_full(4, 12)):
         with (
             started(
                 "boot", f"--root={tmp_path}", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

@@ -13,6 +13,7 @@ import pytest
 from performing import Rest, check, kill_at_each, live
 
 from rtos.user.tasks import ATTEMPTS
+from tests.support.effort import short_or_full
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.process
 
-POINTS = 12
+POINTS = short_or_full(5, 12)
 NEVER = sys.maxsize
 
 

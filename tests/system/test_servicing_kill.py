@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 import pytest
 from servicing import kill_at_each
 
+from tests.support.effort import short_or_full
+
 if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = pytest.mark.process
 
-POINTS = 16
+POINTS = short_or_full(6, 16)
 
 
 def test_a_kill_at_any_step_of_the_servicing_leaves_each_message_answered_once(tmp_path: Path) -> None:

@@ -8,14 +8,15 @@ from typing import Any
 import attrs
 import pytest
 import trio
-from tests.support.random_systems import random_set
 
 from rtos.scheduler import BandwidthServer, Budget, open_scheduler
 from rtos.scheduler.analysis import Job, Limit, response, response_beside, response_within
 from rtos.testing import TICK, run_virtual, simulate, spend
 from rtos.testing.virtual import budget_of
+from tests.support.effort import short_or_full
+from tests.support.random_systems import random_set
 
-SETS = 80
+SETS = short_or_full(20, 80)
 
 
 def _limit(chance: random.Random, name: str, levels: int, *, share: float, demotes: bool) -> Limit:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import random
 
 import pytest
-from tests.support.random_systems import random_set
 
 from rtos.scheduler.analysis import Job, Limit, analyse, response, response_reserved, suggest_levels
 from rtos.testing import TICK, simulate
+from tests.support.effort import short_or_full
+from tests.support.random_systems import random_set
 
-SETS = 32
+SETS = short_or_full(10, 32)
 SECOND = round(1 / TICK)
 
 

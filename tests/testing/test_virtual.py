@@ -7,13 +7,14 @@ import random
 import attrs
 import pytest
 import trio
-from tests.support.random_systems import random_set
 
 from rtos.scheduler import open_scheduler
 from rtos.scheduler.analysis import Job, analyse, response
 from rtos.testing import TICK, run_virtual, simulate, spend
+from tests.support.effort import short_or_full
+from tests.support.random_systems import random_set
 
-SETS = 120
+SETS = short_or_full(30, 120)
 QUANTA = (0, 30, 1000)
 """Steps of one pass of the loop: one, several, nearly all."""
 

@@ -16,8 +16,9 @@ from process import booted
 
 from rtos.cli.client import AnswerError, Client
 from rtos.daemons.data.sqlite import connection
+from tests.support.effort import short_or_full
 
-KILLS = 20
+KILLS = short_or_full(6, 20)
 SEED = 20261123
 
 
@@ -145,7 +146,7 @@ async def test_the_count_sees_databases_that_are_never_closed(tmp_path) -> None:
 
 @pytest.mark.process
 def test_a_system_under_hostile_requests_is_well(tmp_path) -> None:
-    assert fuzz(tmp_path / "r", seed=SEED, seconds=4) > ROUND
+    assert fuzz(tmp_path / "r", seed=SEED, seconds=short_or_full(1, 4)) > ROUND
 
 
 @pytest.mark.process

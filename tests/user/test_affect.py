@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from rtos.user.affect import ENGAGEMENT, TRIGGERS, PersonaState
 from rtos.user.temperament import APPRAISALS, Appraisal, Mood, Temperament
+from tests.support.effort import short_or_full
 
 NOW = 1_800_000_000.0
 HOUR = 3600.0
@@ -176,7 +177,7 @@ def test_appraisals_compose(state: PersonaState, point: Mood, i: float, j: float
     assert values(twice) == pytest.approx(values(once), abs=1e-12)
 
 
-@settings(max_examples=200)
+@settings(max_examples=short_or_full(80, 200))
 @given(
     STATE,
     st.lists(

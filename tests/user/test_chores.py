@@ -17,6 +17,7 @@ from rtos.user.affect import Label
 from rtos.user.chores import CHORES, Chores, Diary
 from rtos.user.entities import TaskType
 from rtos.user.inbox import InboxItem, Shed
+from tests.support.effort import short_or_full
 
 NOW = 1_800_000_000.0
 BEFORE = math.nextafter(NOW, 0.0)
@@ -425,5 +426,5 @@ class OneOfAKind(RuleBasedStateMachine):
         assert at == (self.fades_at if self.fades_at > self.now else math.inf)
 
 
-OneOfAKind.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+OneOfAKind.TestCase.settings = settings(max_examples=short_or_full(30, 100), stateful_step_count=40)
 TestOneOfAKind = OneOfAKind.TestCase

@@ -22,6 +22,7 @@ from rtos.user.inbox import (
     Shed,
     Taken,
 )
+from tests.support.effort import short_or_full
 
 
 def item(
@@ -434,7 +435,7 @@ class Conservation(RuleBasedStateMachine):
         ]
 
 
-Conservation.TestCase.settings = settings(max_examples=100, stateful_step_count=50)
+Conservation.TestCase.settings = settings(max_examples=short_or_full(30, 100), stateful_step_count=50)
 TestConservation = Conservation.TestCase
 
 
@@ -680,7 +681,7 @@ def test_a_task_is_not_done_with_because_its_giver_says_something_newer_nor_the_
     assert served(inbox) == ["first task", "second task", "new", "third task"]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=short_or_full(60, 200))
 @given(st.lists(st.tuples(st.sampled_from("abcd"), st.booleans(), st.integers(0, 3)), max_size=60))
 def test_whatever_comes_from_whom_nothing_is_lost(script: list[tuple[str, bool, int]]) -> None:
     inbox = PersonaInbox(capacity=5, horizon=20.0)

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rtos.user.lines import REMEMBERED, Lines
+from tests.support.effort import short_or_full
 
 
 def test_who_has_had_more_waits_for_who_has_had_less() -> None:
@@ -82,7 +83,7 @@ def test_of_those_who_are_ahead_only_so_many_are_remembered() -> None:
     assert len(lines._ahead) == REMEMBERED
 
 
-@settings(max_examples=300)
+@settings(max_examples=short_or_full(60, 300))
 @given(
     senders=st.integers(2, 6),
     history=st.integers(0, 40),

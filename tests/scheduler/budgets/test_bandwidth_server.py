@@ -15,6 +15,7 @@ from rtos.scheduler import CallStatistics, Scheduler, SchedulingContext, open_sc
 from rtos.scheduler.budgets.bandwidth_server import BandwidthServer, Budget, BudgetStatistics, Exhausted
 from rtos.scheduler.calls.port import Port
 from rtos.scheduler.dispatch.ready_queue import ReadyQueue
+from tests.support.effort import short_or_full
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -280,7 +281,7 @@ def is_isolated(servers: list[tuple[int, int, int]]) -> bool:
     return True
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=short_or_full(60, 200))
 @given(sets, st.data())
 def test_each_gets_its_budget_in_every_period(
     servers: list[tuple[int, int, int]], data: st.DataObject
@@ -689,4 +690,4 @@ class _Throttling(RuleBasedStateMachine):
 
 
 TestThrottling = _Throttling.TestCase
-TestThrottling.settings = settings(deadline=None, max_examples=100, stateful_step_count=40)
+TestThrottling.settings = settings(max_examples=short_or_full(30, 100), stateful_step_count=40)

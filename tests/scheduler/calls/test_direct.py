@@ -26,6 +26,7 @@ from rtos.scheduler.calls.port import Port
 from rtos.scheduler.policy.context import current_deadline, current_level
 from rtos.scheduler.tracing.records import Step
 from rtos.testing import TICK, run_virtual, spend
+from tests.support.effort import short_or_full
 
 NAMES = ("a", "b", "c")
 
@@ -317,7 +318,7 @@ CANCELLED_BY_ITS_CALL = [
 PLAIN = {"level": 0, "workers": 1, "capacity": 1, "policy": OverloadPolicy.BLOCK}
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=short_or_full(60, 300))
 @given(DAEMONS, CLIENTS)
 @example({"a": {**PLAIN, "level": 1}, "b": PLAIN, "c": PLAIN}, CANCELLED_BY_ITS_CALL)
 def test_nobody_can_tell_the_direct_path_from_the_queued_one(daemons, clients):

@@ -19,6 +19,7 @@ from rtos.scheduler import CallStatistics, OverloadPolicy, current_context, open
 from rtos.scheduler.calls.port import Port
 from rtos.scheduler.policy.context import current_deadline, current_level
 from rtos.scheduler.policy.overload import MailboxStatistics
+from tests.support.effort import short_or_full
 
 
 @pytest.fixture(params=[True, False], ids=["direct", "queued"])
@@ -1115,7 +1116,7 @@ def check_outcome(result, *, ran):
         assert ran
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=short_or_full(50, 150))
 @given(
     policy=st.sampled_from(OverloadPolicy),
     capacity=st.integers(1, 3),

@@ -20,6 +20,7 @@ from rtos.scheduler.mailbox.dead_letters import Quarantine
 from rtos.scheduler.mailbox.envelope import DropReason, Envelope
 from rtos.scheduler.mailbox.state import MailboxState
 from rtos.scheduler.policy.overload import MailboxQueue, State
+from tests.support.effort import short_or_full
 
 BLOCK = OverloadPolicy.BLOCK
 
@@ -934,7 +935,7 @@ class _Model(RuleBasedStateMachine):
 
 
 TestModel = _Model.TestCase
-TestModel.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestModel.settings = settings(max_examples=short_or_full(50, 150), stateful_step_count=40)
 
 
 # The same law with tasks that wait, are cancelled, and expire while they do.
@@ -1018,7 +1019,7 @@ class _Tasks:
             assert snapshot.messages.waiting + snapshot.control.waiting + snapshot.tasks_waiting_send == 0
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=short_or_full(50, 150))
 @given(capacity=st.integers(0, 2), policy=st.sampled_from(OverloadPolicy), operations=OPERATIONS)
 def test_every_message_has_exactly_one_fate(capacity: int, policy: OverloadPolicy, operations: Any) -> None:
     if not capacity and policy is not OverloadPolicy.REJECT:

@@ -23,6 +23,7 @@ from rtos.scheduler import (
     open_supervisor,
 )
 from tests.support.children import NO_WAIT
+from tests.support.effort import short_or_full
 
 BLOCK = OverloadPolicy.BLOCK
 
@@ -442,7 +443,7 @@ async def test_as_many_bad_messages_as_restarts_are_survived_and_one_more_is_not
 # The law with tasks: every message is done once, or dropped once, or poison, whatever happens to whom.
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=short_or_full(40, 100))
 @given(
     capacity=st.integers(0, 3),
     policy=st.sampled_from(OverloadPolicy),

@@ -22,6 +22,7 @@ from rtos.scheduler import (
 from rtos.scheduler.supervision.restart_policy import RestartWindow
 from rtos.scheduler.supervision.supervisor import Supervisor
 from tests.support.children import BOOM, END, NO_WAIT, BoomError, Children
+from tests.support.effort import short_or_full
 
 PARK = {"past_intensity": PastIntensity.PARK}
 PARKED_B = ("b", "it is parked until `daemon/unpark b` (BoomError: b)")
@@ -468,7 +469,7 @@ async def test_a_child_that_serves_an_order_does_not_hold_up_the_restart_of_its_
 CRASHES = st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 3), st.booleans()), max_size=30)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=short_or_full(40, 100))
 @given(
     intensity=st.integers(0, 3), period=st.integers(1, 8), crashes=CRASHES, first=st.sampled_from([0.0, 0.4])
 )

@@ -425,7 +425,7 @@ async def test_giving_up_while_the_host_is_leaving(scheduler, autojump_clock):
     assert [(report.child, report.outcome) for report in supervisor.reports] == [("a", "left")]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     intensity=st.integers(0, 3),
     period=st.integers(1, 8),

@@ -10,7 +10,7 @@ from pathlib import Path
 import attrs
 import pytest
 import trio
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rtos.daemons.data import Collection, MemoryBackend
@@ -31,6 +31,7 @@ from rtos.daemons.data.sqlite.connection import open_connection
 from rtos.daemons.data.sqlite.place import compile_after
 from rtos.daemons.data.sqlite.select import SELECT, select
 from rtos.daemons.data.sqlite.writes import apply_each
+from tests.support.effort import short_or_full
 
 sys.path.insert(0, str(Path(__file__).parent))
 from invented import DATA, FILTERS, SORTS
@@ -66,7 +67,7 @@ def walked(find, query) -> list[dict]:
     return seen
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=short_or_full(80, 400))
 @given(
     collection=st.sampled_from(["plain", "indexed"]),
     data=st.lists(DATA, max_size=6),
@@ -108,7 +109,7 @@ async def _walked_in_memory(operations, collection, query):
     return seen
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=short_or_full(50, 200))
 @given(data=st.lists(DATA, max_size=6), place=DATA, sort=SORTS, id=st.sampled_from(["", "r2", "r2x", "ä\0"]))
 @example(data=[{}, {}, {}], place={"a": None}, sort=["id", "-a"], id="r2")
 def test_a_place_where_nothing_stands_parts_the_records_too(connection, data, place, sort, id) -> None:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rtos.daemons.data import Collection, RecordClock
@@ -17,6 +17,7 @@ from rtos.daemons.data.sqlite import records
 from rtos.daemons.data.sqlite.compile import compile_order, compile_where
 from rtos.daemons.data.sqlite.connection import open_connection
 from rtos.daemons.data.sqlite.writes import apply_each
+from tests.support.effort import short_or_full
 
 sys.path.insert(0, str(Path(__file__).parent))
 from invented import DATA, FILTERS, SORTS
@@ -31,7 +32,7 @@ def connection(tmp_path_factory):
     connection.close()
 
 
-@settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=short_or_full(100, 600))
 @given(
     collection=st.sampled_from(["plain", "indexed"]),
     data=st.lists(DATA, max_size=6),

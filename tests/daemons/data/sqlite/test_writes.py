@@ -6,7 +6,7 @@ from itertools import count
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rtos.daemons.data import Collection, RecordClock
@@ -16,6 +16,7 @@ from rtos.daemons.data.sqlite.connection import open_connection
 from rtos.daemons.data.sqlite.schema import MOST_ROWS
 from rtos.daemons.data.sqlite.writes import apply_each
 from rtos.errors import StoreError
+from tests.support.effort import short_or_full
 
 COLLECTIONS = (Collection("plain"), Collection("searched", search=("text",)))
 SEARCH = {each.name: each.search for each in COLLECTIONS}
@@ -71,7 +72,7 @@ def one_by_one(writers: list[list[Operation]], clock: RecordClock, there: dict[K
     return told
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=short_or_full(60, 300))
 @given(
     first=st.lists(st.lists(operations, max_size=3), max_size=4),
     second=st.lists(st.lists(operations, max_size=3), max_size=4),
