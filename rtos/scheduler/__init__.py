@@ -8,7 +8,7 @@ else is imported from its module, for example ``rtos.scheduler.calls.inspect``.
 ``statistics``: snapshots of the counters.
 ``policy``, ``dispatch``: levels, contexts, and the order in which tasks run.
 ``budgets``, ``tracing``, ``diagnosis``: CPU budgets, the trace, reports on misses.
-``mailbox``, ``calls``: messages and calls between tasks.
+``mailbox``, ``calls``, ``locks``: messages, calls and locks between tasks.
 ``periodic_jobs``, ``supervision``: periodic releases, and restarts of failed tasks.
 ``analysis``: checks before or at run time whether every deadline will be met.
 """
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rtos.scheduler.calls.port import Port
     from rtos.scheduler.diagnosis.attribution import MissReport
     from rtos.scheduler.diagnosis.watchdog import Alarm
+    from rtos.scheduler.locks import Condition, Lock, Semaphore
     from rtos.scheduler.mailbox.channels import MailboxReceiveChannel, MailboxSendChannel, open_mailbox
     from rtos.scheduler.mailbox.dead_letters import Poison
     from rtos.scheduler.mailbox.envelope import DropReason
@@ -43,8 +44,10 @@ __all__ = [
     "Budget",
     "CallStatistics",
     "ChildSpec",
+    "Condition",
     "DropReason",
     "Exhausted",
+    "Lock",
     "MailboxReceiveChannel",
     "MailboxSendChannel",
     "MissReport",
@@ -58,6 +61,7 @@ __all__ = [
     "Restart",
     "Scheduler",
     "SchedulingContext",
+    "Semaphore",
     "Strategy",
     "Supervisor",
     "current_context",
@@ -75,8 +79,10 @@ _MODULES: Final = {
     "Budget": "budgets.bandwidth_server",
     "CallStatistics": "calls.call",
     "ChildSpec": "supervision.child",
+    "Condition": "locks",
     "DropReason": "mailbox.envelope",
     "Exhausted": "budgets.bandwidth_server",
+    "Lock": "locks",
     "MailboxReceiveChannel": "mailbox.channels",
     "MailboxSendChannel": "mailbox.channels",
     "MissReport": "diagnosis.attribution",
@@ -90,6 +96,7 @@ _MODULES: Final = {
     "Restart": "supervision.restart_policy",
     "Scheduler": "scheduler",
     "SchedulingContext": "policy.context",
+    "Semaphore": "locks",
     "Strategy": "supervision.restart_policy",
     "Supervisor": "supervision.supervisor",
     "current_context": "policy.context",

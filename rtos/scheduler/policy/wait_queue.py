@@ -1,0 +1,147 @@
+"""Tasks that wait for a resource, most urgent first, and priority inheritance to its holders.
+
+Pure: no Trio, no clock. A task is opaque here.
+
+Order: level, deadline, arrival. While tasks wait, the contexts that hold the resource inherit
+the level and deadline of the most urgent one. A context does not inherit from its own waiting
+tasks: it would raise itself, and stay raised for as long as it holds the resource.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rtos.scheduler.policy.levels import DEFAULT_LEVEL
+from rtos.scheduler.policy.message_queue import Message, MessageQueue
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from rtos.scheduler.policy.context import SchedulingContext
+
+
+class Waiter(Message):
+    """A task that waits. ``value`` is the task.
+
+    Args:
+      task: the task.
+      context: the context that it runs under; ``None`` if contexts do not order tasks here.
+    """
+
+    __slots__ = ("context", "queue")
+
+    def __init__(self, task: object, context: SchedulingContext | None) -> None:
+        if context is None:
+            super().__init__(task, level=DEFAULT_LEVEL)
+        else:
+            super().__init__(task, level=context.level, deadline=context.deadline)
+        self.context = context
+        # The queue that it is in; ``None`` once it waits no longer.
+        self.queue: WaitQueue | None = None
+
+    def reprioritise(self, level: int, deadline: float) -> None:
+        """Order it by the new level and deadline of its context."""
+        assert self.queue is not None
+        self.queue.reprioritise(self, level, deadline)
+
+
+class WaitQueue:
+    """The tasks that wait for one resource, and the contexts that hold it."""
+
+    __slots__ = ("_arrivals", "_contexts", "_donees", "_holders", "_size", "_waiters")
+
+    def __init__(self) -> None:
+        self._waiters = MessageQueue()
+        self._size = 0
+        self._arrivals = 0
+        # How many of the waiting tasks each context has.
+        self._contexts: dict[SchedulingContext, int] = {}
+        self._holders: tuple[SchedulingContext, ...] = ()
+        # The contexts that inherit from this queue.
+        self._donees: tuple[SchedulingContext, ...] = ()
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __iter__(self) -> Iterator[Waiter]:
+        """The waiters, in no particular order."""
+        for waiter in self._waiters:
+            assert isinstance(waiter, Waiter)
+            yield waiter
+
+    def add(self, waiter: Waiter) -> None:
+        """Add a task that starts to wait."""
+        self._arrivals = waiter.arrival = self._arrivals + 1
+        self._waiters.push(waiter)
+        self._size += 1
+        waiter.queue, context = self, waiter.context
+        if context is not None:
+            self._contexts[context] = self._contexts.get(context, 0) + 1
+            context.waits[waiter] = None
+        self._donate()
+
+    def remove(self, waiter: Waiter) -> None:
+        """Remove a task that waits no longer, for example because it was cancelled."""
+        self._size -= 1
+        self._waiters.remove(waiter, self._size)
+        self._forget(waiter)
+        self._donate()
+
+    def pop(self) -> Waiter:
+        """Remove and return the most urgent waiter. The queue must not be empty."""
+        waiter = self._waiters.pop()
+        assert isinstance(waiter, Waiter)
+        self._size -= 1
+        self._forget(waiter)
+        self._donate()
+        return waiter
+
+    def reprioritise(self, waiter: Waiter, level: int, deadline: float) -> None:
+        """Give a waiter another level and deadline."""
+        waiter.level, waiter.deadline = level, deadline
+        self._waiters.push(waiter)
+        self._waiters.sweep(self._size)
+        self._donate()
+
+    def set_holders(self, holders: Iterable[SchedulingContext]) -> None:
+        """Set the contexts that hold the resource; all of them inherit."""
+        self._holders = tuple(dict.fromkeys(holders))
+        self._donate()
+
+    def _forget(self, waiter: Waiter) -> None:
+        waiter.queue, context = None, waiter.context
+        if context is not None:
+            del context.waits[waiter]
+            left = self._contexts[context] - 1
+            if left:
+                self._contexts[context] = left
+            else:
+                del self._contexts[context]
+
+    def _donate(self) -> None:
+        """Let the holders inherit from the most urgent waiter, and nobody else."""
+        before, self._donees = self._donees, self._holders if self._contexts else ()
+        for context in before:
+            if context not in self._donees:
+                context.disinherit(self)
+        for context in self._donees:
+            place = self._most_urgent_beside(context)
+            if place is None:
+                context.disinherit(self)
+            else:
+                context.inherit_from(self, *place)
+
+    def _most_urgent_beside(self, holder: SchedulingContext) -> tuple[int, float] | None:
+        """The level and deadline of the most urgent waiter of another context."""
+        head = self._waiters.head()
+        assert isinstance(head, Waiter)
+        urgent: SchedulingContext | Waiter | None = head
+        if head.context is holder:
+            others = (context for context in self._contexts if context is not holder)
+            urgent = min(others, key=_place, default=None)
+        # System tasks are above all levels, and nothing else may be.
+        return None if urgent is None else (max(urgent.level, 0), urgent.deadline)
+
+
+def _place(context: SchedulingContext) -> tuple[int, float]:
+    return context.level, context.deadline
