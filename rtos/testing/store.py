@@ -1,15 +1,15 @@
-"""What every storage backend has to do, as checks that any of them can be put to.
+"""Conformance checks for storage backends.
 
-For backends of one's own::
+Test your own backend with all of them::
 
     @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
     async def test_conformance(check, tmp_path):
         await check(partial(open_my_backend, tmp_path))
 
-A check is given a function that opens the backend, empty, with collections, a
-clock and a listener. It raises ``AssertionError`` where the backend falls short.
-Law: a check depends on no wall clock, no order of unrelated tasks, and no way of
-ranking beyond "a record that holds more of the words is not ranked lower".
+A check gets a function that opens an empty backend with the given collections, clock and
+listener. It raises ``AssertionError`` if the backend does not conform.
+No check depends on the wall clock, on the order of unrelated tasks, or on how a search ranks its results
+beyond "a record that contains more of the words is not ranked lower".
 """
 
 from __future__ import annotations
@@ -140,8 +140,8 @@ async def _refusal(backend: Backend, *operations: Operation) -> RtosError:
     raise AssertionError(f"{operations!r} was not refused")
 
 
-async def check_a_record_comes_back_as_it_was_given(open_backend: OpenBackend) -> None:
-    """Every plain value, in every collection, kind for kind."""
+async def check_record_is_returned_unchanged(open_backend: OpenBackend) -> None:
+    """For every JSON type, in every collection."""
     async with open_backend(COLLECTIONS, RecordClock(), _ignore) as backend:
         for number, data in enumerate(RECORDS):
             (change,) = await backend.apply(None, [_create(f"r{number}", **data)])
@@ -153,8 +153,8 @@ async def check_a_record_comes_back_as_it_was_given(open_backend: OpenBackend) -
             assert record["created_at"] == record["updated_at"]
 
 
-async def check_an_update_merges_and_counts(open_backend: OpenBackend) -> None:
-    """The whole record is told, with the day it was created on."""
+async def check_update_merges_fields_and_increments_version(open_backend: OpenBackend) -> None:
+    """The change carries the whole record, with the original ``created_at``."""
     async with open_backend(COLLECTIONS, RecordClock(), _ignore) as backend:
         (created,) = await backend.apply(None, [_create("a", kind="x", n=1)])
         (updated,) = await backend.apply(None, [_update("a", n=2, new=None)])
@@ -167,8 +167,8 @@ async def check_an_update_merges_and_counts(open_backend: OpenBackend) -> None:
         assert updated.record["updated_at"] > created.record["updated_at"]
 
 
-async def check_store_writes_whatever_is_there(open_backend: OpenBackend) -> None:
-    """It replaces all of the record, and says which of the two it was."""
+async def check_store_replaces_the_record(open_backend: OpenBackend) -> None:
+    """``store`` creates or replaces a record, and the change says which."""
     store = Operation(op="store", collection="notes", id="k", data={"value": 1})
     again = Operation(op="store", collection="notes", id="k", data={"other": 2})
     async with open_backend(COLLECTIONS, RecordClock(), _ignore) as backend:
@@ -179,8 +179,8 @@ async def check_store_writes_whatever_is_there(open_backend: OpenBackend) -> Non
         assert (record["version"], record["other"], "value" in record) == (2, 2, False)
 
 
-async def check_versions_are_kept(open_backend: OpenBackend) -> None:
-    """What would overwrite unseen is refused, and nothing has changed then."""
+async def check_conflicting_write_changes_nothing(open_backend: OpenBackend) -> None:
+    """A create over a record, a wrong version and an update of a missing record are refused."""
     async with open_backend(COLLECTIONS, RecordClock(), _ignore) as backend:
         await backend.apply(None, [_create("a", n=1)])
         assert isinstance(await _refusal(backend, _create("a")), Conflict)
@@ -191,8 +191,8 @@ async def check_versions_are_kept(open_backend: OpenBackend) -> None:
         assert (record["n"], record["version"]) == (1, 1)
 
 
-async def check_a_delete_tells_what_was_there(open_backend: OpenBackend) -> None:
-    """And that there was nothing, the second time."""
+async def check_delete_reports_the_deleted_record(open_backend: OpenBackend) -> None:
+    """A second delete reports no record."""
     async with open_backend(COLLECTIONS, RecordClock(), _ignore) as backend:
         await backend.apply(None, [_create("a", n=1)])
         (deleted,) = await backend.apply(None, [_delete("a")])
@@ -201,14 +201,14 @@ async def check_a_delete_tells_what_was_there(open_backend: OpenBackend) -> None
         assert deleted.record["n"] == 1
         assert nothing.record is None
         assert await backend.get(None, "notes", "a") is None
-        # A new record under an old id starts from the beginning.
+        # A new record with the id of a deleted one starts at version 1.
         (again,) = await backend.apply(None, [_create("a")])
         assert again.record is not None
         assert again.record["version"] == 1
 
 
-async def check_a_transaction_is_done_whole_or_not_at_all(open_backend: OpenBackend) -> None:
-    """Operations see those before them, and go back with the one that fails."""
+async def check_batch_is_atomic(open_backend: OpenBackend) -> None:
+    """Operations see the effects of earlier ones, and a failing operation undoes all of them."""
     told: list[str] = []
     async with open_backend(COLLECTIONS, RecordClock(), _telling(told)) as backend:
         await backend.apply(None, [_create("a", n=1)])
@@ -221,8 +221,8 @@ async def check_a_transaction_is_done_whole_or_not_at_all(open_backend: OpenBack
         assert told == ["created a"]
 
 
-async def check_changes_are_told_in_order_before_the_writer_goes_on(open_backend: OpenBackend) -> None:
-    """One after the other, each once, and a deletion of nothing too as nothing."""
+async def check_changes_are_reported_once_in_order_before_apply_returns(open_backend: OpenBackend) -> None:
+    """A delete without a record reports nothing."""
     told: list[str] = []
     async with open_backend(COLLECTIONS, RecordClock(), _telling(told)) as backend:
         await backend.apply(None, [_create("a"), _update("a", n=1), _delete("a"), _delete("a")])
@@ -236,8 +236,8 @@ async def check_changes_are_told_in_order_before_the_writer_goes_on(open_backend
         assert order == sorted(stamps, key=stamps.__getitem__)
 
 
-async def check_changes_are_numbered_and_kept(open_backend: OpenBackend) -> None:
-    """From one, without a hole, whatever fails beside them; what is logged is what was told."""
+async def check_change_log_has_consecutive_numbers(open_backend: OpenBackend) -> None:
+    """Numbers start at 1 and have no gaps, also if other writes fail; the log equals the reported changes."""
     told: list[Change] = []
     async with open_backend(COLLECTIONS, RecordClock(), lambda _, changes: told.extend(changes)) as backend:
         assert await backend.changes("u", 0, 10) == ChangePage([])
@@ -261,7 +261,7 @@ async def check_changes_are_numbered_and_kept(open_backend: OpenBackend) -> None
         assert page.items == [change.noted() for change in told if change.record is not None]
         assert (await backend.changes("u", 39, 1)).items == page.items[39:40]
         assert await backend.changes(None, 0, 10) == ChangePage([])
-        # The log, played from the beginning, is what there is.
+        # Replaying the log from the beginning yields the stored records.
         played: dict[str, Record] = {}
         for item in page.items:
             played.pop(item["record"]["id"], None)
@@ -272,7 +272,7 @@ async def check_changes_are_numbered_and_kept(open_backend: OpenBackend) -> None
 
 
 async def check_timestamps_never_repeat(open_backend: OpenBackend) -> None:
-    """Not even on a clock that stands still, and not across databases."""
+    """Also on a clock that stands still, and across databases."""
     async with open_backend(COLLECTIONS, RecordClock(lambda: 10**18), _ignore) as backend:
         stamps = []
         for number in range(10):
@@ -283,8 +283,8 @@ async def check_timestamps_never_repeat(open_backend: OpenBackend) -> None:
         assert stamps == sorted(set(stamps))
 
 
-async def check_databases_are_apart(open_backend: OpenBackend) -> None:
-    """Of users, of the shared one, and of collections whose names begin alike."""
+async def check_databases_are_separate(open_backend: OpenBackend) -> None:
+    """Users, the shared database, and collections with a common prefix do not mix."""
     async with open_backend(COLLECTIONS, RecordClock(), _ignore) as backend:
         await backend.apply("u1", [_create("a", text="one")])
         await backend.apply("u1", [_create("a", "notes_text", text="other")])
@@ -297,8 +297,8 @@ async def check_databases_are_apart(open_backend: OpenBackend) -> None:
         assert record["text"] == "other"
 
 
-async def check_queries_mean_what_they_mean(open_backend: OpenBackend) -> None:
-    """Every filter with every order, against the pure semantics."""
+async def check_queries_match_the_reference_semantics(open_backend: OpenBackend) -> None:
+    """Every filter with every order, compared with the pure implementation."""
     async with open_backend(COLLECTIONS, RecordClock(), _ignore) as backend:
         await backend.apply(None, [_create(f"r{number}", **data) for number, data in enumerate(RECORDS)])
         await backend.apply(None, [_update("r4", extra=1)])
@@ -320,8 +320,8 @@ async def _agrees(
     assert found == wanted
 
 
-async def check_search_follows_the_records(open_backend: OpenBackend) -> None:
-    """Words of the declared fields, until the record changes or goes."""
+async def check_search_finds_current_records_only(open_backend: OpenBackend) -> None:
+    """Words of the declared fields are found until the record changes or is deleted."""
     async with open_backend(COLLECTIONS, RecordClock(), _ignore) as backend:
         await backend.apply(
             None, [_create("a", title="the harbour", text="ships"), _create("b", text="Ships!")]
@@ -337,8 +337,8 @@ async def check_search_follows_the_records(open_backend: OpenBackend) -> None:
         assert await _found(backend, "none") == set()
 
 
-async def check_the_nearest_follow_the_records(open_backend: OpenBackend) -> None:
-    """By cosine distance, of vectors of the same model and length, until the record changes or goes."""
+async def check_nearest_finds_current_records_only(open_backend: OpenBackend) -> None:
+    """By cosine distance among vectors of the same model and length, until a record changes or is deleted."""
     chance = Random(1)  # noqa: S311 - no secret
     vectors = {f"v{number:03}": [chance.randrange(-127, 128) for _ in range(24)] for number in range(60)}
     wanted = _near([chance.randrange(-127, 128) for _ in range(24)])
@@ -377,8 +377,8 @@ def _near(vector: Sequence[int], model: str = "m-1") -> Near:
     return Near(signature, bytes(component & 255 for component in vector).hex())
 
 
-async def check_search_takes_any_text(open_backend: OpenBackend) -> None:
-    """Nothing that a user types is an operator, or an error."""
+async def check_search_accepts_any_text(open_backend: OpenBackend) -> None:
+    """Nothing that a user types is an operator or an error."""
     async with open_backend(COLLECTIONS, RecordClock(), _ignore) as backend:
         await backend.apply(
             None, [_create("a", text="near the quay"), _create("b", text="it's 50% AND more")]
@@ -401,8 +401,8 @@ async def check_search_takes_any_text(open_backend: OpenBackend) -> None:
         assert await _found(backend, "quay " * 5000) == {"a"}
 
 
-async def check_an_accent_belongs_to_its_letter(open_backend: OpenBackend) -> None:
-    """Whether it was written as one character or as two, in the record or in the query."""
+async def check_search_ignores_how_accents_are_encoded(open_backend: OpenBackend) -> None:
+    """Composed and decomposed characters match, in the record and in the query."""
     one, two = "r\u00e9sum\u00e9", "re\u0301sume\u0301"
     async with open_backend(COLLECTIONS, RecordClock(), _ignore) as backend:
         await backend.apply(None, [_create("one", text=one), _create("two", text=f"my {two.upper()}")])
@@ -414,8 +414,8 @@ async def _found(backend: Backend, text: str) -> set[str]:
     return {record["id"] for record in await backend.search(None, "notes", text, 10)}
 
 
-async def check_what_is_returned_is_a_copy(open_backend: OpenBackend) -> None:
-    """Whoever changes a record it got changes nothing that is stored."""
+async def check_returned_record_is_a_copy(open_backend: OpenBackend) -> None:
+    """Changing a returned record does not change the stored one."""
     async with open_backend(COLLECTIONS, RecordClock(), _ignore) as backend:
         given: dict[str, Any] = {"tags": ["x"]}
         (change,) = await backend.apply(None, [_create("a", **given)])
@@ -434,7 +434,7 @@ async def check_what_is_returned_is_a_copy(open_backend: OpenBackend) -> None:
 
 
 async def check_no_update_is_lost(open_backend: OpenBackend) -> None:
-    """Fifty tasks add one each, by the version that they have read."""
+    """Fifty tasks each add one, with the version that they read."""
     async with open_backend(COLLECTIONS, RecordClock(), _ignore) as backend:
         await backend.apply(None, [_create("a", n=0)])
 
@@ -457,7 +457,7 @@ async def check_no_update_is_lost(open_backend: OpenBackend) -> None:
 
 
 async def check_transfers_keep_the_sum(open_backend: OpenBackend) -> None:
-    """Fifty tasks move what they have read from one of five records to another, both or neither."""
+    """Fifty tasks move amounts between five records, in atomic batches with expected versions."""
     ids = [f"{number}" for number in range(5)]
     async with open_backend(COLLECTIONS, RecordClock(), _ignore) as backend:
         await backend.apply(None, [_create(id, n=100) for id in ids])
@@ -486,13 +486,13 @@ async def check_transfers_keep_the_sum(open_backend: OpenBackend) -> None:
                 nursery.start_soon(move, number)
         found = [record for record in [await backend.get(None, "notes", id) for id in ids] if record]
         assert sum(record["n"] for record in found) == 500
-        # Each transfer counts once in two records, whatever was refused on the way.
+        # Each transfer increments the version of two records once, however often it was retried.
         assert sum(record["version"] for record in found) == 5 + 2 * 50
         assert conflicts
 
 
-async def check_one_writers_failure_is_its_own(open_backend: OpenBackend) -> None:
-    """However many writes share a commit, each fails or succeeds alone."""
+async def check_failing_writer_does_not_affect_others(open_backend: OpenBackend) -> None:
+    """Writes that share a commit succeed or fail independently."""
     failed: list[str] = []
     async with open_backend(COLLECTIONS, RecordClock(), _ignore) as backend:
 
@@ -513,7 +513,7 @@ async def check_one_writers_failure_is_its_own(open_backend: OpenBackend) -> Non
 
 
 async def check_every_call_is_a_checkpoint(open_backend: OpenBackend) -> None:
-    """And one that was cancelled before it began has done nothing."""
+    """A call that is cancelled before it begins changes nothing."""
     told: list[str] = []
     async with open_backend(COLLECTIONS, RecordClock(), _telling(told)) as backend:
         with trio.CancelScope() as scope:
@@ -538,8 +538,8 @@ async def check_every_call_is_a_checkpoint(open_backend: OpenBackend) -> None:
         assert told == []
 
 
-async def check_pages_join_to_the_whole(open_backend: OpenBackend) -> None:
-    """Every order, page by page from place to place: each record once, whatever ties."""
+async def check_pages_add_up_to_the_whole_list(open_backend: OpenBackend) -> None:
+    """In every order, keyset pagination returns each record exactly once, also among equal sort values."""
     async with open_backend(COLLECTIONS, RecordClock(), _ignore) as backend:
         await backend.apply(None, [_create(f"r{number}", **data) for number, data in enumerate(RECORDS)])
         for sort in SORTS:
@@ -557,8 +557,8 @@ def _next_page(keys: tuple[SortKey, ...], size: int, before: list[Record]) -> Qu
     return Query(sort=keys, limit=size, after=position_of(before[-1], keys) if before else None)
 
 
-async def check_a_place_outlives_its_record(open_backend: OpenBackend) -> None:
-    """What stood behind a record stands there when it has gone, or is another one."""
+async def check_cursor_survives_changes_of_its_record(open_backend: OpenBackend) -> None:
+    """The records after a cursor stay the same if the record of the cursor is deleted or others change."""
     async with open_backend(COLLECTIONS, RecordClock(), _ignore) as backend:
         await backend.apply(None, [_create(id, kind="same") for id in "abcde"])
         keys = parse_sort("check", ["kind"])
@@ -568,8 +568,8 @@ async def check_a_place_outlives_its_record(open_backend: OpenBackend) -> None:
         assert [record["id"] for record in found] == ["bb", "d", "e"]
 
 
-async def check_a_count_is_of_what_matches(open_backend: OpenBackend) -> None:
-    """With every filter, and of nothing where there is no database."""
+async def check_count_equals_number_of_matches(open_backend: OpenBackend) -> None:
+    """For every filter; 0 where there is no database."""
     async with open_backend(COLLECTIONS, RecordClock(), _ignore) as backend:
         await backend.apply(None, [_create(f"r{number}", **data) for number, data in enumerate(RECORDS)])
         for given in FILTERS:
@@ -584,8 +584,8 @@ async def check_a_count_is_of_what_matches(open_backend: OpenBackend) -> None:
         assert await backend.find_ids("nobody", "notes", Query()) == []
 
 
-async def check_several_are_read_at_once(open_backend: OpenBackend) -> None:
-    """In the order that is asked for, without those that there are not."""
+async def check_get_many_keeps_the_order(open_backend: OpenBackend) -> None:
+    """In the requested order, without missing records."""
     async with open_backend(COLLECTIONS, RecordClock(), _ignore) as backend:
         await backend.apply(None, [_create(f"r{number}", **data) for number, data in enumerate(RECORDS)])
         found = await backend.get_many(None, "notes", ["r7", "none", "r2"])
@@ -596,8 +596,8 @@ async def check_several_are_read_at_once(open_backend: OpenBackend) -> None:
         assert await backend.get_many("nobody", "notes", ["r1"]) == []
 
 
-async def check_it_tells_what_it_holds(open_backend: OpenBackend) -> None:
-    """Of each collection and each database apart; and nothing of one that there is not."""
+async def check_statistics_per_collection(open_backend: OpenBackend) -> None:
+    """For each collection and database separately; zeros for a database that does not exist."""
     async with open_backend(COLLECTIONS, RecordClock(), _ignore) as backend:
         await backend.apply("u1", [_create("a", text="ä"), _create("b"), _create("c", "things", n=1)])
         (last,) = await backend.apply("u1", [_update("a", n=2)])
@@ -618,8 +618,8 @@ async def check_it_tells_what_it_holds(open_backend: OpenBackend) -> None:
         assert (nothing.disk_bytes, nothing.schema) == (0, None)
 
 
-async def check_an_explanation_answers_nothing(open_backend: OpenBackend) -> None:
-    """It is told for every query, also where there is no database, and says what is left."""
+async def check_explanation_contains_no_data(open_backend: OpenBackend) -> None:
+    """Every query can be explained, also without a database; the explanation says what is done in Python."""
     async with open_backend(COLLECTIONS, RecordClock(), _ignore) as backend:
         await backend.apply(None, [_create("a", kind="secret")])
         for user in (None, "nobody"):
@@ -639,8 +639,8 @@ def _telling(told: list[str]) -> OnChange:
     return tell
 
 
-async def check_a_backup_brings_back_what_was_there(open_backend: OpenBackend) -> None:
-    """The records, the text index and the count; of one user and of nobody else."""
+async def check_restore_brings_back_the_backup(open_backend: OpenBackend) -> None:
+    """Records, text index and count of one user, and of no other user."""
     async with open_backend(COLLECTIONS, RecordClock(), _ignore) as backend:
         await backend.apply(None, [_create("mine", text="ships")])
         for id in ("a", "b"):
@@ -663,8 +663,8 @@ async def check_a_backup_brings_back_what_was_there(open_backend: OpenBackend) -
         assert await backend.size(None, "notes") == 1
 
 
-async def check_a_reset_database_is_empty_and_can_be_written_to(open_backend: OpenBackend) -> None:
-    """Also one that was not there; what others have stays."""
+async def check_reset_database_is_empty_and_writable(open_backend: OpenBackend) -> None:
+    """Also one that did not exist; other databases are unchanged."""
     async with open_backend(COLLECTIONS, RecordClock(), _ignore) as backend:
         await backend.apply(None, [_create("mine")])
         for _ in range(2):
@@ -675,8 +675,8 @@ async def check_a_reset_database_is_empty_and_can_be_written_to(open_backend: Op
         assert await backend.size(None, "notes") == 1
 
 
-async def check_a_backup_that_is_not_there_is_told(open_backend: OpenBackend) -> None:
-    """And nothing to make one of as well."""
+async def check_missing_backup_raises_not_found(open_backend: OpenBackend) -> None:
+    """So does a missing database to back up."""
     async with open_backend(COLLECTIONS, RecordClock(), _ignore) as backend:
         await backend.apply(None, [_create("mine")])
         await backend.backup(None, "one")
@@ -690,10 +690,10 @@ async def check_a_backup_that_is_not_there_is_told(open_backend: OpenBackend) ->
                 await call()
             except NotFound:
                 continue
-            raise AssertionError("it was not told")
+            raise AssertionError("NotFound was not raised")
 
 
 CHECKS: Final[tuple[Check, ...]] = tuple(
     value for name, value in list(globals().items()) if name.startswith("check_")
 )
-"""All of them."""
+"""All checks."""

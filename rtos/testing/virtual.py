@@ -1,8 +1,7 @@
-"""Virtual time: the real kernel, on a clock that only moves when somebody says so.
+"""Virtual time: run the real scheduler on a clock that moves only when the program moves it.
 
-A step *spends* time by moving the clock while it runs, as a real step would by
-running; what becomes due meanwhile is released when the step ends, as on a real
-loop. A schedule is then exact, and the same every time.
+A step calls ``spend`` to say how much time it takes. Timers that become due meanwhile fire when
+the step ends, as on a real loop. So a schedule is exact, and the same in every run.
 
 Times are in seconds. Whole multiples of ``TICK`` add up without rounding.
 """
@@ -26,40 +25,43 @@ if TYPE_CHECKING:
     from rtos.scheduler.analysis import Job, Limit
 
 TICK: Final = 2.0**-9
-"""A unit of time that sums exactly in floating point, and is a whole number of nanoseconds."""
+"""A unit of time, in seconds, that adds up exactly in floating point and is a whole number of nanoseconds."""
 _Result = TypeVar("_Result")
 
 
-def run_virtual(body: Callable[..., Awaitable[_Result]], *args: Any) -> _Result:
-    """Run ``body(*args)`` in a Trio loop of its own, in virtual time.
+def run_virtual(main: Callable[..., Awaitable[_Result]], *args: Any) -> _Result:
+    """Run the async function ``main(*args)`` in a new Trio loop, in virtual time.
 
-    The clock stands still while tasks run and jumps when all of them wait.
+    The clock stands still while tasks run, and jumps to the next deadline when all tasks wait.
+
+    Returns:
+      What ``main`` returns.
     """
-    return trio.run(body, *args, clock=trio.testing.MockClock(autojump_threshold=0))
+    return trio.run(main, *args, clock=trio.testing.MockClock(autojump_threshold=0))
 
 
 def spend(seconds: float) -> None:
-    """Let the running step cost ``seconds``. Not a checkpoint.
+    """Let the running step take ``seconds``. Not a checkpoint.
 
     Raises:
-      RuntimeError: time is not virtual here.
+      RuntimeError: the loop does not run in virtual time.
     """
     clock = trio.lowlevel.current_clock()
     if not isinstance(clock, trio.testing.MockClock):
-        msg = "spend: time is real here; run under run_virtual, or with a MockClock"
-        raise RuntimeError(msg)  # noqa: TRY004 - it is the situation that is wrong, and no argument
+        msg = "spend: this loop runs in real time; run it with run_virtual or with a MockClock"
+        raise RuntimeError(msg)  # noqa: TRY004 - the loop is wrong, not an argument
     clock.jump(seconds)
 
 
 @attrs.frozen(kw_only=True)
 class Run:
-    """One run of a job, as it was seen; times in units of ``TICK``.
+    """One observed run of a job. Times are absolute, in units of ``TICK``.
 
     Attributes:
-      job: its name.
-      arrival: when it arrived, before jitter.
-      end: when its last step ended.
-      deadline: its absolute deadline.
+      job: the name of the job.
+      arrival: time of arrival, before jitter.
+      end: time at which the last step ended.
+      deadline: absolute deadline.
     """
 
     job: str
@@ -69,7 +71,7 @@ class Run:
 
     @property
     def response(self) -> int:
-        """From arrival to the end."""
+        """Time from arrival to end, in units of ``TICK``."""
         return self.end - self.arrival
 
 
@@ -84,21 +86,22 @@ def simulate(
     reserve: float = 0.0,
     quantum: int = 0,
 ) -> list[Run]:
-    """Run a set of jobs on the real kernel, and see how long each run takes.
+    """Run a set of jobs on the real scheduler in virtual time, and observe every run.
 
     Args:
-      jobs: their times are in units of ``TICK``.
-      horizon: no arrivals from this time on; what has arrived is run to its end.
-      seed: draws jitter, pauses and, where none are given, offsets.
-      offsets: the first arrival of each; 0 for all is not always the worst.
-      sporadic: whether arrivals may be farther apart than the period.
-      limits: budgets. One with the name of a job is that job's. Behind any other
-        run tasks that want all they can get, until the jobs are done.
-      reserve: share of the time that is kept for less urgent levels.
-      quantum: how long a pass of the loop goes on with steps; 0 for one step a pass.
+      jobs: the jobs; their times are in units of ``TICK``.
+      horizon: time after which no job arrives, in units of ``TICK``. Runs that have arrived are finished.
+      seed: seed of the random jitter, pauses and default offsets.
+      offsets: time of the first arrival of each job; random by default. 0 for all jobs is not
+        always the worst case.
+      sporadic: whether the time between two arrivals may exceed the period.
+      limits: CPU budgets. A limit with the name of a job applies to that job. Any other limit
+        adds a task under that budget that takes all the time it can get.
+      reserve: share of the time that is reserved for less urgent levels.
+      quantum: how long a pass of the loop runs steps, in units of ``TICK``; 0 for one step per pass.
 
     Returns:
-      Every run, in the order in which they ended.
+      All runs, in the order in which they ended.
     """
     chance = random.Random(seed)  # noqa: S311 - draws have to be the same again
     arrivals = []
@@ -120,7 +123,7 @@ async def _simulate(
     quantum: float,
 ) -> list[Run]:
     runs: list[Run] = []
-    # This task is the host's, and has to come round to ending what never ends by itself.
+    # This task belongs to the host and must be able to stop tasks that never end by themselves.
     opened = open_scheduler(quantum=quantum, host_level=0, reserve=reserve)
     async with opened as scheduler, trio.open_nursery() as nursery:
         origin = trio.current_time()
@@ -131,7 +134,7 @@ async def _simulate(
 
         def release(arrival: int, job: Job) -> None:
             due = origin + (arrival + job.deadline) * TICK
-            # A context of its own for each run: that is what carries its deadline.
+            # Each run has a context of its own, which carries its deadline.
             budget = budgets.get(job.name)
             context = scheduler.context(job.name, level=job.level, deadline=due, budget=budget)
             if context.budget is not None:
@@ -160,7 +163,7 @@ async def _simulate(
 
 
 def budget_of(limit: Limit) -> Budget:
-    """The budget that a limit of the analysis stands for, in virtual time."""
+    """The budget in seconds of virtual time that corresponds to a limit of the analysis."""
     seconds, period = limit.granted * TICK, limit.period * TICK
     if limit.falls_to is None:
         return Budget(seconds, period, Exhausted.THROTTLE)
@@ -168,7 +171,7 @@ def budget_of(limit: Limit) -> Budget:
 
 
 async def _take_all(limit: Limit, chance: random.Random) -> None:
-    """Run whenever it may, but for pauses now and then, after which a budget could be granted anew."""
+    """Run whenever possible, with occasional pauses that are long enough for a refill."""
     pausing = chance.choice([0.0, 0.05, 0.5])
     while True:
         spend(chance.choice([limit.longest_step, chance.randint(1, limit.longest_step)]) * TICK)
@@ -188,7 +191,7 @@ def _release_at(
 
 
 async def _steps(job: Job) -> None:
-    """The steps of one run: long ones first, and the last one at the end."""
+    """The steps of one run: steps of the longest length first, then the last step."""
     left = job.cost - job.last_step
     while left:
         step = min(job.longest_step, left)

@@ -1,4 +1,4 @@
-"""The referee of budgets: tasks that misbehave on the real kernel, against what the analysis allows them."""
+"""Budgets on the real scheduler in virtual time, compared with the bounds of the analysis."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def _limit(chance: random.Random, name: str, levels: int, *, share: float, demot
         level=level,
         granted=granted,
         period=period,
-        # Up to several times what it has: a step cannot be cut.
+        # Up to several times the budget: a step cannot be interrupted.
         longest_step=chance.randint(1, max(2, chance.choice([1, 3]) * granted)),
-        # Not above a job: that would never end.
+        # Never demoted to a level above a job: the simulation would never end.
         falls_to=chance.randint(max(level + 1, levels - 1), 7) if demotes else None,
     )
 
@@ -68,7 +68,7 @@ def _worst(jobs: list[Job], **how: Any) -> dict[str, int]:
 
 @pytest.mark.parametrize("rogues", [1, 2, 3])
 @pytest.mark.parametrize("levels", ["one each", "shared"])
-def test_whoever_misbehaves_under_a_budget_breaks_no_bound_of_others(
+def test_greedy_task_under_a_budget_breaks_no_bound_of_others(
     levels: str, rogues: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     chance = random.Random(f"{levels} {rogues}")
@@ -83,15 +83,15 @@ def test_whoever_misbehaves_under_a_budget_breaks_no_bound_of_others(
                 ratios.append(value / bound)
     with capsys.disabled():
         mean = sum(ratios) / len(ratios)
-        print(  # noqa: T201 - the figure that is asked for
-            f"\nobserved/bound beside {rogues} that misbehave, {levels}:"
+        print(  # noqa: T201 - shown in the output of the tests
+            f"\nobserved/bound beside {rogues} greedy tasks, {levels}:"
             f" mean {mean:.3f}, most {max(ratios):.3f} of {len(ratios)} jobs in {SETS} sets"
         )
     assert max(ratios) > 0.8
 
 
 def _behaved(chance: random.Random, jobs: list[Job]) -> tuple[Job, Limit]:
-    """One of the jobs, and a budget that just suffices for it."""
+    """One of the jobs, with a budget that is just sufficient."""
     job = max(jobs, key=lambda job: job.period)
     late = max(other.longest_step for other in jobs)
     period = max(job.cost, job.period - job.jitter - 2 * late)
@@ -107,7 +107,7 @@ def _behaved(chance: random.Random, jobs: list[Job]) -> tuple[Job, Limit]:
 
 
 @pytest.mark.parametrize("rogues", [1, 2])
-def test_who_keeps_to_his_budget_keeps_his_own_bound(rogues: int, capsys: pytest.CaptureFixture[str]) -> None:
+def test_job_within_its_budget_keeps_its_bound(rogues: int, capsys: pytest.CaptureFixture[str]) -> None:
     chance = random.Random(rogues)
     ratios = []
     for number in range(SETS):
@@ -128,30 +128,30 @@ def test_who_keeps_to_his_budget_keeps_his_own_bound(rogues: int, capsys: pytest
     assert len(ratios) > SETS // 4
 
 
-def test_a_budget_that_does_not_suffice_promises_nothing() -> None:
+def test_insufficient_budget_has_no_bound() -> None:
     job = Job(name="job", level=1, cost=10, period=100, longest_step=5, last_step=5)
     enough = Limit(name="job", level=1, granted=10, period=96, longest_step=5)
     assert response_within(job, enough, [], []) == 10
     assert response_within(job, attrs.evolve(enough, granted=9), [], []) is None
-    # The release is noticed when a step ends, up to four late: the next grant could come too late.
+    # A release is noticed when a step ends, up to four units late: the next refill could be too late.
     assert response_within(job, attrs.evolve(enough, period=97), [], []) is None
 
 
-def test_what_falls_costs_a_step_down_to_where_it_falls_and_has_no_bound_below() -> None:
+def test_demoted_task_blocks_one_step_down_to_its_level_and_unbounds_the_levels_below() -> None:
     rogue = Limit(name="rogue", level=1, granted=3, period=50, longest_step=5, falls_to=3)
     jobs = [Job(name=f"{level}", level=level, cost=2, period=200) for level in range(5)]
     bounds = [response_beside(job, jobs, [rogue]) for job in jobs]
     assert bounds[0] == 2 + 4
-    # Two grants, a step of overdraft, and one that had begun while it was demoted.
+    # Two refills, the overdraft of one step, and one step that began while demoted.
     assert bounds[2] == 3 * 2 + 4 + 2 * 3 + 5
     assert bounds[3] == 4 * 2 + 4 + 2 * 3 + 5
     assert bounds[4] is None
-    # Throttled it does not go on.
+    # A throttled task does not run on.
     assert response_beside(jobs[4], jobs, [attrs.evolve(rogue, falls_to=None)]) == 5 * 2 + 2 * 3 + 5
 
 
-def test_without_its_budget_a_task_that_misbehaves_breaks_the_bound_of_what_it_declared() -> None:
-    """So what holds above holds because of the budget, and what the budget lets through is counted."""
+def test_greedy_task_breaks_the_bound_that_ignores_its_budget() -> None:
+    """So the bounds above hold because of the budget, and include what the budget lets through."""
     urgent = Job(name="rogue", level=0, cost=2, period=40)
     job = Job(name="job", level=1, cost=10, period=100, longest_step=1)
     limit = Limit(name="other", level=0, granted=8, period=40, longest_step=2)
@@ -163,8 +163,8 @@ def test_without_its_budget_a_task_that_misbehaves_breaks_the_bound_of_what_it_d
     assert _worst([job], limits=[limit])["job"] <= beside
 
 
-def test_two_grants_in_less_than_a_period_are_in_the_bound() -> None:
-    """What was left of one grant, just before the next: why the bound has the jitter of a period."""
+def test_bound_includes_two_refills_within_less_than_a_period() -> None:
+    """The rest of one refill is used just before the next: why the bound has a jitter of one period."""
     limit = Limit(name="rogue", level=0, granted=50, period=100, longest_step=1)
     job = Job(name="job", level=1, cost=34, period=1000, longest_step=1)
 
@@ -194,16 +194,16 @@ def test_two_grants_in_less_than_a_period_are_in_the_bound() -> None:
     assert seen >= 34 + 15 + 50
     bound = response_beside(job, [job], [limit])
     assert bound is not None
-    # One grant and one step would be too little.
+    # One refill and one step would be too little.
     assert 34 + 50 + 1 < seen <= bound
 
 
-def test_more_is_used_after_a_wait_than_a_busy_window_lets_through() -> None:
-    """Why the bound is one of busy windows: kept waiting past its deadlines, it catches up."""
+def test_server_catches_up_after_waiting_past_its_deadlines() -> None:
+    """Why the bound is for busy windows: after a wait a server uses more than two refills at once."""
     server = BandwidthServer(Budget(10e-9, 100e-9))
     server.wake(0)
     used = 0
-    for now in range(980, 1010):  # ready since 0, and run only now, in steps of one
+    for now in range(980, 1010):  # ready since 0, but runs only now, in steps of one
         assert not server.is_exhausted
         server.charge(1)
         server.refill(now + 1)
@@ -213,12 +213,12 @@ def test_more_is_used_after_a_wait_than_a_busy_window_lets_through() -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"granted": 0}, {"granted": 51}, {"longest_step": 0}])
-def test_what_is_no_budget_is_refused(wrong: dict[str, int]) -> None:
+def test_impossible_limit_is_refused(wrong: dict[str, int]) -> None:
     right = {"level": 1, "granted": 5, "period": 50, "longest_step": 1}
     with pytest.raises(ValueError, match="limit 'x': .* use 0 < granted <= period"):
         Limit(name="x", **{**right, **wrong})
 
 
-def test_what_is_no_demotion_is_refused() -> None:
+def test_demotion_to_the_same_level_is_refused() -> None:
     with pytest.raises(ValueError, match="limit 'x': level 1 is no demotion from 1"):
         Limit(name="x", level=1, granted=5, period=50, longest_step=1, falls_to=1)

@@ -1,4 +1,4 @@
-"""The referee of the reserve: levels that starve are lent to, and no response exceeds its bound."""
+"""The reserve on the real scheduler in virtual time, compared with the bounds of the analysis."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SECOND = round(1 / TICK)
 
 
 def _hogs(chance: random.Random) -> list[Limit]:
-    """What wants all there is, less urgent than every job; a budget of everything limits nothing."""
+    """Tasks less urgent than every job that take all the time they get; their budgets limit nothing."""
     return [
         Limit(name=f"hog {level}", level=level, granted=900, period=900, longest_step=chance.randint(1, 12))
         for level in sorted(chance.sample([4, 5, 6, 7], chance.randint(2, 4)))
@@ -58,40 +58,40 @@ def test_no_response_exceeds_its_bound_with_a_reserve(
                     ratios.append(run.response / bound)
                     exceeded += run.response > without
     with capsys.disabled():
-        print(  # noqa: T201 - the figure that is asked for
+        print(  # noqa: T201 - shown in the output of the tests
             f"\nobserved/bound with a reserve of {share}, {levels}: most {max(ratios):.3f} of {len(ratios)}"
             f" runs, {exceeded} of them above the bound without"
         )
-    # The reserve does cost something, so it has to be in the bound.
+    # Some responses exceed the bound without a reserve, so the bound must include it.
     assert exceeded
 
 
-def test_without_a_reserve_the_bound_is_the_plain_one() -> None:
+def test_bound_without_a_reserve_is_the_plain_bound() -> None:
     jobs = random_set(random.Random(3), number=5, total=0.6, levels=3, shortest=20, longest=300)
     for job in jobs:
         assert response_reserved(job, jobs, reserve=0) == response(job, jobs)
     assert analyse(jobs, reserve=0) == analyse(jobs)
 
 
-def test_two_steps_are_in_the_way_and_costs_are_stretched() -> None:
+def test_reserve_adds_a_blocking_step_and_stretches_costs() -> None:
     jobs = [Job(name="a", level=0, cost=70, period=1000), Job(name="b", level=1, cost=20, period=10_000)]
     assert response(jobs[0], jobs) == 70 + 19
-    # Two steps of 20, a seventh of the longest as owed before, and the job itself.
+    # Two steps of 20, a seventh of the longest step as earlier debt, and the job itself.
     assert response_reserved(jobs[0], jobs, reserve=1 / 8) == 2 * 20 + 10 + 80
 
 
-def test_what_starves_in_a_long_busy_window_is_counted_each_time() -> None:
+def test_busy_window_longer_than_a_second_counts_starvation_again() -> None:
     jobs = [Job(name="a", level=0, cost=70, period=1000), Job(name="b", level=1, cost=20, period=10_000)]
     short = response_reserved(jobs[0], jobs, reserve=1 / 8, second=10_000)
     assert short == response_reserved(jobs[0], jobs, reserve=1 / 8)
-    # A second shorter than the window: something can have starved in it.
+    # The second is shorter than the window, so a level can starve within the window.
     longer = response_reserved(jobs[0], jobs, reserve=1 / 8, second=144)
     assert longer is not None
     assert short is not None
     assert longer == short + 20
 
 
-def test_levels_are_suggested_with_the_reserve_in_mind() -> None:
+def test_suggested_levels_take_the_reserve_into_account() -> None:
     jobs = [
         Job(name="slow", level=0, cost=40, longest_step=10, period=200),
         Job(name="fast", level=1, cost=10, period=50, deadline=24),
@@ -100,7 +100,7 @@ def test_levels_are_suggested_with_the_reserve_in_mind() -> None:
     assert suggest_levels(jobs, reserve=0.05) is None
 
 
-def test_what_is_no_share_is_refused() -> None:
+def test_reserve_outside_its_range_is_refused() -> None:
     job = Job(name="a", level=0, cost=1, period=10)
     with pytest.raises(ValueError, match=r"reserve 1 is no share; use 0 for none"):
         response_reserved(job, [job], reserve=1)

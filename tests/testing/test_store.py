@@ -1,4 +1,4 @@
-"""The backends that are shipped pass the checks that are shipped; a bad one does not."""
+"""The shipped backends pass the conformance checks, and a faulty backend fails them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ import pytest
 
 from rtos.daemons.data import open_memory_backend, open_sqlite_backend
 from rtos.testing import store
-from rtos.testing.store import CHECKS, check_an_update_merges_and_counts, check_what_is_returned_is_a_copy
+from rtos.testing.store import (
+    CHECKS,
+    check_returned_record_is_a_copy,
+    check_update_merges_fields_and_increments_version,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,12 +34,12 @@ def open_backend(request, tmp_path: Path):
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__.removeprefix("check_"))
-async def test_a_shipped_backend_conforms(check, open_backend) -> None:
+async def test_shipped_backend_passes_check(check, open_backend) -> None:
     await check(open_backend)
 
 
 class Forgetful:
-    """Hands on all but one thing."""
+    """A backend that does not increment versions."""
 
     def __init__(self, backend) -> None:
         self._backend = backend
@@ -55,12 +59,12 @@ async def open_forgetful(collections, clock, on_change):
         yield Forgetful(backend)
 
 
-async def test_a_backend_that_falls_short_is_told_so() -> None:
+async def test_faulty_backend_fails_the_check_of_its_fault() -> None:
     with pytest.raises(AssertionError):
-        await check_an_update_merges_and_counts(open_forgetful)
-    await check_what_is_returned_is_a_copy(open_forgetful)
+        await check_update_merges_fields_and_increments_version(open_forgetful)
+    await check_returned_record_is_a_copy(open_forgetful)
 
 
-def test_no_check_is_left_out() -> None:
+def test_checks_contains_every_check() -> None:
     written = inspect.getsource(store).count("\nasync def check_")
     assert len(CHECKS) == len({check.__name__ for check in CHECKS}) == written > 0

@@ -1,4 +1,4 @@
-"""The referee: the real kernel, run in virtual time, against the analysis."""
+"""The real scheduler in virtual time, compared with the bounds of the analysis."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.random_systems import random_set
 
 SETS = short_or_full(30, 120)
 QUANTA = (0, 30, 1000)
-"""Steps of one pass of the loop: one, several, nearly all."""
+"""Quanta for one step per pass, several, and nearly all."""
 
 
 def _worst(jobs: list[Job], **how: object) -> dict[str, int]:
@@ -26,7 +26,7 @@ def _worst(jobs: list[Job], **how: object) -> dict[str, int]:
     return worst
 
 
-def test_a_schedule_is_exact_and_the_same_every_time() -> None:
+def test_schedule_is_exact_and_repeatable() -> None:
     jobs = [
         Job(name="a", level=0, cost=2, period=10),
         Job(name="b", level=1, cost=3, period=15),
@@ -34,25 +34,25 @@ def test_a_schedule_is_exact_and_the_same_every_time() -> None:
     ]
     trace = [(run.job, run.end) for run in simulate(jobs, horizon=20, offsets=[1, 0, 0])]
     assert trace == [
-        ("c", 4),  # due at 12, and so before b, which is due at 15
-        ("a", 6),  # came at 1, into the step of c, and goes before its level
+        ("c", 4),  # due at 12, before b, which is due at 15
+        ("a", 6),  # arrived at 1, during the step of c; level 0
         ("b", 9),
-        ("a", 13),  # came at 11
-        ("b", 18),  # came at 15
+        ("a", 13),  # arrived at 11
+        ("b", 18),  # arrived at 15
     ]
-    # However many steps a pass of the loop has.
+    # The number of steps per pass makes no difference.
     for quantum in (0, 5, 1000):
         again = simulate(jobs, horizon=20, offsets=[1, 0, 0], quantum=quantum)
         assert trace == [(run.job, run.end) for run in again]
 
 
-def test_a_step_is_never_cut_and_a_job_gives_way_between_two() -> None:
+def test_job_gives_way_between_steps_and_never_within_one() -> None:
     jobs = [
         Job(name="urgent", level=0, cost=1, period=100),
         Job(name="long", level=1, cost=9, period=100, longest_step=4, last_step=1),
     ]
     runs = {run.job: run for run in simulate(jobs, horizon=50, offsets=[2, 0])}
-    assert runs["urgent"].end == 5  # after the step that had begun
+    assert runs["urgent"].end == 5  # after the step that was running
     assert runs["long"].end == 10
 
 
@@ -86,11 +86,11 @@ def test_no_response_exceeds_its_bound(levels: str, capsys: pytest.CaptureFixtur
                 ratios.append(value / bound)
     with capsys.disabled():
         mean = sum(ratios) / len(ratios)
-        print(f"\nobserved/bound, {levels}: mean {mean:.3f} of {len(ratios)} jobs in {SETS} sets")  # noqa: T201 - the figure that is asked for
+        print(f"\nobserved/bound, {levels}: mean {mean:.3f} of {len(ratios)} jobs in {SETS} sets")  # noqa: T201 - shown in the output of the tests
     assert max(ratios) == 1.0
 
 
-def test_the_bound_is_met_in_the_critical_instant() -> None:
+def test_bound_is_reached_at_the_critical_instant() -> None:
     chance = random.Random(4)
     for number in range(SETS):
         size = chance.randint(2, 6)
@@ -101,7 +101,7 @@ def test_the_bound_is_met_in_the_critical_instant() -> None:
             assert bound is not None
             below = [other for other in jobs if other.level > job.level]
             blocker = max(below, key=lambda other: other.cost, default=None)
-            # All come at one instant, just after the longest step below has begun.
+            # All arrive together, just after the longest less urgent step has begun.
             taking_part = [other for other in jobs if other.level <= job.level or other is blocker]
             offsets = [0 if other is blocker else int(blocker is not None) for other in taking_part]
             quantum = QUANTA[number % len(QUANTA)]
@@ -109,7 +109,7 @@ def test_the_bound_is_met_in_the_critical_instant() -> None:
             assert worst[job.name] == bound, (job, jobs)
 
 
-def test_what_the_analysis_admits_misses_nothing() -> None:
+def test_feasible_set_misses_no_deadline() -> None:
     chance = random.Random(11)
     admitted = 0
     for seed in range(SETS):
@@ -122,7 +122,7 @@ def test_what_the_analysis_admits_misses_nothing() -> None:
     assert admitted > SETS // 10
 
 
-def test_timers_fire_late_when_a_step_is_long_as_on_a_real_loop() -> None:
+def test_timer_fires_when_the_running_step_ends() -> None:
     async def main() -> list[tuple[str, float]]:
         trace: list[tuple[str, float]] = []
         async with open_scheduler(quantum=0) as scheduler:
@@ -136,9 +136,9 @@ def test_timers_fire_late_when_a_step_is_long_as_on_a_real_loop() -> None:
     assert run_virtual(main) == [("step", 5.0), ("timer", 5.0)]
 
 
-def test_spending_needs_virtual_time() -> None:
+def test_spend_raises_in_real_time() -> None:
     async def main() -> None:
         spend(TICK)
 
-    with pytest.raises(RuntimeError, match="spend: time is real here"):
+    with pytest.raises(RuntimeError, match="spend: this loop runs in real time"):
         trio.run(main)
