@@ -191,10 +191,8 @@ async def _offer(
             if scheduler is None:
                 clients.start_soon(client, due, tallies[level])
                 continue
-            context = scheduler.context(f"level {level}", level=level)
-            with context:
+            with scheduler.context(f"level {level}", level=level):
                 clients.start_soon(client, due, tallies[level])
-            scheduler.release(context)
 
     async with trio.open_nursery() as clients:
         if scheduler is None:

@@ -170,9 +170,8 @@ def _load(name: str, nursery: trio.Nursery, *, ordered: bool) -> Iterator[None]:
 
 async def _ordered(load: str, times: int) -> Sample:
     probes = [Probe(level) for level in LEVELS]
-    async with open_scheduler(trace=RECORDS, trace_gc=True) as scheduler, trio.open_nursery() as nursery:
-        with scheduler.context("load", level=LOAD_LEVEL) as context, _load(load, nursery, ordered=True):
-            scheduler.release(context)
+    async with open_scheduler(trace=RECORDS) as scheduler, trio.open_nursery() as nursery:
+        with scheduler.context("load", level=LOAD_LEVEL), _load(load, nursery, ordered=True):
             start = trio.current_time() + PERIOD
             with Stopwatch() as watch:
                 async with trio.open_nursery() as probing:

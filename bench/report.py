@@ -22,8 +22,9 @@ from rich.table import Table
 
 from bench import budget, targets
 from bench.harness import Latency, Measurement
+from rtos.runtime.runtime import TRACE
 from rtos.scheduler.kernel import QUANTUM
-from rtos.scheduler.scheduler import RECORDS, RESERVE
+from rtos.scheduler.scheduler import RESERVE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -49,7 +50,7 @@ def configuration() -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "quantum_us": QUANTUM * 1e6,
         "reserve": RESERVE,
-        "trace_records": RECORDS,
+        "trace_records": TRACE,
         "switch_interval_us": sys.getswitchinterval() * 1e6,
         "gc_thresholds": list(gc.get_threshold()),
         "load_average": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,

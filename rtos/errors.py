@@ -166,6 +166,23 @@ class ConfigurationError(RtosError):
         return f"{self.reason}; {self.remedy}"
 
 
+@attrs.define(eq=False, str=False)
+class SchedulerClosed(RtosError):
+    """A scheduler was used before its block began or after it ended, or closed during a wait.
+
+    ``operation`` is what was attempted, or what waited. An operation that is refused
+    with this error has changed nothing.
+    """
+
+    operation: str
+
+    def message(self) -> str:
+        return (
+            f"{self.operation}: the scheduler is closed;"
+            " use it only inside its `async with open_scheduler()` block"
+        )
+
+
 class UnsupportedTrio(ConfigurationError):
     """Trio's run loop is not shaped as the run queue needs it."""
 

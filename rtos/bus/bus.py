@@ -174,10 +174,7 @@ class _Serving:
             nursery.start_soon(self._work, port, context, name=f"{name} worker")
 
     async def _work(self, port: Port, context: SchedulingContext) -> None:
-        try:
-            await port.serve(run_request, context=context)
-        finally:
-            self._bus.scheduler.release(context)
+        await port.serve(run_request, context=context)
 
     @contextmanager
     def _subscriptions(self) -> Iterator[list[Subscription]]:

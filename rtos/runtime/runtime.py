@@ -27,6 +27,7 @@ from rtos.daemons.tasks import TaskDaemon
 from rtos.daemons.users import UserDaemon
 from rtos.runtime.lock import RootLock
 from rtos.scheduler import Strategy, open_scheduler, open_supervisor
+from rtos.scheduler.diagnosis.miss_log import log_miss
 from rtos.user.directory import UserDirectoryManager
 from rtos.user.entities import ENTITIES
 from rtos.user.preferences import PreferencesBook
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
 SHARED_DATABASE = "shared.db"
 EXPORTS = "exports"
 SOCKET = "control.sock"
+TRACE = 65_536
+"""Records of the trace: about 16 MB when it is full."""
 SWITCH_INTERVAL = 0.00005
 """Seconds after which a busy thread has to let the loop go on, and the loop a thread.
 
@@ -112,9 +115,9 @@ async def open_runtime(
         stack.enter_context(RootLock(root).hold())
         scheduler = await stack.enter_async_context(
             open_scheduler(
-                trace_gc=configuration.owns_process,
+                trace=TRACE,
                 watchdog=configuration.watchdog,
-                on_miss="log",
+                on_miss=log_miss,
                 ordered=configuration.ordered,
             )
         )

@@ -27,6 +27,7 @@ from rtos.scheduler.tracing.cpu_sampler import CollectionRecorder
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from rtos.scheduler.budgets.bandwidth_server import BandwidthServer
     from rtos.scheduler.dispatch.run_queue import RunQueue
 
 log = logging.getLogger("rtos.scheduler")
@@ -81,7 +82,7 @@ class Kernel(trio.abc.Instrument):
         self.queue.enforcement.add_timer = self.add_timer
         self.queue.enforcement.tell = self._tell
         self._token = trio.lowlevel.current_trio_token()
-        self.collections = CollectionRecorder(self.queue.trace, self.queue.ticks_ns)
+        self._collections = CollectionRecorder(self.queue.trace, self.queue.ticks_ns)
         self.users = 0
         self.sleeps = 0
         self.now = self.queue.clock
@@ -108,11 +109,19 @@ class Kernel(trio.abc.Instrument):
             self.queue.fall_asleep(math.inf)
         self._arm_early()
 
+    def join_budget(self, context: SchedulingContext, server: BandwidthServer) -> None:
+        """Put ``context`` under the budget of ``server``."""
+        # A budget sets its timers between passes, where no task can be started.
+        self.start()
+        self.queue.enforcement.join(context, server)
+
     def install(self) -> None:
         """Replace the ready queue of the running loop."""
         self.queue.wake_timers = self._wake_timers
         self.queue.install()
         trio.lowlevel.add_instrument(self)
+        if self.queue.trace.size:
+            self._collections.start()
 
     def start(self) -> None:
         """Start the tasks that timers need, unless they run; in a step of some task, not between passes."""
@@ -129,6 +138,7 @@ class Kernel(trio.abc.Instrument):
         # Trio's own queue is back before anybody else runs: a scheduler that is
         # opened while this one still winds down finds the loop as it must be.
         trio.lowlevel.remove_instrument(self)
+        self._collections.stop()
         self.queue.close_pass()
         self.queue.uninstall()
         for scope in tuple(self._scopes):
@@ -192,16 +202,18 @@ class Kernel(trio.abc.Instrument):
         # then could lie in the queue while the loop goes to sleep.
         self._token.run_sync_soon(tell)
 
-    def add_timer(self, at: float, action: Callable[[], None], place: int = 0) -> Timer:
+    def add_timer(self, at: float, action: Callable[[], None], place: int = 0, owner: object = None) -> Timer:
         """Call ``action`` (synchronous, short) at an absolute Trio time, in a system task."""
-        timer = self.timers.add(at, action, place)
+        timer = self.timers.add(at, action, place, owner)
         self.start()
         self._arm_early()
         return timer
 
     def _arm_early(self) -> None:
-        # Trio has chosen how long to sleep when an instrument is told of it.
-        if self._wakeup is not None and not self._wakeup.lazy:
+        # In guest mode the host may add a timer while the loop sleeps: armed now, it ends
+        # the sleep. Otherwise only Trio's own deadlines must be armed before the loop
+        # decides how long to sleep; a timerfd is armed once it has decided.
+        if self._wakeup is not None and (self.queue.asleep or not self._wakeup.lazy):
             self._wakeup.arm(self.timers.next_at())
 
 

@@ -1,67 +1,117 @@
 """The public scheduler: ``open_scheduler`` and the ``Scheduler`` that it yields.
 
-Checks the settings and makes contexts. The state that several schedulers of one loop
-share is in ``kernel.py``.
+Life of a scheduler::
+
+    OPENING --settings checked, kernel joined--> OPEN --block ends--> CLOSING --> CLOSED
+
+Only an open scheduler can be used; in every other state its operations raise
+``SchedulerClosed``. On the way from OPEN to CLOSED it tells the objects that registered
+with ``on_close``, which end their own waits, and cancels its timers. Other schedulers of
+the same loop are not affected.
+
+The state that several schedulers of one loop share is in ``kernel.py``.
 """
 
 from __future__ import annotations
 
+import enum
+import logging
 import math
 from contextlib import ExitStack, asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVarTuple
+from weakref import WeakKeyDictionary
 
-from rtos.errors import ConfigurationError
-from rtos.scheduler.budgets.bandwidth_server import BandwidthServer, Budget, Exhausted
-from rtos.scheduler.diagnosis.miss_log import MissLog
-from rtos.scheduler.diagnosis.watchdog import Watchdog
+import trio
+
+from rtos.errors import ConfigurationError, SchedulerClosed
 from rtos.scheduler.kernel import Kernel, Settings, join_kernel, leave_kernel
 from rtos.scheduler.policy.context import SchedulingContext
-from rtos.scheduler.policy.levels import DEFAULT_LEVEL, check_level
+from rtos.scheduler.policy.levels import DEFAULT_LEVEL, check_deadline, check_level
 from rtos.scheduler.statistics import SchedulerStatistics, account_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
+    from rtos.scheduler.budgets.bandwidth_server import BandwidthServer, Budget
     from rtos.scheduler.diagnosis.attribution import MissReport
-    from rtos.scheduler.diagnosis.miss_log import Report
+    from rtos.scheduler.diagnosis.miss_log import MissLog
     from rtos.scheduler.diagnosis.watchdog import Alarm
     from rtos.scheduler.policy.timer_heap import Timer
     from rtos.scheduler.tracing.ring import Trace
 
-RESERVE: Final = 0.05
-"""Default share of the time that is kept for less urgent levels."""
+Arguments = TypeVarTuple("Arguments")
 
-RECORDS: Final = 65_536
-"""Default length of the trace: some 12 MB when it is full."""
+log = logging.getLogger("rtos.scheduler")
+
+RESERVE: Final = 0.05
+"""Default share of the CPU time that is kept for less urgent levels."""
+
+
+class SchedulerState(enum.Enum):
+    """Where a scheduler is in its life; see the module's docstring."""
+
+    OPENING = "opening"
+    OPEN = "open"
+    CLOSING = "closing"
+    CLOSED = "closed"
+
+
+# A look-up in the enumeration takes longer than the rest of the check.
+_OPEN: Final = SchedulerState.OPEN
+
+
+class ClosesWithScheduler(Protocol):
+    """An object with waits that must end when its scheduler closes."""
+
+    def scheduler_closed(self) -> None:
+        """End every wait with ``SchedulerClosed``; called once, must be synchronous."""
 
 
 class Scheduler:
-    """Priorities, deadlines and accounts for the running loop. Made by ``open_scheduler``."""
+    """Priorities, deadlines and CPU accounts for the running Trio loop.
 
-    def __init__(self, kernel: Kernel, *, on_miss: Report = None) -> None:
-        self._kernel = kernel
-        self.trace: Trace = kernel.queue.trace
-        """What the loop did lately; ``scheduler.trace.snapshot()`` reads it."""
-        self.direct = kernel.direct
-        """Where a step may be run within another, for the kernel's own parts; ``None`` for nowhere."""
-        self.record = kernel.queue.recorder.record
-        """Where raw records of the trace are written; ``None`` when there is no trace."""
-        self.next_call: Callable[[], int] = self.trace.next_call
-        """A number for a call in the trace."""
-        self.miss_log = MissLog(self.trace, now=kernel.now, add_timer=kernel.add_timer, on_miss=on_miss)
-        self._contexts: dict[SchedulingContext, None] = {}
-        self.host: SchedulingContext = kernel.queue.host
-        """The context of tasks that have none of their own."""
-        self.settle: Callable[[SchedulingContext], None] = kernel.queue.settle
-        """``settle(context)``: bill what the running step has spent; for whoever changes ``payer``."""
-        self.cpu_ns: Callable[[SchedulingContext], int] = kernel.queue.cpu_ns
-        """``cpu_ns(context)``: nanoseconds it has used so far, the running step included."""
+    Made by ``open_scheduler``. Not thread-safe: use it in the thread of its loop.
+
+    Attributes:
+      state: whether it can be used.
+      trace: what the loop did recently; ``scheduler.trace.snapshot()`` reads it.
+      host: the context of tasks that have no context of their own.
+      now: ``now()`` reads the current Trio time in seconds, as ``trio.current_time()``
+        does, in less time.
+      cpu_ns: ``cpu_ns(context)`` is the CPU time that ``context`` has used, in nanoseconds,
+        the running step included.
+      settle: ``settle(context)`` bills what the running step has spent; for kernel code,
+        before it changes ``context.payer``.
+      next_timer: ``next_timer()`` reserves a position for ``add_timer``, so that the timer
+        fires before timers added later for the same instant; for kernel code.
+      direct: the run queue, if a call may be served inside its caller's step, else
+        ``None``; for kernel code.
+      record: ``record(raw)`` writes to the trace; ``None`` if the trace is off.
+      next_call: ``next_call()`` is a new number for a call in the trace.
+    """
+
+    def __init__(self, kernel: Kernel, *, on_miss: Callable[[MissReport], None] | None = None) -> None:
+        queue = kernel.queue
+        self.state = SchedulerState.OPENING
+        self.trace: Trace = queue.trace
+        self.host: SchedulingContext = queue.host
         self.now: Callable[[], float] = kernel.now
-        """The current Trio time, in seconds; the same as ``trio.current_time()``, and cheaper."""
-        self.add_timer: Callable[..., Timer] = kernel.add_timer
-        """``add_timer(at, action)``: call ``action`` (synchronous, short) at an absolute Trio time."""
+        self.cpu_ns: Callable[[SchedulingContext], int] = queue.cpu_ns
+        self.settle: Callable[[SchedulingContext], None] = queue.settle
         self.next_timer: Callable[[], int] = kernel.timers.next_place
-        """A place for ``add_timer(at, action, place)``: before all that are added from now on."""
+        self.direct = kernel.direct
+        self.record = queue.recorder.record
+        self.next_call: Callable[[], int] = self.trace.next_call
+        self._kernel = kernel
+        self._on_miss = on_miss
+        self._miss_log: MissLog | None = None
+        # Weak: a context goes with its last task and reference, an owner with its last reference.
+        self._contexts: WeakKeyDictionary[SchedulingContext, None] = WeakKeyDictionary()
+        self._owners: WeakKeyDictionary[ClosesWithScheduler, None] = WeakKeyDictionary()
+
+    def __repr__(self) -> str:
+        return f"<Scheduler {self.state.value}>"
 
     @property
     def host_level(self) -> int:
@@ -70,14 +120,53 @@ class Scheduler:
 
     @property
     def ordered(self) -> bool:
-        """Whether tasks run by level and deadline, and not in Trio's own order."""
+        """Whether tasks run by level and deadline; otherwise Trio chooses the next task."""
         return self._kernel.settings.ordered
 
     @property
     def reserve(self) -> float:
-        """The share of the time that is kept for less urgent levels."""
+        """The share of the CPU time that is kept for less urgent levels."""
         return self._kernel.settings.reserve
 
+    # Tasks.
+
+    @trio.lowlevel.enable_ki_protection
+    def start_soon(
+        self,
+        nursery: trio.Nursery,
+        async_fn: Callable[[*Arguments], Awaitable[object]],
+        *args: *Arguments,
+        level: int = DEFAULT_LEVEL,
+        deadline: float = math.inf,
+        name: str | None = None,
+    ) -> None:
+        """Start ``async_fn(*args)`` in ``nursery``, under a context of its own.
+
+        The tasks that the new task starts belong to the same context.
+
+        Args:
+          nursery: where the task runs.
+          async_fn: an async function.
+          *args: its arguments.
+          level: 0 (most urgent) to 7; 4 by default.
+          deadline: absolute Trio time in seconds, which decides among tasks of one level:
+            the nearest runs first. None by default.
+          name: for the statistics, the trace and Trio; the function's name by default.
+
+        Raises:
+          ValueError: ``level`` does not exist, or ``deadline`` is NaN.
+          TypeError: ``name`` is not a string, or ``async_fn`` is not an async function.
+          SchedulerClosed: the scheduler is not open.
+          RuntimeError: the nursery is closed.
+
+        Not a checkpoint. After an error nothing was started.
+        """
+        with self._make(
+            "start_soon", _name_of(async_fn) if name is None else name, level=level, deadline=deadline
+        ):
+            nursery.start_soon(async_fn, *args, name=name)
+
+    @trio.lowlevel.enable_ki_protection
     def context(
         self,
         name: str,
@@ -86,74 +175,169 @@ class Scheduler:
         deadline: float = math.inf,
         budget: Budget | BandwidthServer | None = None,
     ) -> SchedulingContext:
-        """A scheduling context; enter it with ``with`` to start tasks under it.
+        """A scheduling context; tasks that are started inside its ``with`` block belong to it.
+
+        Its record and its row in ``statistics()`` exist until its block and its last task
+        have ended and the program holds no reference to it.
 
         Args:
-          name: for people.
-          level: 0, the most urgent, to 7.
-          deadline: absolute Trio time; the nearer goes first among equals.
-          budget: how much CPU time it may use; another context's ``budget`` to
-            share that one. It decides the order among equals instead of ``deadline``.
-            What a daemon without a budget does for a call is charged to its caller.
+          name: for the statistics and the trace; need not be unique.
+          level: 0 (most urgent) to 7; 4 by default.
+          deadline: absolute Trio time in seconds, which decides among contexts of one
+            level: the nearest goes first. None by default.
+          budget: how much CPU time its tasks may use, or the ``budget`` of another context
+            to share that one; no limit by default. Among contexts of one level the budget
+            decides the order, instead of ``deadline``. A daemon without a budget that
+            serves a call of this context charges its CPU time to this budget.
 
         Raises:
-          ConfigurationError: there is a budget, and Trio's own order, which keeps none.
-          ValueError: there is no such level, or DEMOTE would not make it less urgent.
+          ValueError: ``level`` does not exist, ``deadline`` is NaN, or a budget with
+            ``Exhausted.DEMOTE`` would not make the context less urgent.
+          TypeError: ``name`` is not a string.
+          ConfigurationError: there is a budget, but ``open_scheduler(ordered=False)``.
+          SchedulerClosed: the scheduler is not open.
         """
-        check_level(f"context({name!r})", level)
-        if budget is not None and not self.ordered:
-            raise ConfigurationError(
-                f"context({name!r}): nobody keeps a budget in Trio's own order",
-                "leave it out, or open_scheduler(ordered=True)",
-            )
-        if isinstance(budget, Budget):
-            budget = BandwidthServer(budget)
-        if budget is not None:
-            _check_budget(name, level, budget.budget)
+        return self._make(f"context({name!r})", name, level=level, deadline=deadline, budget=budget)
+
+    def _make(
+        self,
+        operation: str,
+        name: str,
+        *,
+        level: int,
+        deadline: float,
+        budget: Budget | BandwidthServer | None = None,
+    ) -> SchedulingContext:
+        self.check_open(operation)
+        _check_name(operation, name)
+        check_level(operation, level)
+        check_deadline(operation, deadline)
+        server = None if budget is None else self._server(operation, level, budget)
         context = SchedulingContext(name, level=level, deadline=deadline)
         self._contexts[context] = None
-        if budget is not None:
-            # A budget sets its timers between passes.
-            self._kernel.start()
-            self._kernel.queue.enforcement.join(context, budget)
+        if server is not None:
+            self._kernel.join_budget(context, server)
         return context
 
-    def release(self, context: SchedulingContext) -> None:
-        """Forget a context; its account leaves the statistics, and it shares no budget any more."""
-        self._contexts.pop(context, None)
-        self._kernel.queue.enforcement.leave(context)
+    def _server(self, operation: str, level: int, budget: Budget | BandwidthServer) -> BandwidthServer:
+        if not self.ordered:
+            raise ConfigurationError(
+                f"{operation}: budgets do not work with ordered=False",
+                "leave out the budget, or open_scheduler(ordered=True)",
+            )
+        # Not imported before it is needed: most programs have no budgets.
+        from rtos.scheduler.budgets.bandwidth_server import BandwidthServer, Budget, Exhausted
+
+        server = BandwidthServer(budget) if isinstance(budget, Budget) else budget
+        budget = server.budget
+        if budget.on_exhausted is Exhausted.DEMOTE and budget.level <= level:
+            msg = (
+                f"{operation}: the budget demotes to level {budget.level}, which is not below level {level};"
+                " use a less urgent level for the budget"
+            )
+            raise ValueError(msg)
+        return server
 
     def may_continue(self) -> bool:
-        """Whether the running step is still within the quantum for short steps."""
+        """Whether the running step is still within the quantum for a batch of short steps."""
         queue = self._kernel.queue
         return queue.step_age_ns() < queue.quantum_ns
+
+    # Timers and the end.
+
+    @trio.lowlevel.enable_ki_protection
+    def add_timer(self, at: float, action: Callable[[], None], place: int = 0) -> Timer:
+        """Call ``action`` at an absolute Trio time, in a system task.
+
+        Args:
+          at: seconds; a time that has passed fires at once, ``math.inf`` never.
+          action: must be synchronous and short; an exception is logged.
+          place: position among timers of one instant, from ``next_timer``; last by default.
+
+        Returns:
+          The timer; ``cancel()`` stops it. The scheduler cancels it when it closes.
+
+        Raises:
+          ValueError: ``at`` is NaN.
+          SchedulerClosed: the scheduler is not open.
+
+        In guest mode the host's code may call this too; it wakes the loop.
+        """
+        if self.state is not _OPEN:
+            raise SchedulerClosed("add_timer")
+        return self._kernel.add_timer(at, action, place, self)
+
+    def check_open(self, operation: str) -> None:
+        """Raise ``SchedulerClosed``, naming ``operation``, unless this scheduler is open."""
+        if self.state is not _OPEN:
+            raise SchedulerClosed(operation)
+
+    def on_close(self, owner: ClosesWithScheduler) -> None:
+        """Call ``owner.scheduler_closed()`` when this scheduler closes.
+
+        Owners are called in the order in which they registered, while the state is
+        CLOSING, and before the timers are cancelled. The reference to ``owner`` is weak.
+
+        Raises:
+          SchedulerClosed: the scheduler is not open.
+        """
+        self.check_open("on_close")
+        self._owners[owner] = None
+
+    def _close(self) -> None:
+        """Answer everything that waits for this scheduler."""
+        self.state = SchedulerState.CLOSING
+        for owner in list(self._owners):
+            try:
+                owner.scheduler_closed()
+            except Exception:
+                # The waits of the other owners must end too.
+                log.exception("closing the scheduler: %r raised", owner)
+        self._kernel.timers.cancel_all(self)
+        if self._miss_log is not None:
+            self._miss_log.close()
+
+    # What it has counted.
+
+    @property
+    def miss_log(self) -> MissLog:
+        """Where a port reports that a call missed its deadline; for kernel code."""
+        if self._miss_log is None:
+            # Not imported before it is needed: most of its cost is that of the reports.
+            from rtos.scheduler.diagnosis.miss_log import MissLog
+
+            self._miss_log = MissLog(
+                self.trace, now=self.now, add_timer=self.add_timer, on_miss=self._on_miss
+            )
+        return self._miss_log
 
     @property
     def misses(self) -> tuple[MissReport, ...]:
         """Reports on the latest calls that missed their deadline, the oldest first.
 
-        A report is there a pass after the miss; later, or never, when many miss.
+        A report appears one pass of the loop after the miss; later if many calls miss, or
+        never: ``statistics().unexplained`` counts misses without a report.
         """
-        return tuple(self.miss_log.reports)
+        return () if self._miss_log is None else tuple(self._miss_log.reports)
 
     def statistics(self) -> SchedulerStatistics:
-        """A snapshot. Not a checkpoint."""
-        kernel = self._kernel
-        own = (kernel.queue.system, kernel.queue.host)
-        accounts = [account_of(context) for context in (*own, *self._contexts)]
+        """A snapshot of the counters. Not a checkpoint; also works after closing."""
+        kernel, misses = self._kernel, self._miss_log
+        contexts = (kernel.queue.system, kernel.queue.host, *self._contexts)
         return SchedulerStatistics(
             passes=kernel.queue.passes,
             donated=kernel.queue.donated,
             sleeps=kernel.sleeps,
             ready=kernel.queue.waiting(),
             timers=len(kernel.timers),
-            misses=self.miss_log.count,
-            unexplained=self.miss_log.unexplained,
-            contexts=tuple(sorted(accounts, key=lambda account: account.level)),
+            misses=0 if misses is None else misses.count,
+            unexplained=0 if misses is None else misses.unexplained,
+            contexts=tuple(account_of(each) for each in sorted(contexts, key=lambda each: each.level)),
         )
 
 
 @asynccontextmanager
+@trio.lowlevel.enable_ki_protection
 async def open_scheduler(
     *,
     quantum: float | None = None,
@@ -161,99 +345,108 @@ async def open_scheduler(
     reserve: float | None = None,
     direct: bool | None = None,
     ordered: bool = True,
-    trace: int = RECORDS,
-    trace_gc: bool = False,
-    on_miss: Report = None,
+    trace: int = 0,
+    on_miss: Callable[[MissReport], None] | None = None,
     watchdog: float | None = None,
     on_alarm: Callable[[Alarm], None] | None = None,
 ) -> AsyncIterator[Scheduler]:
     """Run the tasks of this Trio loop by priority and deadline, until the block ends.
 
+    Several schedulers may be open in one loop; they share one run queue, so ``quantum``,
+    ``host_level``, ``reserve``, ``direct`` and ``ordered`` must be equal. The first one
+    decides about the trace, and the first one with a watchdog about the watchdog.
+
     Args:
-      quantum: how long a pass may go on with steps, in seconds; 0 runs one step per pass
-        (strict mode). ``None`` for ``QUANTUM``, and in virtual time for 0.
-      host_level: where tasks without a context stand, 0 (most urgent) to 7.
-      reserve: share of each second that less urgent levels get although more
-        urgent ones could use all of it, so that nobody can be locked out; 0 for
-        strict priorities. ``None`` for ``RESERVE``, or 0 in Trio's own order.
-      direct: serve a call to an idle daemon within the step of its caller, where both
-        together fit the quantum. Nobody can tell by the outcome. ``None`` for yes,
-        or no in Trio's own order.
-      ordered: ``False`` leaves tasks in Trio's own order, and works with any Trio. Calls
-        and messages still wait in order of level and deadline, and deadlines, timers,
-        periodic releases, supervision, the trace and the accounts go on working;
-        budgets, a reserve and the direct way of calls do not, and are refused. The
-        quantum then bounds how long one step goes on with short pieces of work.
-      trace: how many records of what happened are kept; 0 for none. Of several
-        schedulers in one loop the first one decides.
-      trace_gc: record garbage collections too, of the whole process.
-      on_miss: what is done about a call that missed its deadline, besides telling
-        its caller: ``"log"``, or a function that is called with its report in the
-        kernel's timer task (synchronous, short).
-      watchdog: longest step, in seconds, beyond which it is reported while it
-        runs, by a thread of its own; ``None`` for no watchdog. Without use in
-        virtual time. Of several schedulers in one loop the first to ask decides.
-      on_alarm: called with each report of the watchdog, in its thread. They are
-        logged in any case.
+      quantum: longest batch of short steps between two looks at I/O, in seconds. 0 runs
+        one step at a time (strict mode). By default 100 µs, and 0 with a virtual clock.
+      host_level: level of tasks without a context, 0 (most urgent) to 7; 4 by default.
+      reserve: share of the CPU time that less urgent levels get even if more urgent tasks
+        could use all of it, so that no level starves: 0 (strict priorities) up to, but
+        not including, 1. By default 0.05, and 0 if ``ordered`` is false.
+      direct: serve a call to an idle worker inside its caller's step if both together fit
+        into the quantum. Results are the same either way, sooner with it. By default the
+        value of ``ordered``.
+      ordered: whether this scheduler chooses the next task. If false, Trio does, and every
+        Trio version works: calls, messages, timers, periodic jobs, supervision, trace and
+        accounts work as before, but tasks run in Trio's order, and budgets, ``reserve``
+        and ``direct`` raise ``ConfigurationError``.
+      trace: number of records of recent activity to keep, at about 250 bytes each;
+        4096 records are 1 MB. Off (0) by default. Reports on missed deadlines need the
+        trace to tell what took the time. Garbage collections of the process are recorded
+        too.
+      on_miss: called with the report on each call that missed its deadline, in a system
+        task; must be synchronous and short. By default reports are only kept in ``misses``.
+      watchdog: length of a step, in seconds, above which a thread logs a report while the
+        step still runs. No watchdog by default. Has no use with a virtual clock.
+      on_alarm: called with each report of the watchdog, in the watchdog's thread.
 
     Raises:
-      UnsupportedTrio: this Trio is not shaped as the run queue needs it; ``ordered=False`` goes.
-      ConfigurationError: another scheduler is open in this loop with other settings, or
-        a reserve or the direct way is asked for in Trio's own order.
-      ValueError: there is no such level, the quantum is negative or not finite,
-        the reserve is no share, the trace has a negative length, or the watchdog would wait for nothing.
+      ValueError: a number is out of its range.
+      ConfigurationError: another scheduler of this loop has other settings, or
+        ``ordered`` is false and ``reserve`` or ``direct`` is not.
+      UnsupportedTrio: the run queue does not know this Trio version; ``ordered=False``
+        works with it.
 
-    Entering is no checkpoint, leaving is one, also when cancelled. What waits
-    when it is left goes on in Trio's own order.
+    Entering is not a checkpoint. Leaving always is one, also during cancellation or after
+    ``KeyboardInterrupt``. Tasks that still wait then continue in Trio's own order.
+    Periodic loops, calls and other waits that need the scheduler raise
+    ``SchedulerClosed``.
     """
-    check_level("open_scheduler(host_level)", host_level)
-    if quantum is not None and not 0 <= quantum < math.inf:
-        msg = f"open_scheduler: quantum {quantum!r} is no length of time; use seconds, or 0 for strict mode"
-        raise ValueError(msg)
-    if reserve is None:
-        reserve = RESERVE if ordered else 0.0
-    if direct is None:
-        direct = ordered
-    if not 0 <= reserve < 1:
-        msg = f"open_scheduler: reserve {reserve!r} is no share; use 0 for none, or less than 1"
-        raise ValueError(msg)
+    settings = _check_settings(quantum, host_level, reserve, direct, ordered=ordered)
     _check_observers(trace, watchdog)
-    if not ordered:
-        _check_plain(reserve=reserve, direct=direct)
-    kernel = join_kernel(Settings(quantum, host_level, reserve, direct, ordered), trace)
+    kernel = join_kernel(settings, trace)
     scheduler = Scheduler(kernel, on_miss=on_miss)
     try:
         with ExitStack() as observers:
-            if trace_gc:
-                observers.enter_context(kernel.collections)
             if watchdog is not None and kernel.queue.recorder.watch is None:
                 observers.enter_context(_watch(kernel, watchdog, on_alarm))
-            yield scheduler
+            scheduler.state = SchedulerState.OPEN
+            try:
+                yield scheduler
+            finally:
+                scheduler._close()
     finally:
-        scheduler.miss_log.close()
-        await leave_kernel(kernel)
+        try:
+            await leave_kernel(kernel)
+        finally:
+            scheduler.state = SchedulerState.CLOSED
 
 
-def _check_plain(*, reserve: float, direct: bool) -> None:
-    asked = f"reserve={reserve!r}" if reserve else f"direct={direct!r}" if direct else None
-    if asked is not None:
+def _check_settings(
+    quantum: float | None, host_level: int, reserve: float | None, direct: bool | None, *, ordered: bool
+) -> Settings:
+    check_level("open_scheduler(host_level)", host_level)
+    if quantum is not None and not 0 <= quantum < math.inf:
+        msg = f"open_scheduler: quantum {quantum!r} is not a duration; use seconds, or 0 for strict mode"
+        raise ValueError(msg)
+    if reserve is None:
+        reserve = RESERVE if ordered else 0.0
+    if not 0 <= reserve < 1:
+        msg = f"open_scheduler: reserve {reserve!r} is not a share; use 0 for none, or a share below 1"
+        raise ValueError(msg)
+    if direct is None:
+        direct = ordered
+    if not ordered and (reserve or direct):
+        option = f"reserve={reserve!r}" if reserve else "direct=True"
         raise ConfigurationError(
-            f"open_scheduler: {asked} needs the run queue, and ordered is False",
-            "leave it out, or leave ordered out",
+            f"open_scheduler: {option} does not work with ordered=False", "leave out one of the two"
         )
+    return Settings(quantum, host_level, reserve, direct, ordered)
 
 
 def _check_observers(trace: int, watchdog: float | None) -> None:
     if trace < 0:
-        msg = f"open_scheduler: trace {trace!r} is no number of records; use 0 for none"
+        msg = f"open_scheduler: trace {trace!r} is not a number of records; use 0 for no trace"
         raise ValueError(msg)
     if watchdog is not None and not 0 < watchdog < math.inf:
-        msg = f"open_scheduler: watchdog {watchdog!r} is no limit; use seconds, or None for no watchdog"
+        msg = f"open_scheduler: watchdog {watchdog!r} is not a limit; use seconds, or None for no watchdog"
         raise ValueError(msg)
 
 
 @contextmanager
 def _watch(kernel: Kernel, limit: float, on_alarm: Callable[[Alarm], None] | None) -> Iterator[None]:
+    from rtos.scheduler.diagnosis.watchdog import Watchdog
+
     recorder = kernel.queue.recorder
     recorder.watch = watchdog = Watchdog(kernel.queue, limit=limit, on_alarm=on_alarm)
     watchdog.start()
@@ -264,7 +457,15 @@ def _watch(kernel: Kernel, limit: float, on_alarm: Callable[[Alarm], None] | Non
         watchdog.stop()
 
 
-def _check_budget(name: str, level: int, budget: Budget) -> None:
-    if budget.on_exhausted is Exhausted.DEMOTE and budget.level <= level:
-        msg = f"context({name!r}): level {budget.level!r} of the budget is no demotion from {level!r}"
-        raise ValueError(msg)
+def _check_name(operation: str, name: str) -> None:
+    given: object = name
+    if not isinstance(given, str):
+        msg = f"{operation}: name {given!r} is not a string; use a str"
+        raise TypeError(msg)
+
+
+def _name_of(function: Any) -> str:
+    """The name of a function that a person would recognize, also of a ``functools.partial``."""
+    while isinstance(function, partial):
+        function = function.func
+    return getattr(function, "__qualname__", None) or repr(function)

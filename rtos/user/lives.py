@@ -135,21 +135,18 @@ class Lives:
     async def _live(self, persona: PersonaUser, life: _Life) -> None:
         reason = None
         try:
-            try:
-                with life.scope:
-                    await persona.attend_all()
-                    self._recovered(persona.id)
-            except Exception as error:
-                # One persona's fault is not the others'.
-                log.exception("persona %s failed", persona.id)
-                reason = self._failed(persona, error)
-            finally:
-                del self._lives[persona.id]
-                life.ended.set()
-            if reason is not None:
-                await self._give_up(persona.id, reason)
+            with life.scope:
+                await persona.attend_all()
+                self._recovered(persona.id)
+        except Exception as error:
+            # One persona's fault is not the others'.
+            log.exception("persona %s failed", persona.id)
+            reason = self._failed(persona, error)
         finally:
-            self._bus.scheduler.release(life.context)
+            del self._lives[persona.id]
+            life.ended.set()
+        if reason is not None:
+            await self._give_up(persona.id, reason)
 
     def _recovered(self, persona_id: str) -> None:
         if persona_id in self._failures:

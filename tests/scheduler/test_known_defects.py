@@ -189,7 +189,7 @@ def test_who_measures_does_not_disturb_what_is_measured() -> None:
                 spend(TICK)
                 await trio.lowlevel.checkpoint()
 
-        async with open_scheduler() as scheduler, trio.open_nursery() as nursery:
+        async with open_scheduler(trace=4096) as scheduler, trio.open_nursery() as nursery:
             with scheduler.context("report", level=7):
                 nursery.start_soon(report)
             with scheduler.context("measured", level=1):
@@ -259,7 +259,10 @@ def test_io_is_looked_at_between_the_steps_of_tasks_that_are_always_ready(
 
 async def _miss(hog: Callable[[], Awaitable[None]], *, level: int) -> MissReport:
     """The report of a call that is due after 20 ticks, and pauses for one, beside a hog."""
-    async with open_scheduler(reserve=0, direct=False) as scheduler, trio.open_nursery() as nursery:
+    async with (
+        open_scheduler(reserve=0, direct=False, trace=4096) as scheduler,
+        trio.open_nursery() as nursery,
+    ):
         port, sent = Port(scheduler, "data"), trio.Event()
 
         async def serve(_: object) -> None:

@@ -112,7 +112,6 @@ class ControlDaemon:
             # long that may take is the supervisor's business.
             await self._executing.none()
             connections.cancel_scope.cancel()
-        bus.scheduler.release(self._work)
 
     @command("daemon/park")
     async def park(self, *, name: str) -> bool:

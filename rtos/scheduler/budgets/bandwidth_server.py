@@ -29,6 +29,7 @@ from __future__ import annotations
 import enum
 import math
 from typing import TYPE_CHECKING
+from weakref import ref
 
 import attrs
 
@@ -113,7 +114,7 @@ class BandwidthServer:
       is_exhausted: whether it waits for a refill.
       is_active: whether one of its contexts has something to run; the kernel's.
       penalty: the level that its contexts have fallen to, 0 if they have not.
-      members: the contexts that share it.
+      members: weak references to the contexts that share it.
     """
 
     __slots__ = (
@@ -143,7 +144,7 @@ class BandwidthServer:
         self.is_exhausted = False
         self.is_active = False
         self.penalty = 0
-        self.members: list[SchedulingContext] = []
+        self.members: list[ref[SchedulingContext]] = []
         self.exhaustions = 0
         self.refills = 0
         self.used = 0
@@ -151,6 +152,15 @@ class BandwidthServer:
     def __repr__(self) -> str:
         budget = self.budget
         return f"<BandwidthServer of {budget.seconds!r} s in {budget.period!r} s, {self.remaining} ns left>"
+
+    def add(self, context: SchedulingContext) -> None:
+        """Put ``context`` under this budget, for as long as the context is in use."""
+        # The context refers to its budget: with weak references there is no cycle to collect.
+        self.members.append(ref(context, self.members.remove))
+
+    def contexts(self) -> list[SchedulingContext]:
+        """The contexts that share this budget, in the order in which they joined."""
+        return [context for member in self.members if (context := member()) is not None]
 
     def wake(self, now: int) -> bool:
         """Something has become ready where nothing was.

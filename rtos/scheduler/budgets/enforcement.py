@@ -54,18 +54,10 @@ class BudgetEnforcement:
     def join(self, context: SchedulingContext, reservation: BandwidthServer) -> None:
         """Put a context under a budget, with the others that are under it."""
         context.budget = reservation
-        reservation.members.append(context)
+        reservation.add(context)
         if reservation.is_exhausted and reservation.budget.on_exhausted is Exhausted.THROTTLE:
             self._hold(context)
         context.reorder()
-
-    def leave(self, context: SchedulingContext) -> None:
-        """Take a context off its budget."""
-        if context.budget is not None:
-            context.budget.members.remove(context)
-            context.budget = None
-            context.reorder()
-            self._let_go(context)
 
     def arrive(self, reservation: BandwidthServer) -> None:
         """A task of one of its contexts is about to be queued."""
@@ -117,11 +109,11 @@ class BudgetEnforcement:
             reservation.penalty = budget.level
             _reorder(reservation)
         elif budget.on_exhausted is Exhausted.THROTTLE:
-            for context in reservation.members:
+            for context in reservation.contexts():
                 self._hold(context)
         if budget.told is not None:
             self.tell(budget.told)
-        if any(context.ready for context in reservation.members):
+        if any(context.ready for context in reservation.contexts()):
             self._await_refill(reservation)
 
     def _await_refill(self, reservation: BandwidthServer) -> None:
@@ -143,12 +135,12 @@ class BudgetEnforcement:
             timer.cancel()
         reservation.penalty = 0
         _reorder(reservation)
-        for context in reservation.members:
+        for context in reservation.contexts():
             self._let_go(context)
 
 
 def _reorder(reservation: BandwidthServer) -> None:
-    for context in reservation.members:
+    for context in reservation.contexts():
         context.reorder()
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import deque
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 from rtos.scheduler.diagnosis.attribution import explain_by_and_by
 from rtos.scheduler.tracing.ring import make_missed
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from rtos.scheduler.policy.timer_heap import Timer
     from rtos.scheduler.tracing.records import Missed, Record
     from rtos.scheduler.tracing.ring import Raw, Trace
-
-    Report = Callable[[MissReport], None] | Literal["log"] | None
 
 log = logging.getLogger("rtos.misses")
 
@@ -46,8 +44,8 @@ class MissLog:
       trace: where their windows are recorded.
       now: reads the Trio time.
       add_timer: as ``Scheduler.add_timer``.
-      on_miss: ``"log"``, or called with each report, in the kernel's timer task
-        (synchronous, short); what it raises is logged.
+      on_miss: called with each report, in the kernel's timer task; must be synchronous and
+        short. An exception is logged.
 
     Attributes:
       count: misses so far.
@@ -61,7 +59,7 @@ class MissLog:
         *,
         now: Callable[[], float],
         add_timer: Callable[[float, Callable[[], None]], Timer],
-        on_miss: Report = None,
+        on_miss: Callable[[MissReport], None] | None = None,
     ) -> None:
         self.count = 0
         self.unexplained = 0
@@ -69,7 +67,7 @@ class MissLog:
         self._trace = trace
         self._now = now
         self._add_timer = add_timer
-        self._on_miss = _log if on_miss == "log" else on_miss
+        self._on_miss = on_miss
         self._pending: deque[Raw] = deque()
         self._portions: Generator[MissReport | None] | None = None
         self._timer: Timer | None = None
@@ -121,5 +119,6 @@ class MissLog:
         yield from explain_by_and_by(missed, records)
 
 
-def _log(report: MissReport) -> None:
+def log_miss(report: MissReport) -> None:
+    """Log a report as a warning of ``rtos.misses``; for ``on_miss``."""
     log.warning("%s", report)

@@ -149,6 +149,8 @@ class Accounts:
         # Virtual time is never late.
         planned = min(timeout, self._timers.next_at() - self.clock()) if self.is_real else math.inf
         self.recorder.fall_asleep(self.ticks_ns(), planned, self._last)
+        # Or a context that has ended would stay as long as the loop sleeps.
+        self._last = None
 
     def step_age_ns(self) -> int:
         """How long the running step, or batch of steps, has run so far."""

@@ -318,13 +318,18 @@ class RunQueue(StepDonation, deque[Any]):
             guard.ran(self._level, self._settled_ns - self._opened_ns, lent=self._is_lent)
             self._is_lent = False
 
+    def fall_asleep(self, timeout: float) -> None:
+        """See ``Accounts.fall_asleep``. Keeps no reference to a context without tasks."""
+        super().fall_asleep(timeout)
+        self._ready.head()
+
     def _charge(self, context: SchedulingContext, budget: BandwidthServer, spent_ns: int) -> None:
         super()._charge(context, budget, spent_ns)
         budget.is_active = self._has_ready(budget)
 
     def _has_ready(self, budget: BandwidthServer) -> bool:
         """Whether a context of ``budget`` has a released task; one that I/O wakes later is a new start."""
-        for member in budget.members:
+        for member in budget.contexts():
             if member.ready:
                 return True
         for task in _arrivals(self):

@@ -23,7 +23,7 @@ from contextvars import ContextVar
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from rtos.scheduler.policy.levels import DEFAULT_LEVEL, LEVELS, check_level
+from rtos.scheduler.policy.levels import DEFAULT_LEVEL, LEVELS, check_deadline, check_level
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -65,6 +65,7 @@ class SchedulingContext:
     """
 
     __slots__ = (
+        "__weakref__",
         "base_deadline",
         "base_level",
         "billed_ns",
@@ -148,9 +149,10 @@ class SchedulingContext:
         What it has inherited stays in effect.
 
         Raises:
-          ValueError: there is no such level.
+          ValueError: ``level`` is not from 0 to 7, or ``deadline`` is NaN.
         """
         check_level("rebase", level)
+        check_deadline("rebase", deadline)
         self.base_level, self.base_deadline = level, deadline
         if not self.chain:
             # Not serving anybody: its own deadline is what nested calls get.

@@ -24,10 +24,11 @@ SWEEP = 64
 class Timer:
     """One instant and what to do then. Made by ``TimerHeap.add``."""
 
-    __slots__ = ("action", "at", "heap")
+    __slots__ = ("action", "at", "heap", "owner")
 
-    def __init__(self, at: float, action: Callable[[], None], heap: TimerHeap) -> None:
+    def __init__(self, at: float, action: Callable[[], None], heap: TimerHeap, owner: object) -> None:
         self.at = at
+        self.owner = owner
         self.action: Callable[[], None] | None = action
         # None once it has left the heap to be fired.
         self.heap: TimerHeap | None = heap
@@ -64,13 +65,14 @@ class TimerHeap:
         self._added += 1
         return self._added
 
-    def add(self, at: float, action: Callable[[], None], place: int = 0) -> Timer:
+    def add(self, at: float, action: Callable[[], None], place: int = 0, owner: object = None) -> Timer:
         """A timer that calls ``action`` once ``at`` (absolute, seconds) has passed.
 
         Args:
           at: when.
           action: what to do then.
           place: among timers of that instant (``next_place``); 0 for the last.
+          owner: whose timer it is, for ``cancel_all``.
 
         Raises:
           ValueError: ``at`` is no time at all (NaN), which would break the order.
@@ -78,7 +80,7 @@ class TimerHeap:
         if math.isnan(at):
             msg = f"add_timer: {at!r} is not a time; use absolute seconds, or math.inf for never"
             raise ValueError(msg)
-        timer = Timer(at, action, self)
+        timer = Timer(at, action, self, owner)
         heappush(self._heap, (at, place or self.next_place(), timer))
         return timer
 
@@ -103,6 +105,12 @@ class TimerHeap:
             timer.heap = None
             actions.append(timer.fire)
         return actions
+
+    def cancel_all(self, owner: object) -> None:
+        """Cancel every timer of ``owner``. Takes time in proportion to all timers."""
+        for _, _, timer in self._heap.copy():
+            if timer.owner is owner:
+                timer.cancel()
 
     def discard(self) -> None:
         """Count a dead entry, and sweep when the dead outnumber the living."""

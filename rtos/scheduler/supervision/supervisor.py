@@ -43,7 +43,6 @@ from rtos.scheduler.supervision.restart_policy import (
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
-    from rtos.scheduler.policy.context import SchedulingContext
     from rtos.scheduler.scheduler import Scheduler
 
 log = logging.getLogger("rtos.supervisor")
@@ -140,13 +139,12 @@ class Supervisor:
         """Start to watch; the scope returned is for the host's block, and is cancelled on giving up."""
         host = trio.CancelScope()
         self._watched = trio.Event()
-        context = self._scheduler.context("supervisor", level=0)
-        with context:
-            nursery.start_soon(self._watch, host, context, name="supervisor")
+        with self._scheduler.context("supervisor", level=0):
+            nursery.start_soon(self._watch, host, name="supervisor")
         self._desk.open()
         return host
 
-    async def _watch(self, host: trio.CancelScope, context: SchedulingContext) -> None:
+    async def _watch(self, host: trio.CancelScope) -> None:
         """Restart what fails, until it fails too often; then stop all and cancel the host's block."""
         try:
             with self._watching:
@@ -161,7 +159,6 @@ class Supervisor:
             await self._stop_children()
             host.cancel()
         finally:
-            self._scheduler.release(context)
             self._watched.set()
 
     async def stop(self) -> None:
@@ -172,8 +169,6 @@ class Supervisor:
             await self._watched.wait()
         await self._stop_children()
         self._release.set()
-        for child in self._children.values():
-            self._scheduler.release(child.context)
 
     async def _stop_children(self) -> None:
         self._stopping = True

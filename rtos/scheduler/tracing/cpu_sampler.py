@@ -15,13 +15,12 @@ from __future__ import annotations
 import gc
 import math
 import time
-from typing import TYPE_CHECKING, Any, Final, Protocol, Self
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from rtos.scheduler.tracing.ring import CPU, SLEPT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
 
     from rtos.scheduler.policy.context import SchedulingContext
     from rtos.scheduler.tracing.ring import Raw, Trace
@@ -103,30 +102,26 @@ class Recorder:
 
 
 class CollectionRecorder:
-    """Records every garbage collection of the process while it is entered, once or more.
+    """Records every garbage collection of the process between ``start`` and ``stop``.
 
-    Those of other threads too: they hold the interpreter, and so stop the loop.
+    Collections in other threads are recorded too: they hold the interpreter, and so stop
+    the loop.
     """
 
     def __init__(self, trace: Trace, ticks_ns: Callable[[], int]) -> None:
         self._trace = trace
         self._ticks_ns = ticks_ns
-        self._entered = 0
         self._began_ns: int | None = None
 
-    def __enter__(self) -> Self:
-        if not self._entered:
-            gc.callbacks.append(self._note)
-        self._entered += 1
-        return self
+    def start(self) -> None:
+        """Record collections from now on."""
+        gc.callbacks.append(self._note)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._entered -= 1
-        if not self._entered:
+    def stop(self) -> None:
+        """Record no more. Does nothing if it was not started."""
+        if self._note in gc.callbacks:
             gc.callbacks.remove(self._note)
-            self._began_ns = None
+        self._began_ns = None
 
     def _note(self, phase: str, details: dict[str, Any]) -> None:
         if phase == "start":

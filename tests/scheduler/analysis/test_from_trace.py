@@ -64,7 +64,7 @@ def test_costs_steps_and_arrivals_are_read_off_a_trace() -> None:
 
 def test_a_real_trace_can_be_read() -> None:
     async def main() -> dict[str, object]:
-        async with open_scheduler() as scheduler, trio.open_nursery() as nursery:
+        async with open_scheduler(trace=4096) as scheduler, trio.open_nursery() as nursery:
             port, kind = Port(scheduler, "server"), CallStatistics("server/work")
             context = scheduler.context("server", level=2)
 

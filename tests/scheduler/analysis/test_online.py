@@ -35,7 +35,7 @@ async def test_the_reserve_of_the_scheduler_counts() -> None:
 
 
 async def test_what_the_trace_has_seen_counts() -> None:
-    async with open_scheduler() as scheduler, trio.open_nursery() as nursery:
+    async with open_scheduler(trace=4096) as scheduler, trio.open_nursery() as nursery:
         port, kind = Port(scheduler, "server"), CallStatistics("server/work")
         context = scheduler.context("server", level=2)
 
@@ -52,6 +52,6 @@ async def test_what_the_trace_has_seen_counts() -> None:
 
 
 async def test_two_jobs_of_one_name_are_refused() -> None:
-    async with open_scheduler() as scheduler:
+    async with open_scheduler(trace=4096) as scheduler:
         with pytest.raises(ValueError, match="two jobs are named 'urgent'"):
             await verdict_now(scheduler, [URGENT], URGENT)

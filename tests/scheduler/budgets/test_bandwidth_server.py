@@ -522,8 +522,6 @@ async def test_contexts_may_share_a_budget(autojump_clock: MockClock) -> None:
         assert [at for _, at in work.trace if at < 25] == [0.0, 1.0, 10.0, 11.0, 20.0, 21.0]
         assert {name for name, _ in work.trace[:4]} == {"first", "second"}
         assert "late" not in {name for name, at in work.trace if at < 20}
-        scheduler.release(late)
-        assert late.budget is None
 
 
 async def test_a_daemon_without_a_budget_charges_its_caller(autojump_clock: MockClock) -> None:
@@ -602,7 +600,7 @@ async def test_closing_the_scheduler_lets_everybody_go_on(autojump_clock: MockCl
 
 async def test_a_demotion_must_be_one() -> None:
     async with open_scheduler() as scheduler:
-        with pytest.raises(ValueError, match="level 3 of the budget is no demotion from 3"):
+        with pytest.raises(ValueError, match="the budget demotes to level 3, which is not below level 3"):
             scheduler.context("x", level=3, budget=Budget(1, 10, level=3))
 
 

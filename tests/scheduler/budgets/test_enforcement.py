@@ -174,7 +174,7 @@ def test_cancelling_is_told_once_for_each_time(world: World) -> None:
     assert world.told == 2
 
 
-def test_who_joins_and_leaves(world: World) -> None:
+def test_context_joins_an_exhausted_budget_and_leaves_it_with_its_last_reference(world: World) -> None:
     reservation = throttled()
     first = world.context("first", reservation)
     world.arrive(first, "first")
@@ -182,9 +182,10 @@ def test_who_joins_and_leaves(world: World) -> None:
     second = world.context("second", reservation)
     world.arrive(second, "second")
     assert world.ready.waiting == 0
-    world.enforcement.leave(second)
-    assert (world.ready.waiting, world.ready.head()) == (1, second)
-    world.enforcement.leave(second)  # harmless
-    assert reservation.members == [first]
+    assert reservation.contexts() == [first, second]
     assert world.pass_time(10.0) == [10.0]
     assert world.ready.waiting == 2
+    assert {world.ready.take()[0].name for _ in range(2)} == {"first", "second"}
+    world.ready.head()  # the ready order refers to the context it took from last, until it is asked again
+    del second
+    assert reservation.contexts() == [first]

@@ -286,7 +286,7 @@ async def test_an_operator_with_many_short_steps_gets_on(autojump_clock: MockClo
 
 @pytest.mark.parametrize("reserve", [-0.1, 1, float("nan")])
 async def test_a_reserve_that_is_no_share_is_refused(reserve: float) -> None:
-    with pytest.raises(ValueError, match="is no share"):
+    with pytest.raises(ValueError, match="is not a share"):
         async with open_scheduler(reserve=reserve):
             pass
 

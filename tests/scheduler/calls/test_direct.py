@@ -421,7 +421,7 @@ def test_the_trace_has_the_steps_of_both_one_after_the_other():
             step.at == before.end for before, step in pairwise(steps)
         ]
 
-    steps, gapless = run_virtual(lambda: _open(main, quantum=1.0))
+    steps, gapless = run_virtual(lambda: _open(main, quantum=1.0, trace=4096))
     assert steps == [("host", 1), ("daemon", 3), ("host", 2)]
     assert all(gapless)
 

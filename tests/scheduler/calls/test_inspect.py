@@ -14,7 +14,7 @@ from rtos.scheduler.calls.port import Port
 
 @pytest.fixture
 async def scheduler(autojump_clock):
-    async with open_scheduler(reserve=0) as opened:
+    async with open_scheduler(reserve=0, trace=4096) as opened:
         yield opened
 
 

@@ -12,7 +12,7 @@ from rtos.errors import DeadlineMissed
 from rtos.scheduler import CallStatistics, open_scheduler
 from rtos.scheduler.calls.port import Port
 from rtos.scheduler.diagnosis.attribution import Part
-from rtos.scheduler.diagnosis.miss_log import KEPT, PAUSE, PENDING, MissLog
+from rtos.scheduler.diagnosis.miss_log import KEPT, PAUSE, PENDING, MissLog, log_miss
 from rtos.scheduler.policy.timer_heap import TimerHeap
 from rtos.scheduler.tracing import ring as marks
 from rtos.scheduler.tracing.ring import Trace
@@ -123,7 +123,10 @@ async def serve_one(scheduler, nursery, body, level=2):
 
 async def test_a_miss_names_who_was_in_the_way(mock_clock):
     reports = []
-    async with open_scheduler(on_miss=reports.append) as scheduler, trio.open_nursery() as nursery:
+    async with (
+        open_scheduler(on_miss=reports.append, trace=4096) as scheduler,
+        trio.open_nursery() as nursery,
+    ):
 
         async def body(_):
             await trio.sleep(0.002)
@@ -150,7 +153,7 @@ async def test_a_miss_names_who_was_in_the_way(mock_clock):
 
 
 async def test_misses_can_be_logged(autojump_clock, caplog):
-    async with open_scheduler(on_miss="log") as scheduler, trio.open_nursery() as nursery:
+    async with open_scheduler(on_miss=log_miss, trace=4096) as scheduler, trio.open_nursery() as nursery:
         port = await serve_one(scheduler, nursery, trio.sleep)
         with caplog.at_level(logging.WARNING, "rtos.misses"), pytest.raises(DeadlineMissed):
             await port.call(CallStatistics("data/read"), 5, deadline=scheduler.now() + 1)
@@ -161,7 +164,7 @@ async def test_misses_can_be_logged(autojump_clock, caplog):
 
 
 async def test_a_reply_that_comes_late_is_a_miss_too(mock_clock):
-    async with open_scheduler() as scheduler, trio.open_nursery() as nursery:
+    async with open_scheduler(trace=4096) as scheduler, trio.open_nursery() as nursery:
 
         async def body(_):
             mock_clock.jump(2)  # a step that runs past the deadline, so that no timer can fire first

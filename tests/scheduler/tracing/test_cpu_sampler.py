@@ -86,14 +86,15 @@ def test_without_a_trace_nothing_is_recorded():
     recorder.measure(3, SchedulingContext("a"))
 
 
-def test_collections_are_recorded_while_anybody_asks(trace):
+def test_collections_are_recorded_between_start_and_stop(trace):
     ticks = iter(range(0, 10_000, 10)).__next__
     recorder = CollectionRecorder(trace, ticks)
     before = len(gc.callbacks)
-    with recorder:
-        with recorder:
-            gc.collect(0)
-        gc.collect(1)
+    recorder.start()
+    gc.collect(0)
+    gc.collect(1)
+    recorder.stop()
+    recorder.stop()
     gc.collect()
     assert len(gc.callbacks) == before
     collections = trace.snapshot()
@@ -134,7 +135,7 @@ def of(scheduler, kind):
 @pytest.mark.parametrize("direct", [True, False])
 async def test_a_call_leaves_its_whole_life_in_the_trace(direct):
     # With a long quantum, so that the machine does not decide.
-    async with open_scheduler(direct=direct, quantum=1.0) as scheduler:
+    async with open_scheduler(direct=direct, quantum=1.0, trace=4096) as scheduler:
         await call_once(scheduler)
         assert bool(scheduler.statistics().donated) is direct
         (sent,) = of(scheduler, Sent)
@@ -151,7 +152,7 @@ async def test_a_call_leaves_its_whole_life_in_the_trace(direct):
 
 
 async def test_steps_account_for_all_time_but_the_loops_own():
-    async with open_scheduler() as scheduler:
+    async with open_scheduler(trace=4096) as scheduler:
         await call_once(scheduler, 0.002)
         spans = sorted(of(scheduler, Step) + of(scheduler, Sleep), key=lambda span: span.at)
         assert any(isinstance(span, Sleep) for span in spans)
@@ -160,7 +161,7 @@ async def test_steps_account_for_all_time_but_the_loops_own():
 
 
 async def test_virtual_time_is_traced_in_virtual_time(autojump_clock):
-    async with open_scheduler() as scheduler:
+    async with open_scheduler(trace=4096) as scheduler:
         before = scheduler.now()
         await call_once(scheduler, 5.0)
         (settled,) = of(scheduler, Settled)
@@ -170,7 +171,7 @@ async def test_virtual_time_is_traced_in_virtual_time(autojump_clock):
 
 
 async def test_refused_withdrawn_and_late_calls_have_their_outcome_too(autojump_clock):
-    async with open_scheduler() as scheduler:
+    async with open_scheduler(trace=4096) as scheduler:
         with pytest.raises(DeadlineMissed):
             await call_once(scheduler, 5.0, deadline=scheduler.now() + 1)
         assert [settled.outcome for settled in of(scheduler, Settled)] == ["expired"]
@@ -178,32 +179,35 @@ async def test_refused_withdrawn_and_late_calls_have_their_outcome_too(autojump_
 
 
 async def test_the_trace_can_be_off():
-    async with open_scheduler(trace=0) as scheduler:
+    async with open_scheduler() as scheduler:
         assert await call_once(scheduler) == 1
         assert scheduler.trace.snapshot() == ()
         assert scheduler.record is None
 
 
-async def test_collections_are_traced_only_when_asked_for():
-    for asked in (False, True):
-        async with open_scheduler(trace_gc=asked) as scheduler:
-            gc.collect()
-            assert bool(of(scheduler, Collection)) is asked
+async def test_garbage_collections_are_recorded_while_a_scheduler_with_a_trace_is_open():
+    before = list(gc.callbacks)
+    async with open_scheduler():
+        assert gc.callbacks == before
+    async with open_scheduler(trace=4096) as scheduler:
+        gc.collect()
+        assert of(scheduler, Collection)
+    assert gc.callbacks == before
 
 
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"trace": -1}, r"trace -1 is no number of records; use 0 for none"),
-        ({"watchdog": 0.0}, r"watchdog 0.0 is no limit; use seconds"),
-        ({"watchdog": float("nan")}, r"watchdog nan is no limit"),
+        ({"trace": -1}, r"trace -1 is not a number of records; use 0 for no trace"),
+        ({"watchdog": 0.0}, r"watchdog 0.0 is not a limit; use seconds"),
+        ({"watchdog": float("nan")}, r"watchdog nan is not a limit"),
     ],
 )
 async def test_impossible_settings_are_refused_before_anything_changes(options, match):
     with pytest.raises(ValueError, match=match):
         async with open_scheduler(**options):
             pytest.fail("opened")
-    async with open_scheduler():
+    async with open_scheduler(trace=4096):
         pass
 
 
