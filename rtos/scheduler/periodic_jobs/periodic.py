@@ -13,9 +13,11 @@ import math
 from typing import TYPE_CHECKING, Self
 
 import attrs
+import outcome
 import trio
 from trio.lowlevel import Abort
 
+from rtos.errors import SchedulerClosed
 from rtos.scheduler.periodic_jobs.release_times import Grid, Instant, Overrun
 from rtos.scheduler.policy.context import current_context
 from rtos.scheduler.policy.histogram import Histogram
@@ -109,6 +111,8 @@ class Periodic:
         self._began = 0.0
         self._began_cpu = 0
         self._begun = self._stopped = False
+        self._waiting: trio.lowlevel.Task | None = None
+        scheduler.on_close(self)
         self._released = self._missed = self._skipped = self._late = 0
         self._wall = Histogram()
         self._cpu = Histogram()
@@ -120,9 +124,13 @@ class Periodic:
     async def __anext__(self) -> Release:
         """End the running job, and wait for the next release.
 
+        Raises:
+          SchedulerClosed: the scheduler is closed, or closes during the wait.
+
         Always a checkpoint. A cancellation ends the job, and releases nothing.
         """
         self._finish()
+        self._scheduler.check_open("periodic")
         instant = self._next()
         if instant is None:
             await trio.lowlevel.checkpoint()
@@ -166,14 +174,26 @@ class Periodic:
         return self._pending
 
     async def _wait(self, due: float) -> None:
-        task = trio.lowlevel.current_task()
-        timer = self._scheduler.add_timer(due, lambda: trio.lowlevel.reschedule(task))
+        timer = self._scheduler.add_timer(due, self._wake)
 
         def abort(_: RaiseCancelT) -> Abort:
             timer.cancel()
+            self._waiting = None
             return Abort.SUCCEEDED
 
+        self._waiting = trio.lowlevel.current_task()
         await trio.lowlevel.wait_task_rescheduled(abort)
+
+    def _wake(self) -> None:
+        if self._waiting is not None:
+            trio.lowlevel.reschedule(self._waiting)
+            self._waiting = None
+
+    def scheduler_closed(self) -> None:
+        """End the wait for the next release with ``SchedulerClosed``; called by the scheduler."""
+        if self._waiting is not None:
+            trio.lowlevel.reschedule(self._waiting, outcome.Error(SchedulerClosed("periodic")))
+            self._waiting = None
 
     def _begin(self, instant: Instant) -> Release:
         now = self._scheduler.now()
@@ -235,9 +255,11 @@ def periodic(
     Raises:
       ValueError: the period or the deadline is not above 0, an instant is not
         finite, or ``catch_up`` is below 1.
+      SchedulerClosed: the scheduler is not open.
 
     Not a checkpoint; waiting for a release is one.
     """
+    scheduler.check_open("periodic")
     if deadline is not None and not deadline > 0:
         msg = f"periodic: deadline {deadline!r} has passed at the release; use seconds, above 0"
         raise ValueError(msg)

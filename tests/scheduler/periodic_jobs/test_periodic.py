@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trio
 
+from rtos.errors import SchedulerClosed
 from rtos.scheduler import Scheduler, open_scheduler
 from rtos.scheduler.periodic_jobs.periodic import Release, periodic
 from rtos.scheduler.periodic_jobs.release_times import Overrun
@@ -255,3 +256,49 @@ async def test_a_deadline_before_the_release_is_refused(deadline: float) -> None
     async with open_scheduler() as scheduler:
         with pytest.raises(ValueError, match="has passed at the release"):
             periodic(scheduler, 1.0, deadline=deadline)
+
+
+async def test_loop_that_waits_when_its_scheduler_closes_raises_at_once(autojump_clock: MockClock) -> None:
+    ended: list[tuple[float, int]] = []
+
+    async def loop(scheduler: Scheduler) -> None:
+        released = 0
+        with pytest.raises(SchedulerClosed, match="periodic: the scheduler is closed"):
+            async for _ in periodic(scheduler, 2.0):
+                released += 1
+        ended.append((trio.current_time(), released))
+
+    async with trio.open_nursery() as nursery:
+        async with open_scheduler() as scheduler:
+            for _ in range(2):
+                nursery.start_soon(loop, scheduler)
+            await trio.sleep(5.0)
+    assert ended == [(5.0, 3), (5.0, 3)]
+
+
+async def test_loop_that_works_when_its_scheduler_closes_raises_at_the_next_release(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_scheduler() as scheduler:
+        job = periodic(scheduler, 2.0)
+        await job.__anext__()
+    with pytest.raises(SchedulerClosed):
+        await job.__anext__()
+
+
+async def test_loop_that_was_cancelled_while_it_waited_is_left_alone_by_the_close(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_scheduler() as scheduler:
+        job = periodic(scheduler, 10.0)
+        await job.__anext__()
+        with trio.move_on_after(1):
+            await job.__anext__()
+    await trio.sleep(20)
+
+
+async def test_closed_scheduler_has_no_periodic_jobs() -> None:
+    async with open_scheduler() as scheduler:
+        pass
+    with pytest.raises(SchedulerClosed, match="periodic: the scheduler is closed"):
+        periodic(scheduler, 1.0)
