@@ -263,16 +263,16 @@ async def test_loop_that_waits_when_its_scheduler_closes_raises_at_once(autojump
 
     async def loop(scheduler: Scheduler) -> None:
         released = 0
-        with pytest.raises(SchedulerClosed, match="periodic: the scheduler is closed"):
+        try:
             async for _ in periodic(scheduler, 2.0):
                 released += 1
-        ended.append((trio.current_time(), released))
+        except SchedulerClosed:
+            ended.append((trio.current_time(), released))
 
-    async with trio.open_nursery() as nursery:
-        async with open_scheduler() as scheduler:
-            for _ in range(2):
-                nursery.start_soon(loop, scheduler)
-            await trio.sleep(5.0)
+    async with trio.open_nursery() as nursery, open_scheduler() as scheduler:
+        for _ in range(2):
+            nursery.start_soon(loop, scheduler)
+        await trio.sleep(5.0)
     assert ended == [(5.0, 3), (5.0, 3)]
 
 
