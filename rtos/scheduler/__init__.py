@@ -22,13 +22,14 @@ if TYPE_CHECKING:
     from rtos.scheduler.calls.port import Port
     from rtos.scheduler.diagnosis.attribution import MissReport
     from rtos.scheduler.diagnosis.watchdog import Alarm
+    from rtos.scheduler.dispatch.current import current_context
     from rtos.scheduler.locks import Condition, Lock, Semaphore
     from rtos.scheduler.mailbox.channels import MailboxReceiveChannel, MailboxSendChannel, open_mailbox
     from rtos.scheduler.mailbox.dead_letters import Poison
     from rtos.scheduler.mailbox.envelope import DropReason
     from rtos.scheduler.periodic_jobs.periodic import Periodic, Release, periodic
     from rtos.scheduler.periodic_jobs.release_times import Overrun
-    from rtos.scheduler.policy.context import SchedulingContext, current_context
+    from rtos.scheduler.policy.context import SchedulingContext
     from rtos.scheduler.policy.levels import DEFAULT_LEVEL
     from rtos.scheduler.policy.overload import OverloadPolicy
     from rtos.scheduler.scheduler import Scheduler, open_scheduler
@@ -99,7 +100,7 @@ _MODULES: Final = {
     "Semaphore": "locks",
     "Strategy": "supervision.restart_policy",
     "Supervisor": "supervision.supervisor",
-    "current_context": "policy.context",
+    "current_context": "dispatch.current",
     "open_mailbox": "mailbox.channels",
     "open_scheduler": "scheduler",
     "open_supervisor": "supervision.supervisor",

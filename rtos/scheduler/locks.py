@@ -29,7 +29,6 @@ import trio
 from trio.lowlevel import Abort, current_task, enable_ki_protection
 
 from rtos.scheduler.kernel import current_kernel
-from rtos.scheduler.policy.context import context_variable
 from rtos.scheduler.policy.wait_queue import Waiter, WaitQueue
 
 if TYPE_CHECKING:
@@ -421,7 +420,7 @@ def _contexts_of(tasks: Iterable[Task]) -> Iterator[SchedulingContext]:
     kernel = current_kernel()
     if kernel is not None:
         for task in tasks:
-            yield task.context.get(context_variable, kernel.queue.host)
+            yield kernel.queue.context_of(task)
 
 
 async def _wait(waiter: Waiter) -> None:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from rtos.scheduler.diagnosis.attribution import MissReport
     from rtos.scheduler.diagnosis.miss_log import MissLog
     from rtos.scheduler.diagnosis.watchdog import Alarm
+    from rtos.scheduler.dispatch.accounting import Accounts
     from rtos.scheduler.policy.timer_heap import Timer
     from rtos.scheduler.tracing.ring import Trace
 
@@ -75,6 +76,7 @@ class Scheduler:
 
     Attributes:
       state: whether it can be used.
+      accounts: the accounts of the loop, to which its contexts belong; for kernel code.
       trace: what the loop did recently; ``scheduler.trace.snapshot()`` reads it.
       host: the context of tasks that have no context of their own.
       now: ``now()`` reads the current Trio time in seconds, as ``trio.current_time()``
@@ -94,6 +96,7 @@ class Scheduler:
     def __init__(self, kernel: Kernel, *, on_miss: Callable[[MissReport], None] | None = None) -> None:
         queue = kernel.queue
         self.state = SchedulerState.OPENING
+        self.accounts: Accounts = queue
         self.trace: Trace = queue.trace
         self.host: SchedulingContext = queue.host
         self.now: Callable[[], float] = kernel.now
@@ -214,6 +217,7 @@ class Scheduler:
         check_deadline(operation, deadline)
         server = None if budget is None else self._server(operation, level, budget)
         context = SchedulingContext(name, level=level, deadline=deadline)
+        context.owner = self.accounts
         self._contexts[context] = None
         if server is not None:
             self._kernel.join_budget(context, server)

@@ -21,7 +21,7 @@ from rtos.errors import (
     UnknownCommand,
 )
 from rtos.scheduler import PastIntensity, open_scheduler, open_supervisor
-from rtos.scheduler.policy.context import current_deadline, current_level
+from rtos.scheduler.dispatch.current import current_deadline, current_level
 from rtos.testing import TICK, spend
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -241,3 +243,24 @@ async def test_the_socket_is_there_while_the_system_is(tmp_path: Path) -> None:
     async with open_runtime(Configuration(root=tmp_path)):
         assert (tmp_path / "control.sock").is_socket()
     assert not (tmp_path / "control.sock").exists()
+
+
+async def test_two_systems_run_in_two_threads_at_once(tmp_path: Path) -> None:
+    """The second is started from a task of the first, and inherits its context variables."""
+    both = threading.Barrier(2)
+
+    async def use(system: Runtime, name: str) -> None:
+        for number in range(20):
+            await trio.to_thread.run_sync(partial(both.wait, 30))
+            await system.commands.execute("data/store", key="turn", value=[name, number])
+            found = await system.commands.execute("data/read", key="turn")
+            assert found["value"] == [name, number]
+
+    async def second() -> None:
+        async with open_runtime(_configured(tmp_path / "second")) as system:
+            await use(system, "second")
+
+    async with open_runtime(_configured(tmp_path / "first")) as system, trio.open_nursery() as nursery:
+        with system.scheduler.context("starter", level=2):
+            nursery.start_soon(trio.to_thread.run_sync, partial(trio.run, second))
+            nursery.start_soon(use, system, "first")

@@ -122,7 +122,10 @@ class Port:
                 # Cancelled; or the next one may go the direct way again, in a step of its own.
                 await trio.lowlevel.checkpoint()
                 donates = bool(idle) and direct.may_donate(idle[-1].context)
-        context = context_variable.get(None)
+        context, accounts = context_variable.get(None), self.scheduler.accounts
+        if context is not None and context.owner is not accounts and not accounts.owns(context):
+            # Of another loop: here the caller is a task of the host.
+            context = None
         call = self._make(kind, request, deadline, context)
         call.key = key
         if context is not None:

@@ -12,9 +12,10 @@ for somebody else also to that payer.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+import threading
+from typing import TYPE_CHECKING, Any, Final
 
-from rtos.scheduler.policy.context import SchedulingContext
+from rtos.scheduler.policy.context import SchedulingContext, context_variable
 from rtos.scheduler.policy.levels import SYSTEM_LEVEL
 from rtos.scheduler.tracing.cpu_sampler import Recorder
 from rtos.scheduler.tracing.ring import BUDGET, STEP, Trace
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
     from rtos.scheduler.budgets.bandwidth_server import BandwidthServer
     from rtos.scheduler.budgets.enforcement import BudgetEnforcement
     from rtos.scheduler.policy.timer_heap import TimerHeap
+
+
+_claim: Final = threading.Lock()
+"""Held while a context gets its owner: several loops may see a new context at once."""
 
 
 class Accounts:
@@ -73,6 +78,7 @@ class Accounts:
         self.host = SchedulingContext("host", level=host_level)
         self.system = SchedulingContext("system")
         self.system.base_level = self.system.level = SYSTEM_LEVEL
+        self.host.owner = self.system.owner = self
         self.passes = 0
         self.donated = 0
         self.wake_timers: Callable[[], None] = _nothing
@@ -91,6 +97,19 @@ class Accounts:
         self._pass_ns = self._began_ns = self._settled_ns = ticks_ns()
         self.trace = Trace(records, epoch=epoch)
         self.recorder = Recorder(self.trace, now_ns=self._began_ns, real=real)
+
+    def owns(self, context: SchedulingContext) -> bool:
+        """Whether ``context`` belongs to this loop; one that belongs to no loop yet does from now on."""
+        if context.owner is None:
+            with _claim:
+                if context.owner is None:
+                    context.owner = self
+        return context.owner is self
+
+    def context_of(self, task: Any) -> SchedulingContext:
+        """The context that a task of this loop runs under and is billed to."""
+        context: SchedulingContext = task.context.get(context_variable, self.host)
+        return context if context.owner is self or self.owns(context) else self.host
 
     def _account_for(self, context: SchedulingContext, steps: int) -> None:
         """Bill what ``context`` has run up to here; ``steps`` of it are complete."""

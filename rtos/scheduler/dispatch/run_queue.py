@@ -29,6 +29,7 @@ import trio
 
 from rtos.scheduler.budgets.enforcement import BudgetEnforcement
 from rtos.scheduler.budgets.starvation_guard import StarvationGuard
+from rtos.scheduler.dispatch.current import accounts_variable
 from rtos.scheduler.dispatch.donation import StepDonation
 from rtos.scheduler.dispatch.ready_queue import ReadyQueue
 from rtos.scheduler.dispatch.trio_compat import (
@@ -210,6 +211,8 @@ class RunQueue(StepDonation, deque[Any]):
             # The common case of a system without load, kept out of the ready order.
             task = self[0]
             context = task.context.get(context_variable, self.host)
+            if context.owner is not self and not self.owns(context):
+                context = self.host
             if context.budget is not None:
                 self.enforcement.arrive(context.budget)
             if not context.is_throttled and not ready.waiting:
@@ -261,6 +264,8 @@ class RunQueue(StepDonation, deque[Any]):
         for task in _arrivals(self):
             if task is not _PLACEHOLDER:
                 context = task.context.get(context_variable, host)
+                if context.owner is not self and not self.owns(context):
+                    context = host
                 if context.budget is not None:
                     self.enforcement.arrive(context.budget)
                 push(context, task)
@@ -333,7 +338,7 @@ class RunQueue(StepDonation, deque[Any]):
             if member.ready:
                 return True
         for task in _arrivals(self):
-            if task is not _PLACEHOLDER and task.context.get(context_variable, self.host).budget is budget:
+            if task is not _PLACEHOLDER and self.context_of(task).budget is budget:
                 return True
         return False
 
@@ -368,6 +373,7 @@ class RunQueue(StepDonation, deque[Any]):
             self._marked.append((context, context.run(context_variable.set, self.system)))
         self.extend(runner.runq)
         runner.runq = self
+        accounts_variable.set(self)
 
     def uninstall(self) -> None:
         """Put a plain queue back, with every task that waits."""
@@ -384,6 +390,7 @@ class RunQueue(StepDonation, deque[Any]):
         self._ready.clear()
         _clear(self)
         self._runner.runq = plain
+        accounts_variable.set(None)
 
 
 def _ticks_of(clock: trio.abc.Clock) -> Callable[[], int]:

@@ -21,8 +21,8 @@ import trio
 
 from rtos.scheduler.budgets.enforcement import BudgetEnforcement
 from rtos.scheduler.dispatch.accounting import Accounts
+from rtos.scheduler.dispatch.current import accounts_variable
 from rtos.scheduler.dispatch.wakeup import is_system
-from rtos.scheduler.policy.context import SchedulingContext, context_variable
 from rtos.scheduler.tracing.ring import nanoseconds
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from trio.lowlevel import Task
 
+    from rtos.scheduler.policy.context import SchedulingContext
     from rtos.scheduler.policy.timer_heap import TimerHeap
 
 
@@ -67,7 +68,7 @@ class PlainOrder(Accounts, trio.abc.Instrument):
     def before_task_step(self, task: Task) -> None:
         """End the step that has run, and begin that of ``task``."""
         self.close_pass()
-        context = task.context.get(context_variable, self.host)
+        context = self.context_of(task)
         self._pass_ns = self._began_ns = self._settled_ns
         self._since_ns = self._looked_ns
         self._level = context.level
@@ -95,10 +96,12 @@ class PlainOrder(Accounts, trio.abc.Instrument):
     def install(self) -> None:
         """Begin to listen to the running loop."""
         trio.lowlevel.add_instrument(self)
+        accounts_variable.set(self)
 
     def uninstall(self) -> None:
         """Listen no more."""
         trio.lowlevel.remove_instrument(self)
+        accounts_variable.set(None)
 
     def waiting(self) -> int:
         """How many released tasks wait to run, as Trio counts them."""

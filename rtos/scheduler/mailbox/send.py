@@ -13,8 +13,8 @@ import outcome
 import trio
 from trio.lowlevel import Abort, enable_ki_protection
 
+from rtos.scheduler.dispatch.current import current_context
 from rtos.scheduler.mailbox.envelope import Envelope, check_deadline
-from rtos.scheduler.policy.context import context_variable
 from rtos.scheduler.policy.levels import DEFAULT_LEVEL, check_level
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ class MailboxSendChannel(trio.abc.SendChannel[SendT_contra], Generic[SendT_contr
             return Abort.SUCCEEDED
 
         # A level or deadline that the caller gave is fixed.
-        context = context_variable.get(None) if inherits else None
+        context = current_context() if inherits else None
         if context is not None:
             context.waits[sender] = None
         try:
@@ -157,7 +157,7 @@ class MailboxSendChannel(trio.abc.SendChannel[SendT_contra], Generic[SendT_contr
         # Repeats ``_check_open``, since the call would cost as much as the rest of this function.
         if self._closed or not state.open_receivers:
             self._check_open()
-        context = context_variable.get(None)
+        context = current_context()
         if level is None:
             level = DEFAULT_LEVEL if context is None else context.level
         else:

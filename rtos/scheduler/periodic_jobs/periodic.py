@@ -18,8 +18,8 @@ import trio
 from trio.lowlevel import Abort
 
 from rtos.errors import SchedulerClosed
+from rtos.scheduler.dispatch.current import current_context
 from rtos.scheduler.periodic_jobs.release_times import Grid, Instant, Overrun
-from rtos.scheduler.policy.context import current_context
 from rtos.scheduler.policy.histogram import Histogram
 
 if TYPE_CHECKING:

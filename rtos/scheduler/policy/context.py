@@ -50,6 +50,8 @@ class SchedulingContext:
     Attributes:
       name: for people; need not be unique.
       number: unique in this process.
+      owner: the loop whose tasks run under it (``dispatch.accounting``); ``None`` until the
+        first one does. In every other loop it counts as the host's context.
       base_level: its own level, 0 (most urgent) to ``LEVELS - 1``.
       level: the effective level, after inheritance.
       deadline: the effective absolute deadline (Trio time), ``math.inf`` if none.
@@ -83,6 +85,7 @@ class SchedulingContext:
         "moved",
         "name",
         "number",
+        "owner",
         "payer",
         "ready",
         "since",
@@ -116,6 +119,8 @@ class SchedulingContext:
         self.payer: SchedulingContext | None = None
         # What its tasks wait for, so that a change of the effective pair travels on.
         self.waits: dict[Waited, None] = {}
+        # The accounts of its loop, which its first task sets; elsewhere the host's context stands for it.
+        self.owner: object = None
         # The seven below belong to the ready queue.
         self.ready: deque[tuple[int, Any]] = deque()
         self.entry: tuple[int, float, int, SchedulingContext] | None = None
@@ -226,20 +231,3 @@ class SchedulingContext:
 # Every task finds its own context through this variable, and so does every task
 # that it starts. What has none is the host's, and gets the host's context.
 context_variable: Final[ContextVar[SchedulingContext]] = ContextVar("rtos_scheduling_context")
-
-
-def current_context() -> SchedulingContext | None:
-    """The scheduling context of the running task, or ``None`` for a task of the host's."""
-    return context_variable.get(None)
-
-
-def current_level() -> int:
-    """The effective level of what runs now; ``DEFAULT_LEVEL`` where nothing says otherwise."""
-    context = context_variable.get(None)
-    return DEFAULT_LEVEL if context is None else context.level
-
-
-def current_deadline() -> float:
-    """The absolute deadline (Trio time) of the job that runs now, ``math.inf`` if it has none."""
-    context = context_variable.get(None)
-    return math.inf if context is None else context.job_deadline

@@ -23,7 +23,7 @@ from trio.testing import wait_all_tasks_blocked
 from rtos.errors import RtosError
 from rtos.scheduler import Budget, CallStatistics, Exhausted, OverloadPolicy, current_context, open_scheduler
 from rtos.scheduler.calls.port import Port
-from rtos.scheduler.policy.context import current_deadline, current_level
+from rtos.scheduler.dispatch.current import current_deadline, current_level
 from rtos.scheduler.tracing.records import Step
 from rtos.testing import TICK, run_virtual, spend
 from tests.support.effort import short_or_full

@@ -17,7 +17,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from rtos.errors import CallCycle, DaemonDown, DeadlineMissed, MailboxFull, Overloaded
 from rtos.scheduler import CallStatistics, OverloadPolicy, current_context, open_scheduler
 from rtos.scheduler.calls.port import Port
-from rtos.scheduler.policy.context import current_deadline, current_level
+from rtos.scheduler.dispatch.current import current_deadline, current_level
 from rtos.scheduler.policy.overload import MailboxStatistics
 from tests.support.effort import short_or_full
 

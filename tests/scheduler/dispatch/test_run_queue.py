@@ -13,9 +13,10 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from rtos.errors import UnsupportedTrio
 from rtos.scheduler import SchedulingContext, open_scheduler
+from rtos.scheduler.dispatch.current import current_level
 from rtos.scheduler.dispatch.run_queue import RunQueue
 from rtos.scheduler.dispatch.trio_compat import check_trio
-from rtos.scheduler.policy.context import context_variable, current_level
+from rtos.scheduler.policy.context import context_variable
 
 SEEDS = range(25)
 
@@ -470,14 +471,6 @@ async def test_what_was_queued_on_installation_is_ordered_too():
         async with open_scheduler():
             await wait_all_tasks_blocked()
     assert trace == ORDER
-
-
-async def test_contexts_can_be_used_again_after_the_scheduler_is_gone():
-    contexts = five_contexts()
-    for _ in range(2):
-        async with open_scheduler():
-            assert await released_together(*contexts) == ORDER
-        assert sorted(await released_together(*contexts)) == sorted(ORDER)
 
 
 def test_a_run_that_ends_with_the_scheduler_open_elsewhere():

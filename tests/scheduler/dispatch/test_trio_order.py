@@ -22,8 +22,8 @@ from rtos.scheduler.analysis import Job
 from rtos.scheduler.analysis.online import admit_now
 from rtos.scheduler.calls.port import Port
 from rtos.scheduler.diagnosis.watchdog import LongStep
+from rtos.scheduler.dispatch.current import current_level
 from rtos.scheduler.mailbox.channels import open_mailbox
-from rtos.scheduler.policy.context import current_level
 from rtos.scheduler.tracing.records import Sleep, Step
 from rtos.scheduler.tracing.ring import nanoseconds
 from tests.support.children import Children

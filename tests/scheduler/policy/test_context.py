@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rtos.scheduler.policy.context import SchedulingContext, current_context, current_deadline, current_level
-from rtos.scheduler.policy.levels import DEFAULT_LEVEL, LEVELS, check_level
+from rtos.scheduler.policy.context import SchedulingContext, context_variable
+from rtos.scheduler.policy.levels import LEVELS, check_level
 
 
 class Waited:
@@ -186,30 +186,12 @@ def test_effective_is_the_minimum_of_own_served_call_and_sources(level, deadline
         assert call.told == told
 
 
-def test_entering_makes_it_current_and_leaving_undoes_it():
-    def body():
-        assert current_context() is None
-        assert (current_level(), current_deadline()) == (DEFAULT_LEVEL, math.inf)
-        outer, inner = SchedulingContext("outer", level=2, deadline=9.0), SchedulingContext("inner", level=6)
-        with outer as entered:
-            assert entered is outer
-            assert (current_context(), current_level(), current_deadline()) == (outer, 2, 9.0)
-            with inner:
-                assert (current_context(), current_level()) == (inner, 6)
-            assert current_context() is outer
-        assert current_context() is None
-        with outer:  # again, once it has been left
-            assert current_context() is outer
-
-    contextvars.copy_context().run(body)
-
-
 def test_entering_twice_is_refused():
     def body():
         context = SchedulingContext("c")
         with context, pytest.raises(RuntimeError, match="'c' is entered already; make one per place"):
             context.__enter__()
-        assert current_context() is None
+        assert context_variable.get(None) is None
 
     contextvars.copy_context().run(body)
 

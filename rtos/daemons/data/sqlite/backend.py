@@ -36,7 +36,7 @@ from rtos.daemons.data.sqlite.select import SELECT, outline_of, select
 from rtos.daemons.data.sqlite.worker import Job, Worker, close, file_at
 from rtos.daemons.data.sqlite.writes import apply_each
 from rtos.errors import Conflict, NotFound, StoreCorrupt, StoreError
-from rtos.scheduler.policy.context import current_deadline, current_level
+from rtos.scheduler.dispatch.current import current_deadline, current_level
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Hashable, Sequence
