@@ -1,15 +1,15 @@
 """Configuration of the documentation site: Sphinx, MyST, furo. Build it with ``make docs``.
 
-The reference pages of the kernel's packages are written before each build, one page per
-package, so that a module that is added or renamed needs no edit here.
+Before each build the diagrams and the reference pages are written from the code, so that they
+are never out of date.
 """
 
 from __future__ import annotations
 
+import re
 import sys
 from importlib import import_module
 from pathlib import Path
-from pkgutil import iter_modules
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,10 +19,9 @@ if TYPE_CHECKING:
     from sphinx.environment import BuildEnvironment
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent))
+sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 project = "rtos"
-author = "The rtos developers"
 release = version = import_module("rtos").__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
@@ -46,19 +45,55 @@ nitpick_ignore_regex = [("py:class", ".*"), ("py:exc", r"trio\..*")]
 # A bare name in an annotation may be that of two classes, one of them a record of the trace.
 suppress_warnings = ["ref.python"]
 
+MODULE = re.compile(r"``\w+``(, ``\w+``|,? and ``\w+``)*: ")
+
 html_theme = "furo"
 html_title = f"rtos {version}"
-html_static_path: list[str] = []
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_copy_source = False
 html_show_sphinx = False
-
-PACKAGES = ("scheduler", "bus", "host", "testing")
+html_show_copyright = False
 
 
 def setup(app: Sphinx) -> None:
-    """Write the reference pages before the sources are read, and link the names of errors."""
-    app.connect("builder-inited", lambda _: write_reference(HERE / "reference" / "modules"))
+    """Write what comes from the code before the sources are read."""
+    from sphinx.domains.python import PyObject
+
+    # Napoleon writes ``Attributes:`` sections as fields that Sphinx calls variables.
+    (field,) = [field for field in PyObject.doc_field_types if field.name == "variable"]
+    field.label = "Attributes"
+    app.connect("builder-inited", lambda _: write_pages())
+    app.connect("autodoc-process-docstring", list_modules)
     app.connect("missing-reference", link_error)
+
+
+def write_pages() -> None:
+    """Write the diagrams and the reference pages."""
+    import diagrams
+    import generated
+
+    generated.write(HERE, {**diagrams.diagrams(), **generated.pages()})
+
+
+def list_modules(
+    _app: Sphinx, what: str, _name: str, _object: object, _options: object, lines: list[str]
+) -> None:
+    """Show the modules that the docstring of a package lists, one a line, as a list."""
+    if what != "module":
+        return
+    shown: list[str] = []
+    in_list = False
+    for line in lines:
+        if MODULE.match(line):
+            shown += [f"* {line}"] if in_list else ["", f"* {line}"]
+            in_list = True
+        elif in_list and line:
+            shown.append(f"  {line}")
+        else:
+            shown.append(line)
+            in_list = False
+    lines[:] = shown
 
 
 def link_error(app: Sphinx, env: BuildEnvironment, node: pending_xref, text: Element) -> Element | None:
@@ -67,48 +102,3 @@ def link_error(app: Sphinx, env: BuildEnvironment, node: pending_xref, text: Ele
         return None
     name = f"rtos.errors.{node['reftarget']}"
     return env.domains["py"].resolve_xref(env, node["refdoc"], app.builder, "exc", name, node, text)
-
-
-def write_reference(folder: Path) -> None:
-    """Write one page per package with the docstrings of its modules."""
-    folder.mkdir(exist_ok=True)
-    wanted = {}
-    for name in PACKAGES:
-        root = import_module(f"rtos.{name}")
-        wanted[f"{root.__name__}.md"] = _page(root.__name__, with_packages=False)
-        for module in iter_modules(root.__path__, f"{root.__name__}."):
-            if module.ispkg:
-                wanted[f"{module.name}.md"] = _page(module.name, with_packages=True)
-    for path in folder.glob("*.md"):
-        if path.name not in wanted:
-            path.unlink()
-    for file, text in wanted.items():
-        path = folder / file
-        # An unchanged page keeps its time stamp, and is not built again.
-        if not path.exists() or path.read_text() != text:
-            path.write_text(text)
-
-
-def _page(package: str, *, with_packages: bool) -> str:
-    found = iter_modules(import_module(package).__path__, f"{package}.")
-    modules = [module.name for module in found if with_packages or not module.ispkg]
-    parts = [f"# {package}"]
-    if package != "rtos.scheduler":
-        # That one stands on the page of the public names.
-        parts.append(_automodule(package, members=False))
-    parts += [f"## {module.rpartition('.')[2]}\n\n{_automodule(module)}" for module in modules]
-    return "\n\n".join(parts) + "\n"
-
-
-def _automodule(name: str, *, members: bool = True) -> str:
-    lines = [f".. automodule:: {name}", *([] if members else ["   :no-members:"])]
-    # The names of the public API stand on a page of their own.
-    public = import_module("rtos.scheduler")
-    hidden = [
-        each
-        for each in public.__all__
-        if getattr(public, each) is vars(import_module(name)).get(each, public)
-    ]
-    if members and hidden:
-        lines.append(f"   :exclude-members: {', '.join(hidden)}")
-    return "```{eval-rst}\n" + "\n".join(lines) + "\n```"
