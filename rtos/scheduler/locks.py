@@ -28,7 +28,7 @@ import outcome
 import trio
 from trio.lowlevel import Abort, current_task, enable_ki_protection
 
-from rtos.scheduler.kernel import current_kernel
+from rtos.scheduler.dispatch.current import context_of
 from rtos.scheduler.policy.wait_queue import Waiter, WaitQueue
 
 if TYPE_CHECKING:
@@ -412,15 +412,14 @@ class _ExitWatch:
 
 def _new_waiter() -> Waiter:
     task = current_task()
-    return Waiter(task, next(_contexts_of((task,)), None))
+    return Waiter(task, context_of(task))
 
 
 def _contexts_of(tasks: Iterable[Task]) -> Iterator[SchedulingContext]:
-    """The contexts that order the tasks; none if no scheduler is open."""
-    kernel = current_kernel()
-    if kernel is not None:
-        for task in tasks:
-            yield kernel.queue.context_of(task)
+    for task in tasks:
+        context = context_of(task)
+        if context is not None:
+            yield context
 
 
 async def _wait(waiter: Waiter) -> None:

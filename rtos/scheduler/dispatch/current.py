@@ -41,6 +41,12 @@ def current_context() -> SchedulingContext | None:
     return None
 
 
+def context_of(task: trio.lowlevel.Task) -> SchedulingContext | None:
+    """The context that orders a task of the running loop; ``None`` if no scheduler is open in it."""
+    accounts = accounts_variable.get()
+    return None if accounts is None else accounts.context_of(task)
+
+
 def current_level() -> int:
     """The effective level of the running task; ``DEFAULT_LEVEL`` for a task of the host."""
     context = current_context()

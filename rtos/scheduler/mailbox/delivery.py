@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from rtos.scheduler.mailbox.envelope import Envelope
     from rtos.scheduler.mailbox.state import MailboxState
+    from rtos.scheduler.policy.context import SchedulingContext
 
 ReceiveT_co = TypeVar("ReceiveT_co", covariant=True)
 
@@ -29,18 +30,23 @@ class _Take(Protocol):
 class Handling(Generic[ReceiveT_co]):
     """Async context manager that holds one message. Created by ``handling()``; used once."""
 
-    __slots__ = ("_message", "_state", "_take")
+    __slots__ = ("_donee", "_message", "_state", "_take")
 
     def __init__(self, state: MailboxState, take: _Take) -> None:
         self._state = state
         self._take = take
         self._message: Envelope | None = None
+        # The context that inherits from the message, if its task is bound to the mailbox.
+        self._donee: SchedulingContext | None = None
 
     @enable_ki_protection
     async def __aenter__(self) -> ReceiveT_co:
         assert self._message is None
-        self._message = await self._take(holds=True)
-        value: ReceiveT_co = self._message.value
+        self._message = message = await self._take(holds=True)
+        self._donee = donee = self._state.bound.get(trio.lowlevel.current_task())
+        if donee is not None:
+            donee.inherit_from(message, message.level, message.deadline)
+        value: ReceiveT_co = message.value
         return value
 
     @enable_ki_protection
@@ -49,6 +55,8 @@ class Handling(Generic[ReceiveT_co]):
     ) -> bool:
         message = self._message
         assert message is not None
+        if self._donee is not None:
+            self._donee.disinherit(message)
         if error is None:
             message.lane.settle(message, State.HANDLED)
             return False

@@ -13,6 +13,7 @@ import outcome
 import trio
 from trio.lowlevel import Abort, enable_ki_protection
 
+from rtos.scheduler.dispatch.current import context_of
 from rtos.scheduler.mailbox.delivery import Handling
 
 if TYPE_CHECKING:
@@ -31,11 +32,13 @@ ReceiveT_co = TypeVar("ReceiveT_co", covariant=True)
 class MailboxReceiveChannel(trio.abc.ReceiveChannel[ReceiveT_co], Generic[ReceiveT_co]):
     """The receiving end of a mailbox. Created by ``open_mailbox`` and ``clone``."""
 
-    __slots__ = ("_closed", "_state", "_waiting")
+    __slots__ = ("_bound", "_closed", "_state", "_waiting")
 
     def __init__(self, state: MailboxState) -> None:
         self._state = state
         self._closed = False
+        # The task that inherits from the messages.
+        self._bound: Task | None = None
         # Tasks that wait in this end; those in clones are not included.
         self._waiting: set[Task] = set()
         state.open_receivers += 1
@@ -99,18 +102,27 @@ class MailboxReceiveChannel(trio.abc.ReceiveChannel[ReceiveT_co], Generic[Receiv
         message = self._take_nowait(holds=holds)
         if message is None:
             return await self._wait(holds=holds)
-        await trio.lowlevel.cancel_shielded_checkpoint()
+        context = self._state.bound.get(trio.lowlevel.current_task())
+        if context is None:
+            await trio.lowlevel.cancel_shielded_checkpoint()
+        else:
+            # It must not fall back before it runs with the message.
+            context.inherit_from(message, message.level, message.deadline)
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            context.disinherit(message)
         return message
 
     async def _wait(self, *, holds: bool) -> Envelope:
-        task = trio.lowlevel.current_task()
-        self._state.add_receiver(task, self._waiting, holds=holds)
+        task, state = trio.lowlevel.current_task(), self._state
+        receiver = state.add_receiver(task, self._waiting, holds=holds)
 
         def abort(_: RaiseCancelT) -> Abort:
-            self._state.remove_receiver(task)
+            state.remove_receiver(task)
             return Abort.SUCCEEDED
 
         received: Envelope = await trio.lowlevel.wait_task_rescheduled(abort)
+        if receiver.context is not None:
+            receiver.context.disinherit(received)
         return received
 
     def handling(self) -> Handling[ReceiveT_co]:
@@ -137,6 +149,39 @@ class MailboxReceiveChannel(trio.abc.ReceiveChannel[ReceiveT_co], Generic[Receiv
         Entering is a checkpoint, as ``receive``; leaving is not.
         """
         return Handling(self._state, self._take)
+
+    @enable_ki_protection
+    def bind(self) -> None:
+        """Let the running task inherit the level and deadline of the message that is next.
+
+        Without it an urgent message waits until its receiver runs, and so for all tasks that are
+        more urgent than the receiver (priority inversion). A bound receiver runs at the level of
+        the most urgent message that waits, or of the most urgent blocked sender, until it has
+        received it; with ``handling()``, until the block ends. A control message counts as
+        level 0. It is the scheduling context of the task that inherits, and so all tasks of the
+        context.
+
+        One task at a time is bound to each receiving end: the last one that called ``bind``, until
+        the end is closed. For several receivers, give each of them a clone. All of them inherit,
+        since any of them may take the message that is next. Without an open scheduler ``bind``
+        has no effect.
+
+        Raises:
+          trio.ClosedResourceError: this end is closed.
+        """
+        if self._closed:
+            raise trio.ClosedResourceError
+        task, state = trio.lowlevel.current_task(), self._state
+        self._unbind()
+        context = context_of(task)
+        if context is not None:
+            self._bound = task
+            state.bind(task, context)
+
+    def _unbind(self) -> None:
+        task, self._bound = self._bound, None
+        if task is not None:
+            self._state.unbind(task)
 
     def quarantined(self) -> tuple[Poison, ...]:
         """The newest 64 messages in quarantine, oldest first."""
@@ -202,6 +247,7 @@ class MailboxReceiveChannel(trio.abc.ReceiveChannel[ReceiveT_co], Generic[Receiv
         if self._closed:
             return
         self._closed = True
+        self._unbind()
         state = self._state
         for task in tuple(self._waiting):
             state.remove_receiver(task)

@@ -79,7 +79,7 @@ class MailboxSendChannel(trio.abc.SendChannel[SendT_contra], Generic[SendT_contr
 
         Args:
           value: the value to send.
-          level: 0 (most urgent) to 7. Default: the level of the running task's context.
+          level: 0 (most urgent) to 7. Default: the level of the running task's context, or 4.
           deadline: absolute Trio time; the message is not delivered later. Default: the
             deadline of the job that the task serves, or none.
           key: hashable; under COALESCE a new message replaces a waiting one with the same key.
@@ -127,8 +127,11 @@ class MailboxSendChannel(trio.abc.SendChannel[SendT_contra], Generic[SendT_contr
             state.unblock(message)
             return Abort.SUCCEEDED
 
-        # A level or deadline that the caller gave is fixed.
+        # A level or deadline that the caller gave is fixed. A receiver's own context must not
+        # raise itself through its own blocked message.
         context = current_context() if inherits else None
+        if context is not None and context in state.bound.values():
+            context = None
         if context is not None:
             context.waits[sender] = None
         try:

@@ -14,6 +14,11 @@ accepted yet.
 Invariant: while a receiver waits, no message does. While a sender is blocked, the mailbox is
 full, or more than full because messages were put back.
 
+Priority inheritance: the contexts of bound receivers inherit the level and deadline of the
+message that is next, which may be that of a blocked sender. All of them inherit, since any of
+them may take it. The receiver that takes a message goes on to inherit from it until it runs,
+and with ``handling()`` until the block ends.
+
 Must not know: the ends (they pass in what is theirs), calls, daemons.
 """
 
@@ -41,6 +46,8 @@ if TYPE_CHECKING:
 
     from trio.lowlevel import Task
 
+    from rtos.scheduler.policy.context import SchedulingContext
+
 log = logging.getLogger(__name__)
 
 
@@ -65,8 +72,23 @@ class BlockedSender:
 
     def reprioritise(self, level: int, deadline: float) -> None:
         """Order the message by the sender's new level and deadline."""
-        message = self.message
-        self.state.blocked.reprioritise(message, level, min(deadline, message.due))
+        message, state = self.message, self.state
+        state.blocked.reprioritise(message, level, min(deadline, message.due))
+        state.donate()
+
+
+class WaitingReceiver:
+    """A task that waits for a message."""
+
+    __slots__ = ("context", "end", "holds")
+
+    def __init__(self, end: set[Task], context: SchedulingContext | None, *, holds: bool) -> None:
+        # The tasks that wait in the same receiving end.
+        self.end = end
+        # Inherits from the delivered message until the task runs; ``None`` if it is not bound.
+        self.context = context
+        # Whether the task settles the message itself, once it has worked on it.
+        self.holds = holds
 
 
 class MailboxState:
@@ -77,8 +99,8 @@ class MailboxState:
       control: the control lane.
       blocked: the messages of blocked senders, in the order of the mailbox.
       senders: the blocked sender of each message in ``blocked``.
-      receivers: the waiting tasks, each with the set of waiting tasks of its receiving end.
-      holders: the waiting tasks that hold their message while they work on it, and settle it.
+      receivers: the tasks that wait for a message, in order of arrival.
+      bound: the tasks that are bound to the mailbox, and the context of each.
       quarantine: messages on which receivers failed twice.
       yielding: decides when a task that need not wait gives way.
       open_senders, open_receivers: the number of open ends.
@@ -97,8 +119,8 @@ class MailboxState:
         self.control = MailboxQueue(math.inf)
         self.blocked = MailboxQueue(math.inf)
         self.senders: dict[Envelope, BlockedSender] = {}
-        self.receivers: dict[Task, set[Task]] = {}
-        self.holders: set[Task] = set()
+        self.receivers: dict[Task, WaitingReceiver] = {}
+        self.bound: dict[Task, SchedulingContext] = {}
         self.quarantine = Quarantine()
         self.yielding = YieldPolicy()
         self.open_senders = 0
@@ -143,6 +165,8 @@ class MailboxState:
             raise MailboxFull(self.name, f"its mailbox holds {len(queue)} of {queue.capacity}")
         if has_deadline:
             self._arm(message)
+        if self.bound:
+            self.donate()
         if victim is not None:
             shed: Any = victim
             shed.disarm()
@@ -168,6 +192,7 @@ class MailboxState:
             self._deliver(message)
         else:
             self.control.offer(message)
+            self.donate()
 
     def block(self, message: Envelope, task: Task, end: dict[Envelope, None]) -> BlockedSender:
         """Register a sender that waits for room.
@@ -181,6 +206,8 @@ class MailboxState:
         end[message] = None
         self.blocked.offer(message)
         self._arm(message)
+        if self.bound:
+            self.donate()
         return sender
 
     def unblock(self, message: Envelope, result: outcome.Outcome[None] | None = None) -> None:
@@ -188,6 +215,7 @@ class MailboxState:
         self.blocked.withdraw(message, State.CANCELLED)
         message.disarm()
         self._forget_sender(message, result)
+        self.donate()
 
     def _forget_sender(self, message: Envelope, result: outcome.Outcome[None] | None) -> None:
         sender = self.senders.pop(message)
@@ -214,25 +242,33 @@ class MailboxState:
     def _deliver(self, message: Envelope) -> None:
         # First come, first served, as in Trio's channel: receivers have no order of their own.
         task = next(iter(self.receivers))
-        holds = task in self.holders
-        self.remove_receiver(task)
-        if not holds:
+        receiver = self.remove_receiver(task)
+        if receiver.context is not None:
+            receiver.context.inherit_from(message, message.level, message.deadline)
+        if not receiver.holds:
             message.lane.settle(message, HANDLED)
         trio.lowlevel.reschedule(task, outcome.Value(message))
 
     # Receiving.
 
-    def add_receiver(self, task: Task, end: set[Task], *, holds: bool) -> None:
-        """Register a task that waits for a message; ``end`` has the waiting tasks of its end."""
-        self.receivers[task] = end
-        end.add(task)
-        if holds:
-            self.holders.add(task)
+    def add_receiver(self, task: Task, end: set[Task], *, holds: bool) -> WaitingReceiver:
+        """Register a task that waits for a message.
 
-    def remove_receiver(self, task: Task) -> None:
+        Args:
+          task: the task.
+          end: the tasks that wait in the same receiving end.
+          holds: the message is being served once it is delivered, and the task settles it.
+        """
+        context = self.bound.get(task) if self.bound else None
+        self.receivers[task] = receiver = WaitingReceiver(end, context, holds=holds)
+        end.add(task)
+        return receiver
+
+    def remove_receiver(self, task: Task) -> WaitingReceiver:
         """Remove a task that waits no longer."""
-        self.receivers.pop(task).remove(task)
-        self.holders.discard(task)
+        receiver = self.receivers.pop(task)
+        receiver.end.remove(task)
+        return receiver
 
     def take(self, *, holds: bool) -> Envelope | None:
         """Remove and return the next message; ``None`` if no message waits.
@@ -254,6 +290,8 @@ class MailboxState:
         message: Any = lane.take() if holds else lane.hand_over()
         if message is not None and message.timer is not None:
             message.disarm()
+        if self.bound:
+            self.donate()
         taken: Envelope | None = message
         return taken
 
@@ -272,6 +310,8 @@ class MailboxState:
             queue.take() if holds else queue.hand_over()
             message.disarm()
             self._admit_blocked()
+            if self.bound:
+                self.donate()
         taken: Envelope = message
         return taken
 
@@ -290,6 +330,7 @@ class MailboxState:
                 self._deliver(message)
             else:
                 self._arm(message)
+                self.donate()
             return
         self._notify_dropped((message,))
 
@@ -356,7 +397,36 @@ class MailboxState:
         for message in dropped:
             message.lane.withdraw(message, State.CANCELLED)
             message.disarm()
+        self.donate()
         self._notify_dropped(dropped)
+
+    # Priority inheritance.
+
+    def bind(self, task: Task, context: SchedulingContext) -> None:
+        """Let ``context``, which ``task`` runs under, inherit from the messages that wait."""
+        self.bound[task] = context
+        self.donate()
+
+    def unbind(self, task: Task) -> None:
+        """Undo ``bind``. Does nothing for a task that is not bound."""
+        context = self.bound.pop(task, None)
+        if context is not None:
+            context.disinherit(self)
+            # Another task of the same context may still be bound.
+            self.donate()
+
+    def donate(self) -> None:
+        """Let the bound contexts inherit from the message that is next."""
+        if not self.bound:
+            return
+        head, blocked = self.control.head() or self.queue.head(), self.blocked.head()
+        if head is None or (blocked is not None and _is_before(blocked, head)):
+            head = blocked
+        for context in self.bound.values():
+            if head is None:
+                context.disinherit(self)
+            else:
+                context.inherit_from(self, head.level, head.deadline)
 
     def _arm(self, message: Envelope) -> None:
         if message.due != math.inf:
@@ -381,6 +451,7 @@ class MailboxState:
         for message in dropped:
             self.queue.withdraw(message, State.EXPIRED)
         self._admit_blocked()
+        self.donate()
         self._notify_dropped(dropped)
 
     def _horizon(self) -> float:

@@ -82,18 +82,14 @@ class WaitQueue:
 
     def remove(self, waiter: Waiter) -> None:
         """Remove a task that waits no longer, for example because it was cancelled."""
-        self._size -= 1
-        self._waiters.remove(waiter, self._size)
+        self._waiters.remove(waiter, self._size - 1)
         self._forget(waiter)
-        self._donate()
 
     def pop(self) -> Waiter:
         """Remove and return the most urgent waiter. The queue must not be empty."""
         waiter = self._waiters.pop()
         assert isinstance(waiter, Waiter)
-        self._size -= 1
         self._forget(waiter)
-        self._donate()
         return waiter
 
     def reprioritise(self, waiter: Waiter, level: int, deadline: float) -> None:
@@ -104,11 +100,12 @@ class WaitQueue:
         self._donate()
 
     def set_holders(self, holders: Iterable[SchedulingContext]) -> None:
-        """Set the contexts that hold the resource; all of them inherit."""
+        """Set the contexts that hold the resource, until no task waits; all of them inherit."""
         self._holders = tuple(dict.fromkeys(holders))
         self._donate()
 
     def _forget(self, waiter: Waiter) -> None:
+        self._size -= 1
         waiter.queue, context = None, waiter.context
         if context is not None:
             del context.waits[waiter]
@@ -117,6 +114,10 @@ class WaitQueue:
                 self._contexts[context] = left
             else:
                 del self._contexts[context]
+        if not self._size:
+            # A context is freed once nothing refers to it.
+            self._holders = ()
+        self._donate()
 
     def _donate(self) -> None:
         """Let the holders inherit from the most urgent waiter, and nobody else."""

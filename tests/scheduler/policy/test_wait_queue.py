@@ -83,6 +83,14 @@ def test_holder_is_never_raised_to_the_level_of_system_tasks():
     assert holder.level == 0
 
 
+def test_queue_keeps_no_context_once_no_task_waits():
+    queue, holder = WaitQueue(), SchedulingContext("h")
+    for leave in (queue.remove, lambda _: queue.pop()):
+        queue.set_holders([holder])
+        leave(wait(queue, "w", SchedulingContext("c")))
+        assert not any((queue._holders, queue._donees, queue._contexts))
+
+
 def test_many_changes_of_a_waiting_context_leave_no_entries_behind():
     queue, context = WaitQueue(), SchedulingContext("c")
     wait(queue, "w", context)
