@@ -28,8 +28,8 @@ from bench.harness import Benchmark, Latency, Sample, Size, Stopwatch
 from bench.svg import histogram
 from rtos.scheduler import open_mailbox, open_scheduler, periodic
 from rtos.scheduler.diagnosis.attribution import explain
+from rtos.scheduler.tracing.raw import nanoseconds
 from rtos.scheduler.tracing.records import Missed, Serving
-from rtos.scheduler.tracing.ring import nanoseconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

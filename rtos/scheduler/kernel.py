@@ -16,7 +16,6 @@ import attrs
 import trio
 
 from rtos.errors import ConfigurationError
-from rtos.scheduler.dispatch.trio_order import PlainOrder
 from rtos.scheduler.dispatch.trio_versions import unsupported
 from rtos.scheduler.dispatch.wakeup import ClockWakeUp, TimerfdWakeUp, is_system, open_wakeup
 from rtos.scheduler.policy.context import SchedulingContext, context_variable
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
 
     from rtos.scheduler.budgets.bandwidth_server import BandwidthServer
     from rtos.scheduler.dispatch.run_queue import RunQueue
+    from rtos.scheduler.dispatch.trio_order import PlainOrder
 
 log = logging.getLogger("rtos.scheduler")
 
@@ -73,16 +73,17 @@ class Kernel(trio.abc.Instrument):
         if settings.ordered:
             self.queue = self.direct = _open_run_queue(settings, self.timers, records)
         else:
+            from rtos.scheduler.dispatch.trio_order import PlainOrder
+
             self.queue = PlainOrder(
                 quantum_ns=settings.quantum_ns,
                 host_level=settings.host_level,
                 timers=self.timers,
                 records=records,
             )
-        self.queue.enforcement.add_timer = self.add_timer
-        self.queue.enforcement.tell = self._tell
         self._token = trio.lowlevel.current_trio_token()
         self._collections = CollectionRecorder(self.queue.trace, self.queue.ticks_ns)
+        self._has_budgets = False
         self.users = 0
         self.sleeps = 0
         self.now = self.queue.clock
@@ -111,9 +112,13 @@ class Kernel(trio.abc.Instrument):
 
     def join_budget(self, context: SchedulingContext, server: BandwidthServer) -> None:
         """Put ``context`` under the budget of ``server``."""
+        assert self.direct is not None, "budgets need the run queue"
+        if not self._has_budgets:
+            self._has_budgets = True
+            self.direct.enforce_budgets(self.add_timer, self._tell)
         # A budget sets its timers between passes, where no task can be started.
         self.start()
-        self.queue.enforcement.join(context, server)
+        self.direct.enforcement.join(context, server)
 
     def install(self) -> None:
         """Replace the ready queue of the running loop."""

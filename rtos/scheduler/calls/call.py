@@ -17,7 +17,7 @@ from trio.lowlevel import Abort
 from rtos.errors import DeadlineMissed
 from rtos.scheduler.policy.histogram import Histogram
 from rtos.scheduler.policy.overload import Message, State
-from rtos.scheduler.tracing.ring import CALLED, MISSED
+from rtos.scheduler.tracing.raw import CALLED, MISSED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

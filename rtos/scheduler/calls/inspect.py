@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from rtos.scheduler.calls.call import Call
-from rtos.scheduler.tracing.ring import CALLED
+from rtos.scheduler.tracing.raw import CALLED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -34,7 +34,7 @@ from rtos.scheduler.calls.call import Call, CallStatistics
 from rtos.scheduler.calls.worker import Begun, Worker
 from rtos.scheduler.policy.context import SchedulingContext, context_variable
 from rtos.scheduler.policy.overload import MailboxQueue, Message, OverloadPolicy, State
-from rtos.scheduler.tracing.ring import CALLED
+from rtos.scheduler.tracing.raw import CALLED
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

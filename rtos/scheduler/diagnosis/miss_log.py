@@ -15,15 +15,16 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from rtos.scheduler.diagnosis.attribution import explain_by_and_by
-from rtos.scheduler.tracing.ring import make_missed
+from rtos.scheduler.tracing.reading import make_missed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from rtos.scheduler.diagnosis.attribution import MissReport
     from rtos.scheduler.policy.timer_heap import Timer
+    from rtos.scheduler.tracing.raw import Raw
     from rtos.scheduler.tracing.records import Missed, Record
-    from rtos.scheduler.tracing.ring import Raw, Trace
+    from rtos.scheduler.tracing.ring import Trace
 
 log = logging.getLogger("rtos.misses")
 

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, Final
 from rtos.scheduler.policy.context import SchedulingContext, context_variable
 from rtos.scheduler.policy.levels import SYSTEM_LEVEL
 from rtos.scheduler.tracing.cpu_sampler import Recorder
-from rtos.scheduler.tracing.ring import BUDGET, STEP, Trace
+from rtos.scheduler.tracing.raw import BUDGET, STEP
+from rtos.scheduler.tracing.ring import Trace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,7 +57,7 @@ class Accounts:
       quantum_ns: how long a pass may go on with steps; 0 for one step per pass.
       donated: how many steps tasks have donated (``donation``).
       wake_timers: called when a timer is due.
-      enforcement: the budgets of contexts that have one.
+      enforcement: the budgets of contexts that have one; unset while no context has.
       trace: what the loop did lately, ``records`` of it.
       recorder: what is told of sleep and of the CPU.
     """

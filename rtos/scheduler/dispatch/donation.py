@@ -17,7 +17,7 @@ import outcome
 
 from rtos.scheduler.dispatch.accounting import Accounts
 from rtos.scheduler.dispatch.trio_compat import RUN_CONTEXT, act_upon, hooks_of, running_loop
-from rtos.scheduler.tracing.ring import STEP
+from rtos.scheduler.tracing.raw import STEP
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -27,7 +27,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
-from rtos.scheduler.budgets.enforcement import BudgetEnforcement
 from rtos.scheduler.budgets.starvation_guard import StarvationGuard
 from rtos.scheduler.dispatch.current import accounts_variable
 from rtos.scheduler.dispatch.donation import StepDonation
@@ -42,14 +41,14 @@ from rtos.scheduler.dispatch.trio_compat import (
     thread_state,
 )
 from rtos.scheduler.policy.context import SchedulingContext, context_variable
-from rtos.scheduler.tracing.ring import nanoseconds
+from rtos.scheduler.tracing.raw import nanoseconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextvars import Context, Token
 
     from rtos.scheduler.budgets.bandwidth_server import BandwidthServer
-    from rtos.scheduler.policy.timer_heap import TimerHeap
+    from rtos.scheduler.policy.timer_heap import Timer, TimerHeap
 
 _PLACEHOLDER: Final = None
 _MOST_SYSTEM_STEPS: Final = 8
@@ -90,7 +89,6 @@ class RunQueue(StepDonation, deque[Any]):
             real=real,
         )
         self._ready = ReadyQueue()
-        self.enforcement = BudgetEnforcement(self._throttle, self._unthrottle, self.clock)
         self._guard = StarvationGuard(reserve) if reserve else None
         # How many steps in a row system tasks took while others waited.
         self._system_steps = 0
@@ -322,6 +320,18 @@ class RunQueue(StepDonation, deque[Any]):
         if guard is not None and guard.is_saturated:
             guard.ran(self._level, self._settled_ns - self._opened_ns, lent=self._is_lent)
             self._is_lent = False
+
+    def enforce_budgets(
+        self,
+        add_timer: Callable[[float, Callable[[], None]], Timer],
+        tell: Callable[[Callable[[], None]], None],
+    ) -> None:
+        """Get ready for contexts with a budget; called before the first of them runs."""
+        # Not imported before it is needed: most programs have no budgets.
+        from rtos.scheduler.budgets.enforcement import BudgetEnforcement
+
+        self.enforcement = BudgetEnforcement(self._throttle, self._unthrottle, self.clock)
+        self.enforcement.add_timer, self.enforcement.tell = add_timer, tell
 
     def fall_asleep(self, timeout: float) -> None:
         """See ``Accounts.fall_asleep``. Keeps no reference to a context without tasks."""

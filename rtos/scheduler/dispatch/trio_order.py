@@ -19,18 +19,16 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from rtos.scheduler.budgets.enforcement import BudgetEnforcement
 from rtos.scheduler.dispatch.accounting import Accounts
 from rtos.scheduler.dispatch.current import accounts_variable
 from rtos.scheduler.dispatch.wakeup import is_system
-from rtos.scheduler.tracing.ring import nanoseconds
+from rtos.scheduler.tracing.raw import nanoseconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from trio.lowlevel import Task
 
-    from rtos.scheduler.policy.context import SchedulingContext
     from rtos.scheduler.policy.timer_heap import TimerHeap
 
 
@@ -50,8 +48,6 @@ class PlainOrder(Accounts, trio.abc.Instrument):
             epoch=nanoseconds(clock.current_time()) - perf_counter_ns() if real else 0,
             real=real,
         )
-        # Nobody is given a budget, so nobody is ever held back.
-        self.enforcement = BudgetEnforcement(_ignore, _ignore, self.clock)
         # When the loop looked last at what is ready: all that a pass runs was ready then.
         self._looked_ns = self._began_ns
         self._task: Task | None = None
@@ -115,7 +111,3 @@ class PlainOrder(Accounts, trio.abc.Instrument):
 
 def _ticks_of(clock: trio.abc.Clock) -> Callable[[], int]:
     return lambda: round(clock.current_time() * 1e9)
-
-
-def _ignore(context: SchedulingContext) -> None:
-    """Neither hold a context back nor let it go."""

@@ -1,5 +1,6 @@
 """The trace: what the loop did recently.
 
-``records``: the record classes that readers see. ``ring``: the ring buffer that they are written to.
+``raw``: the tuples that the kernel writes. ``ring``: the ring buffer that holds them.
+``reading``: makes records of raw records. ``records``: the record classes that readers see.
 ``cpu_sampler``: samples of sleep, CPU time and garbage collections.
 """

@@ -17,13 +17,14 @@ import math
 import time
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from rtos.scheduler.tracing.ring import CPU, SLEPT
+from rtos.scheduler.tracing.raw import CPU, SLEPT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rtos.scheduler.policy.context import SchedulingContext
-    from rtos.scheduler.tracing.ring import Raw, Trace
+    from rtos.scheduler.tracing.raw import Raw
+    from rtos.scheduler.tracing.ring import Trace
 
 MEASURE_NS: Final = 1_000_000
 """Waking time between two readings of the thread's CPU clock, nanoseconds."""

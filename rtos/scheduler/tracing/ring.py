@@ -33,38 +33,14 @@ from __future__ import annotations
 
 from collections import deque
 from itertools import chain, count, islice
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from rtos.scheduler.tracing.records import (
-    Budget,
-    Collection,
-    CpuTime,
-    Missed,
-    Released,
-    Sent,
-    Serving,
-    Settled,
-    Sleep,
-    Started,
-    Step,
-)
+from rtos.scheduler.tracing.raw import CALLED, CPU, SLEPT, STEP, Raw, nanoseconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from rtos.scheduler.tracing.records import Record
-
-Raw = tuple[Any, ...]
-
-# The marks. Up to and with BUDGET a raw record carries ticks (nanoseconds of the
-# loop's own counter); from CALLED on it carries Trio times (seconds), since that is
-# what whoever writes them has read already.
-STEP: Final = 0
-SLEPT: Final = 1
-CPU: Final = 2
-BUDGET: Final = 3
-CALLED: Final = 4
-MISSED: Final = 5
 
 PORTION: Final = 32
 """Raw records that are read in one go."""
@@ -167,89 +143,19 @@ class Trace:
         return tuple(sorted(records, key=_beginning))
 
     def _read(self, raws: Iterable[Raw]) -> Iterator[Record]:
-        return (record for raw in raws for record in _READERS[raw[0]](raw, self.epoch))
+        # Not imported before it is needed: a program that does not read its trace saves 4 ms.
+        from rtos.scheduler.tracing.reading import read
+
+        return read(raws, self.epoch)
 
     def _read_collections(self, *, since: int) -> list[Record]:
+        from rtos.scheduler.tracing.records import Collection
+
         return [
             Collection(began + self.epoch, duration, generation)
             for began, duration, generation in self._collections.copy()
             if began + duration + self.epoch > since
         ]
-
-
-def _read_step(raw: Raw, epoch: int) -> Iterator[Record]:
-    _, at, duration, context, name, level, steps, ready = raw
-    if ready < at:
-        yield Released(ready + epoch, context)
-    yield Step(at + epoch, duration, context, name, level, steps, ready + epoch)
-
-
-def _read_sleep(raw: Raw, epoch: int) -> Iterator[Record]:
-    _, at, duration, planned = raw
-    yield Sleep(at + epoch, duration, planned)
-
-
-def _read_cpu(raw: Raw, epoch: int) -> Iterator[Record]:
-    _, at, duration, awake, cpu = raw
-    yield CpuTime(at + epoch, duration, awake, cpu)
-
-
-def _read_budget(raw: Raw, epoch: int) -> Iterator[Record]:
-    _, at, context, name, remaining = raw
-    yield Budget(at + epoch, context, name, remaining)
-
-
-def _read_call(raw: Raw, _: int) -> Iterator[Record]:
-    _, at, call, kind, context, name, port, level, sent, direct, started, server, outcome = raw
-    yield Sent(nanoseconds(sent), call, kind, context, name, port, level, server if direct else 0)
-    if started is not None:
-        yield Started(nanoseconds(started), call, server, port)
-    yield Settled(nanoseconds(at), call, outcome)
-
-
-def _read_miss(raw: Raw, epoch: int) -> Iterator[Record]:
-    yield make_missed(raw, epoch)
-
-
-_READERS: Final[dict[int, Callable[[Raw, int], Iterator[Record]]]] = {
-    STEP: _read_step,
-    SLEPT: _read_sleep,
-    CPU: _read_cpu,
-    BUDGET: _read_budget,
-    CALLED: _read_call,
-    MISSED: _read_miss,
-}
-
-
-def make_missed(raw: Raw, epoch: int) -> Missed:
-    """The record of a miss."""
-    _, at, call, kind, context, name, port, level, sent, due, started, answered, serving = raw
-    return Missed(
-        at=nanoseconds(at),
-        call=call,
-        kind=kind,
-        context=context,
-        name=name,
-        port=port,
-        level=level,
-        sent=nanoseconds(sent),
-        due=nanoseconds(due),
-        started=_optional(started),
-        answered=answered,
-        serving=tuple(
-            Serving(number, server, where, nanoseconds(when), _optional(begun), ready and ready + epoch)
-            for number, server, where, when, begun, ready in serving
-        ),
-    )
-
-
-def _optional(at: float | None) -> int | None:
-    return None if at is None else nanoseconds(at)
-
-
-def nanoseconds(at: float) -> int:
-    """A Trio time in integer nanoseconds."""
-    return round(at * 1e9)
 
 
 def _beginning(record: Record) -> int:

@@ -14,7 +14,7 @@ from rtos.scheduler.calls.port import Port
 from rtos.scheduler.diagnosis.attribution import Part
 from rtos.scheduler.diagnosis.miss_log import KEPT, PAUSE, PENDING, MissLog, log_miss
 from rtos.scheduler.policy.timer_heap import TimerHeap
-from rtos.scheduler.tracing import ring as marks
+from rtos.scheduler.tracing import raw as marks
 from rtos.scheduler.tracing.ring import Trace
 
 RAW = (marks.MISSED, 3e-6, 7, "data/read", 1, "a", "data", 4, 1e-6, 2e-6, None, False, ())

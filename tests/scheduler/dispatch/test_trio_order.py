@@ -24,8 +24,8 @@ from rtos.scheduler.calls.port import Port
 from rtos.scheduler.diagnosis.watchdog import LongStep
 from rtos.scheduler.dispatch.current import current_level
 from rtos.scheduler.mailbox.channels import open_mailbox
+from rtos.scheduler.tracing.raw import nanoseconds
 from rtos.scheduler.tracing.records import Sleep, Step
-from rtos.scheduler.tracing.ring import nanoseconds
 from tests.support.children import Children
 
 KIND = CallStatistics("daemon/do")

@@ -7,7 +7,8 @@ from timeit import repeat
 import attrs
 import pytest
 
-from rtos.scheduler.tracing import ring as trace
+from rtos.scheduler.tracing import raw as trace
+from rtos.scheduler.tracing.reading import make_missed
 from rtos.scheduler.tracing.records import (
     Budget,
     Collection,
@@ -93,7 +94,7 @@ def test_a_miss_carries_all_its_times_in_nanoseconds():
         3000, 7, "data/read", 1, "a", "data", 4, 1000, 2000, 1500, answered=False, serving=serving
     )
     assert ring.snapshot() == (missed,)
-    assert trace.make_missed((*raw[:10], None, True, ()), 0).started is None
+    assert make_missed((*raw[:10], None, True, ()), 0).started is None
 
 
 def test_every_other_mark_is_read_as_its_class():
