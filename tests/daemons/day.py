@@ -1,6 +1,7 @@
 """A day of 50 personas and 5 humans on the real system, in virtual time; all of it follows from the seed.
 
-python day.py SEED [PICTURE]: prints what the day came to, and draws the persona that was woken most often.
+python day.py SEED [SECONDS [PICTURE]]: prints what so many seconds of the day came to, and draws
+the persona that was woken most often.
 
 A wake-up of a persona is a task that is started for it, seen from outside: by an instrument of
 Trio. It is due to an event, a message that the persona is to answer or a task that it is given, and that it
@@ -189,10 +190,10 @@ async def _people(bus: Any) -> None:
         await bus.commands.execute("room/create", name=f"room-{room}", members=members)
 
 
-async def _talk(bus: Any, seed: int, human: int) -> int:
+async def _talk(bus: Any, seed: int, human: int, until: float) -> int:
     chance, temper, duty = (random.Random(f"{seed} {what} {human}") for what in ("human", "temper", "duty"))
     sent = 0
-    for hour in range(24):
+    for hour in range(math.floor(until / HOUR)):
         at = chance.expovariate(1.0)
         while BUSY.get(hour) and at < HOUR:
             await trio.sleep_until(hour * HOUR + at)
@@ -215,7 +216,7 @@ async def _talk(bus: Any, seed: int, human: int) -> int:
     return sent
 
 
-async def _live(seed: int, root: Path, polls: float) -> Day:
+async def _live(seed: int, root: Path, polls: float, until: float) -> Day:
     world = World(root)
     world.script = Slow(seed)
     watch = Watch(world)
@@ -266,11 +267,11 @@ async def _live(seed: int, root: Path, polls: float) -> Day:
             async with trio.open_nursery() as humans:
 
                 async def human(number: int) -> None:
-                    sent.append(await _talk(bus, seed, number))
+                    sent.append(await _talk(bus, seed, number, until))
 
                 for number in range(HUMANS):
                     humans.start_soon(human, number)
-            await trio.sleep_until(DAY)
+            await trio.sleep_until(until)
             trio.lowlevel.remove_instrument(watch)
             said = [record async for record in Records(bus, ChatMessageEntity.collection)]
             covered = sum(map(is_note, said))
@@ -290,10 +291,10 @@ async def _poll(world: World, every: float) -> None:
         world.users._activate(world.persona("ai-0"))
 
 
-def simulate_day(seed: int, *, polls: float = 0.0) -> Day:
-    """One day; with ``polls``, one persona is looked after every so many seconds."""
+def simulate_day(seed: int, *, polls: float = 0.0, until: float = DAY) -> Day:
+    """One day, or its first hours; with ``polls``, one persona is looked after every so many seconds."""
     with tempfile.TemporaryDirectory() as folder:
-        return run_virtual(_live, seed, Path(folder), polls)
+        return run_virtual(_live, seed, Path(folder), polls, until)
 
 
 def picture(day: Day) -> str:
@@ -312,8 +313,8 @@ def picture(day: Day) -> str:
 
 
 if __name__ == "__main__":
-    day = simulate_day(int(sys.argv[1]))
-    if len(sys.argv) > 2:
-        Path(sys.argv[2]).write_text(picture(day))
+    day = simulate_day(int(sys.argv[1]), until=float(sys.argv[2]) if len(sys.argv) > 2 else DAY)
+    if len(sys.argv) > 3:
+        Path(sys.argv[3]).write_text(picture(day))
     answers = f"{day.replies} + {day.covered}"
     sys.stdout.write(f"{day.digest} {day.messages} {answers} {day.totals} {dict(day.tasks)}\n")

@@ -10,11 +10,13 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from day import DAY, HUMANS, PERSONAS, STEP, Day, picture, simulate_day
+from day import DAY, HOUR, HUMANS, PERSONAS, STEP, Day, picture, simulate_day
+
+from tests.support.effort import FULL
 
 SEED = 20261124
 PICTURE = Path(__file__).parents[2] / "docs" / "pictures" / "day.svg"
-"""``python tests/daemons/day.py 20261124 docs/pictures/day.svg`` draws it."""
+"""``python tests/daemons/day.py 20261124 86400 docs/pictures/day.svg`` draws it."""
 
 
 @cache
@@ -62,12 +64,13 @@ def test_nobody_is_woken_at_night_but_to_come_to_rest() -> None:
 
 
 def test_one_seed_gives_one_day_also_in_a_process_of_its_own() -> None:
-    day = a_day()
+    until = DAY if FULL else 10 * HOUR
+    day = simulate_day(SEED, until=until)
     script = Path(__file__).with_name("day.py")
     places = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
     for hashes in ("0", "4711"):
         done = subprocess.run(
-            [sys.executable, script, str(SEED)],
+            [sys.executable, script, str(SEED), str(until)],
             capture_output=True,
             text=True,
             check=True,
@@ -75,7 +78,7 @@ def test_one_seed_gives_one_day_also_in_a_process_of_its_own() -> None:
             env={**os.environ, "PYTHONHASHSEED": hashes, "PYTHONPATH": os.pathsep.join(places)},
         )
         assert done.stdout.split()[0] == day.digest
-    assert simulate_day(SEED + 1).digest != day.digest
+    assert simulate_day(SEED + 1, until=until).digest != day.digest
 
 
 def test_a_curve_is_the_closed_form_between_what_was_seen() -> None:
@@ -98,9 +101,10 @@ def test_the_picture_in_the_documents_is_of_this_day() -> None:
 
 
 def test_somebody_who_polls_is_found_out() -> None:
-    day = simulate_day(SEED, polls=600.0)
-    assert len(day.lives["ai-0"].unexplained) > 100
+    day = simulate_day(SEED, polls=600.0, until=10 * HOUR)
+    assert len(day.lives["ai-0"].unexplained) > 40
     assert all(life.unexplained == [] for who, life in day.lives.items() if who != "ai-0")
 
 
-pytestmark = pytest.mark.process
+# One process simulates the day that most of them look at.
+pytestmark = [pytest.mark.process, pytest.mark.xdist_group("day")]

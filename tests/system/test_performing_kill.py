@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.process
 
-POINTS = short_or_full(5, 12)
+POINTS = short_or_full(4, 12)
 NEVER = sys.maxsize
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.process
 
-POINTS = short_or_full(6, 16)
+POINTS = short_or_full(4, 16)
 
 
 def test_a_kill_at_any_step_of_the_servicing_leaves_each_message_answered_once(tmp_path: Path) -> None:
@@ -29,4 +29,4 @@ def test_a_kill_at_any_step_of_the_servicing_leaves_each_message_answered_once(t
 
 def test_the_oracle_sees_answers_that_do_not_know_of_each_other(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match="not answered once: .*: [2-9]"):
-        kill_at_each(tmp_path, POINTS, "forgetful")
+        kill_at_each(tmp_path, short_or_full(2, POINTS), "forgetful")

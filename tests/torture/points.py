@@ -79,11 +79,17 @@ def fail(path: Path, at: int, act: str, way: Any, *, lasting: bool) -> Told:
     return told
 
 
-def fail_at_each(folder: Path, act: str, way: Any, *, lasting: bool = False) -> tuple[int, int]:
-    """Let each step fail in its turn, as ``fail`` does; how many there are, and how often one was refused."""
-    steps = count(folder / "whole" / "x.db", way)
-    told = [fail(folder / f"{at}" / "x.db", at, act, way, lasting=lasting) for at in range(1, steps + 1)]
-    return steps, sum(len(each.refused) for each in told)
+def fail_at_each(
+    folder: Path, act: str, way: Any, *, lasting: bool = False, stride: int = 1
+) -> tuple[int, int]:
+    """Let each step, or every ``stride``-th, fail in its turn, as ``fail`` does.
+
+    Returns:
+      How many steps failed, and how many transactions were refused.
+    """
+    steps = range(1, count(folder / "whole" / "x.db", way) + 1, stride)
+    told = [fail(folder / f"{at}" / "x.db", at, act, way, lasting=lasting) for at in steps]
+    return len(steps), sum(len(each.refused) for each in told)
 
 
 @attrs.frozen

@@ -60,14 +60,15 @@ def test_the_oracle_sees_half_a_transaction(tmp_path) -> None:
 
 @pytest.mark.parametrize(("act", "lasting"), [("refuse", False), ("refuse", True), ("fill_up", False)])
 def test_whatever_step_fails_what_was_said_is_so(tmp_path, act, lasting) -> None:
-    steps, refused = points.fail_at_each(tmp_path, act, faithful, lasting=lasting)
+    stride = short_or_full(4, 1)
+    steps, refused = points.fail_at_each(tmp_path, act, faithful, lasting=lasting, stride=stride)
     assert refused > steps / 4
 
 
 @pytest.mark.parametrize("act", ["refuse", "fill_up"])
 def test_no_error_of_the_driver_comes_through(tmp_path, act) -> None:
     foreign = []
-    for at in range(1, 20):
+    for at in range(1, 20, short_or_full(3, 1)):
         told = points.fail(tmp_path / f"{at}" / "x.db", at, act, faithful, lasting=True)
         foreign += told.foreign
     assert foreign == []

@@ -202,7 +202,7 @@ async def test_memory_does_not_grow_with_the_size(tmp_path) -> None:
     peaks = []
     # What is kept of records for reading has a bound of its own.
     async with opened(tmp_path, hot_bytes=0) as (_, execute):
-        for count in (1000, 8000):
+        for count in (1000, 4000):
             await fill(execute, count, user_id=f"u{count}", text="x" * 1000)
             tracemalloc.start()
             try:
