@@ -11,6 +11,8 @@ import attrs
 from rtos.scheduler.policy.message_queue import WAITING, Message
 
 if TYPE_CHECKING:
+    from trio.lowlevel import Task
+
     from rtos.scheduler.policy.overload import MailboxQueue, MailboxStatistics
     from rtos.scheduler.policy.timer_heap import Timer
 
@@ -64,7 +66,7 @@ class Envelope(Message):
     Every message is one: created by position it costs 0.24 µs, by keyword 0.39 µs.
     """
 
-    __slots__ = ("due", "failure", "lane", "timer")
+    __slots__ = ("due", "end", "failure", "lane", "sender", "timer")
 
     def __init__(self, value: Any, level: int, due: float, key: object, lane: MailboxQueue) -> None:
         # Sets the attributes of ``Message`` here: a call of its ``__init__`` would add a quarter.
@@ -80,6 +82,9 @@ class Envelope(Message):
         self.failure: str | None = None
         # Expires it; set while it is queued or its sender is blocked, if it has a deadline.
         self.timer: Timer | None = None
+        # While its sender is blocked: that task, and the blocked messages of its sending end.
+        self.sender: Task | None = None
+        self.end: dict[Envelope, None] | None = None
 
     def disarm(self) -> None:
         """Cancel the expiry: the message has left the queue."""

@@ -114,15 +114,17 @@ class MailboxReceiveChannel(trio.abc.ReceiveChannel[ReceiveT_co], Generic[Receiv
 
     async def _wait(self, *, holds: bool) -> Envelope:
         task, state = trio.lowlevel.current_task(), self._state
-        receiver = state.add_receiver(task, self._waiting, holds=holds)
+        context = state.bound.get(task) if state.bound else None
+        state.add_receiver(task, self._waiting, holds=holds)
 
         def abort(_: RaiseCancelT) -> Abort:
             state.remove_receiver(task)
             return Abort.SUCCEEDED
 
         received: Envelope = await trio.lowlevel.wait_task_rescheduled(abort)
-        if receiver.context is not None:
-            receiver.context.disinherit(received)
+        if context is not None:
+            # It has inherited from the message since its delivery.
+            context.disinherit(received)
         return received
 
     def handling(self) -> Handling[ReceiveT_co]:

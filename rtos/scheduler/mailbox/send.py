@@ -15,6 +15,8 @@ from trio.lowlevel import Abort, enable_ki_protection
 
 from rtos.scheduler.dispatch.current import current_context
 from rtos.scheduler.mailbox.envelope import Envelope, check_deadline
+from rtos.scheduler.mailbox.state import BlockedSender
+from rtos.scheduler.policy.context import context_variable
 from rtos.scheduler.policy.levels import DEFAULT_LEVEL, check_level
 
 if TYPE_CHECKING:
@@ -121,19 +123,21 @@ class MailboxSendChannel(trio.abc.SendChannel[SendT_contra], Generic[SendT_contr
 
     async def _wait_for_room(self, message: Envelope, *, inherits: bool) -> None:
         state = self._state
-        sender = state.block(message, trio.lowlevel.current_task(), self._blocked)
+        state.block(message, trio.lowlevel.current_task(), self._blocked)
 
         def abort(_: RaiseCancelT) -> Abort:
             state.unblock(message)
             return Abort.SUCCEEDED
 
-        # A level or deadline that the caller gave is fixed. A receiver's own context must not
-        # raise itself through its own blocked message.
+        # A level or deadline that the caller gave is fixed.
         context = current_context() if inherits else None
-        if context is not None and context in state.bound.values():
-            context = None
         if context is not None:
-            context.waits[sender] = None
+            blocked = BlockedSender(state, message)
+            # A receiver must not raise itself through its own blocked message.
+            if context in state.bound.values():
+                context = None
+            else:
+                context.waits[blocked] = None
         try:
             if message.due == math.inf:
                 await trio.lowlevel.wait_task_rescheduled(abort)
@@ -143,7 +147,7 @@ class MailboxSendChannel(trio.abc.SendChannel[SendT_contra], Generic[SendT_contr
                 return
         finally:
             if context is not None:
-                del context.waits[sender]
+                del context.waits[blocked]
         raise state.missed(message)
 
     def _check_open(self) -> None:
@@ -160,7 +164,9 @@ class MailboxSendChannel(trio.abc.SendChannel[SendT_contra], Generic[SendT_contr
         # Repeats ``_check_open``, since the call would cost as much as the rest of this function.
         if self._closed or not state.open_receivers:
             self._check_open()
-        context = current_context()
+        context = context_variable.get(None)
+        if context is not None:
+            context = current_context()
         if level is None:
             level = DEFAULT_LEVEL if context is None else context.level
         else:

@@ -61,34 +61,18 @@ _REASONS = {
 class BlockedSender:
     """A sender that waits for room. Its scheduling context passes priority changes to it."""
 
-    __slots__ = ("end", "message", "state", "task")
+    __slots__ = ("message", "state")
 
-    def __init__(self, state: MailboxState, message: Envelope, task: Task, end: dict[Envelope, None]) -> None:
+    def __init__(self, state: MailboxState, message: Envelope) -> None:
         self.state = state
         self.message = message
-        self.task = task
-        # The messages of the senders that are blocked in the same sending end.
-        self.end = end
 
     def reprioritise(self, level: int, deadline: float) -> None:
         """Order the message by the sender's new level and deadline."""
         message, state = self.message, self.state
-        state.blocked.reprioritise(message, level, min(deadline, message.due))
-        state.donate()
-
-
-class WaitingReceiver:
-    """A task that waits for a message."""
-
-    __slots__ = ("context", "end", "holds")
-
-    def __init__(self, end: set[Task], context: SchedulingContext | None, *, holds: bool) -> None:
-        # The tasks that wait in the same receiving end.
-        self.end = end
-        # Inherits from the delivered message until the task runs; ``None`` if it is not bound.
-        self.context = context
-        # Whether the task settles the message itself, once it has worked on it.
-        self.holds = holds
+        if message.sender is not None:
+            state.blocked.reprioritise(message, level, min(deadline, message.due))
+            state.donate()
 
 
 class MailboxState:
@@ -98,8 +82,8 @@ class MailboxState:
       queue: the messages.
       control: the control lane.
       blocked: the messages of blocked senders, in the order of the mailbox.
-      senders: the blocked sender of each message in ``blocked``.
-      receivers: the tasks that wait for a message, in order of arrival.
+      receivers: the waiting tasks, each with the set of waiting tasks of its receiving end.
+      holders: the waiting tasks that hold their message while they work on it, and settle it.
       bound: the tasks that are bound to the mailbox, and the context of each.
       quarantine: messages on which receivers failed twice.
       yielding: decides when a task that need not wait gives way.
@@ -118,8 +102,8 @@ class MailboxState:
         self.name = name
         self.control = MailboxQueue(math.inf)
         self.blocked = MailboxQueue(math.inf)
-        self.senders: dict[Envelope, BlockedSender] = {}
-        self.receivers: dict[Task, WaitingReceiver] = {}
+        self.receivers: dict[Task, set[Task]] = {}
+        self.holders: set[Task] = set()
         self.bound: dict[Task, SchedulingContext] = {}
         self.quarantine = Quarantine()
         self.yielding = YieldPolicy()
@@ -194,21 +178,20 @@ class MailboxState:
             self.control.offer(message)
             self.donate()
 
-    def block(self, message: Envelope, task: Task, end: dict[Envelope, None]) -> BlockedSender:
-        """Register a sender that waits for room.
+    def block(self, message: Envelope, sender: Task, end: dict[Envelope, None]) -> None:
+        """Let a message wait for room, and its sender with it.
 
         Args:
           message: the message to accept when there is room.
-          task: the sender.
-          end: the messages of the senders that are blocked in the same sending end.
+          sender: the task to wake then.
+          end: the blocked messages of the sending end that the sender called.
         """
-        sender = self.senders[message] = BlockedSender(self, message, task, end)
+        message.sender, message.end = sender, end
         end[message] = None
         self.blocked.offer(message)
         self._arm(message)
         if self.bound:
             self.donate()
-        return sender
 
     def unblock(self, message: Envelope, result: outcome.Outcome[None] | None = None) -> None:
         """Remove a blocked sender, and wake it with ``result``; without one, the caller wakes it."""
@@ -218,10 +201,13 @@ class MailboxState:
         self.donate()
 
     def _forget_sender(self, message: Envelope, result: outcome.Outcome[None] | None) -> None:
-        sender = self.senders.pop(message)
-        del sender.end[message]
+        sender, end = message.sender, message.end
+        assert sender is not None
+        assert end is not None
+        message.sender = message.end = None
+        del end[message]
         if result is not None:
-            trio.lowlevel.reschedule(sender.task, result)
+            trio.lowlevel.reschedule(sender, result)
 
     def _admit_blocked(self) -> None:
         """Accept the messages of blocked senders, most urgent first, while there is room."""
@@ -242,33 +228,35 @@ class MailboxState:
     def _deliver(self, message: Envelope) -> None:
         # First come, first served, as in Trio's channel: receivers have no order of their own.
         task = next(iter(self.receivers))
-        receiver = self.remove_receiver(task)
-        if receiver.context is not None:
-            receiver.context.inherit_from(message, message.level, message.deadline)
-        if not receiver.holds:
+        holds = task in self.holders
+        self.remove_receiver(task)
+        context = self.bound.get(task) if self.bound else None
+        if context is not None:
+            # Until the receiver runs, which ends this.
+            context.inherit_from(message, message.level, message.deadline)
+        if not holds:
             message.lane.settle(message, HANDLED)
         trio.lowlevel.reschedule(task, outcome.Value(message))
 
     # Receiving.
 
-    def add_receiver(self, task: Task, end: set[Task], *, holds: bool) -> WaitingReceiver:
+    def add_receiver(self, task: Task, end: set[Task], *, holds: bool) -> None:
         """Register a task that waits for a message.
 
         Args:
           task: the task.
-          end: the tasks that wait in the same receiving end.
+          end: the waiting tasks of the receiving end that it called.
           holds: the message is being served once it is delivered, and the task settles it.
         """
-        context = self.bound.get(task) if self.bound else None
-        self.receivers[task] = receiver = WaitingReceiver(end, context, holds=holds)
+        self.receivers[task] = end
         end.add(task)
-        return receiver
+        if holds:
+            self.holders.add(task)
 
-    def remove_receiver(self, task: Task) -> WaitingReceiver:
+    def remove_receiver(self, task: Task) -> None:
         """Remove a task that waits no longer."""
-        receiver = self.receivers.pop(task)
-        receiver.end.remove(task)
-        return receiver
+        self.receivers.pop(task).remove(task)
+        self.holders.discard(task)
 
     def take(self, *, holds: bool) -> Envelope | None:
         """Remove and return the next message; ``None`` if no message waits.
@@ -391,7 +379,8 @@ class MailboxState:
         Raises:
           BaseExceptionGroup: ``on_drop`` raised; see ``open_mailbox``.
         """
-        for message in tuple(self.senders):
+        blocked: Any = tuple(self.blocked)
+        for message in blocked:
             self.unblock(message, outcome.Error(trio.BrokenResourceError()))
         dropped: list[Any] = [*sorted(self.control, key=_arrival), *sorted(self.queue, key=_arrival)]
         for message in dropped:
@@ -442,11 +431,11 @@ class MailboxState:
             expire()
         expired = self._expired.copy()
         self._expired.clear()
-        dropped = [message for message in expired if message not in self.senders]
+        dropped = [message for message in expired if message.sender is None]
         # Blocked senders first, so that no message is admitted only to expire in the queue.
         for message in expired:
             message.timer = None
-            if message in self.senders:
+            if message.sender is not None:
                 self.unblock(message, outcome.Error(self.missed(message)))
         for message in dropped:
             self.queue.withdraw(message, State.EXPIRED)
