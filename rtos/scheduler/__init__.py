@@ -17,7 +17,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from rtos.scheduler.budgets.bandwidth_server import BandwidthServer, Budget, Exhausted
     from rtos.scheduler.calls.call import CallStatistics
     from rtos.scheduler.calls.port import Port
     from rtos.scheduler.diagnosis.attribution import MissReport
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from rtos.scheduler.mailbox.envelope import DropReason
     from rtos.scheduler.periodic_jobs.periodic import Periodic, Release, periodic
     from rtos.scheduler.periodic_jobs.release_times import Overrun
+    from rtos.scheduler.policy.bandwidth_server import BandwidthServer, Budget, Exhausted
     from rtos.scheduler.policy.context import SchedulingContext
     from rtos.scheduler.policy.levels import DEFAULT_LEVEL
     from rtos.scheduler.policy.overload import OverloadPolicy
@@ -76,13 +76,13 @@ _MODULES: Final = {
     "DEFAULT_LEVEL": "policy.levels",
     "Alarm": "diagnosis.watchdog",
     "Backoff": "supervision.restart_policy",
-    "BandwidthServer": "budgets.bandwidth_server",
-    "Budget": "budgets.bandwidth_server",
+    "BandwidthServer": "policy.bandwidth_server",
+    "Budget": "policy.bandwidth_server",
     "CallStatistics": "calls.call",
     "ChildSpec": "supervision.child",
     "Condition": "locks",
     "DropReason": "mailbox.envelope",
-    "Exhausted": "budgets.bandwidth_server",
+    "Exhausted": "policy.bandwidth_server",
     "Lock": "locks",
     "MailboxReceiveChannel": "mailbox.channels",
     "MailboxSendChannel": "mailbox.channels",

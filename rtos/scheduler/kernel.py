@@ -26,9 +26,9 @@ from rtos.scheduler.tracing.cpu_sampler import CollectionRecorder
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rtos.scheduler.budgets.bandwidth_server import BandwidthServer
     from rtos.scheduler.dispatch.run_queue import RunQueue
     from rtos.scheduler.dispatch.trio_order import PlainOrder
+    from rtos.scheduler.policy.bandwidth_server import BandwidthServer
 
 log = logging.getLogger("rtos.scheduler")
 
@@ -115,7 +115,7 @@ class Kernel(trio.abc.Instrument):
         assert self.direct is not None, "budgets need the run queue"
         if not self._has_budgets:
             self._has_budgets = True
-            self.direct.enforce_budgets(self.add_timer, self._tell)
+            self.direct.enforce_budgets(self.add_timer, self._notify)
         # A budget sets its timers between passes, where no task can be started.
         self.start()
         self.direct.enforcement.join(context, server)
@@ -196,16 +196,16 @@ class Kernel(trio.abc.Instrument):
             self._timer_parked = False
             trio.lowlevel.reschedule(self._timer_task)
 
-    def _tell(self, told: Callable[[], None]) -> None:
-        def tell() -> None:
+    def _notify(self, notify: Callable[[], None]) -> None:
+        def call() -> None:
             try:
-                told()
+                notify()
             except Exception:
-                log.exception("what was told of an exhausted budget raised")
+                log.exception("the notify function of an exhausted budget raised")
 
-        # From a system task, and not from the end of the pass: what it makes ready
+        # From a system task, and not from the end of the pass: a task that it makes ready
         # then could lie in the queue while the loop goes to sleep.
-        self._token.run_sync_soon(tell)
+        self._token.run_sync_soon(call)
 
     def add_timer(self, at: float, action: Callable[[], None], place: int = 0, owner: object = None) -> Timer:
         """Call ``action`` (synchronous, short) at an absolute Trio time, in a system task."""

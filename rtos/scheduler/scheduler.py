@@ -33,11 +33,11 @@ from rtos.scheduler.statistics import SchedulerStatistics, account_of
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
-    from rtos.scheduler.budgets.bandwidth_server import BandwidthServer, Budget
     from rtos.scheduler.diagnosis.attribution import MissReport
     from rtos.scheduler.diagnosis.miss_log import MissLog
     from rtos.scheduler.diagnosis.watchdog import Alarm
     from rtos.scheduler.dispatch.accounting import Accounts
+    from rtos.scheduler.policy.bandwidth_server import BandwidthServer, Budget
     from rtos.scheduler.policy.timer_heap import Timer
     from rtos.scheduler.tracing.ring import Trace
 
@@ -230,7 +230,7 @@ class Scheduler:
                 "leave out the budget, or open_scheduler(ordered=True)",
             )
         # Not imported before it is needed: most programs have no budgets.
-        from rtos.scheduler.budgets.bandwidth_server import BandwidthServer, Budget, Exhausted
+        from rtos.scheduler.policy.bandwidth_server import BandwidthServer, Budget, Exhausted
 
         server = BandwidthServer(budget) if isinstance(budget, Budget) else budget
         budget = server.budget

@@ -227,14 +227,15 @@ async def test_context_with_a_budget_goes_with_its_last_task(no_gc, autojump_clo
         first = scheduler.context("first", budget=Budget(1.0, 2.0, on_exhausted))
         second = scheduler.context("second", budget=first.budget)
         server, gone = first.budget, weakref.ref(second)
+        enforced = scheduler.accounts.enforcement
         with second:
             nursery.start_soon(job)
         del second
-        assert [context.name for context in server.contexts()] == ["first", "second"]
+        assert [context.name for context in enforced.contexts(server)] == ["first", "second"]
         await trio.sleep(20)
         assert server.statistics().exhaustions == 1
         assert gone() is None
-        assert server.contexts() == [first]
+        assert enforced.contexts(server) == [first]
 
 
 async def test_context_that_the_program_keeps_stays_and_can_be_entered_again(autojump_clock):

@@ -3,7 +3,7 @@
 Of a budget of Q in every P only Q, P and the longest step L are used, never what its
 task declared to need. All that is taken from the processor in a *busy window* of
 another job, a time of length w before which nothing waits that goes before it, is at
-most ``Q + floor(Q w / P) + L - 1``. Derivation, with the names of ``budgets/bandwidth_server.py``:
+most ``Q + floor(Q w / P) + L - 1``. Derivation, with the names of ``policy/bandwidth_server.py``:
 
 * Let c = d - P, when the present grant began. Whatever grants an amount g, a refill or
   a wake-up, moves c forward to some c' with ``g <= Q (c' - c) / P`` and not beyond now.

@@ -1,6 +1,5 @@
-"""CPU budgets: how much a context may use, and what happens beyond it.
+"""CPU budgets and the protection against starvation, applied to scheduling contexts.
 
-``bandwidth_server``: the rules of one budget, a constant bandwidth server.
-``enforcement``: applies them to contexts.
-``starvation_guard``: the share of the time that less urgent levels always get.
+``enforcement``: charges the budgets of contexts, throttles or demotes, times refills.
+``starvation_guard``: a share of the time for less urgent levels while the loop is saturated.
 """

@@ -1,147 +1,153 @@
-"""Budgets at work: who pays, who is held back, and when the next refill is.
+"""Enforcement of CPU budgets: charges contexts, throttles or demotes them, and times refills.
 
-Stands between the run queue, which knows what runs and what becomes ready, and the
-rules of one budget (``budgets/bandwidth_server.py``). Must not know Trio.
+Connects the run queue, which knows what runs and what becomes ready, to the rules of
+one budget (``policy/bandwidth_server.py``). Must not know Trio.
 
-Order of things: what becomes ready has woken its budget before it is queued; what
-was used is charged at the end of the pass. A refill has a timer only while something
-waits for it, so a system whose budgets are used up and that has nothing to run
-sleeps on: no tick.
+Order of events: before a task is queued its budget has woken up; the time used is
+charged when the account of the step is closed. A refill has a timer only while a task
+waits for it, so a system whose budgets are used up and that has no task to run sleeps
+without any wake-up.
 
-Invariant: contexts are held back in the ready order exactly while their budget is
-exhausted and throttles.
+Invariant: a context is throttled exactly while its budget is exhausted and throttles.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
-from rtos.scheduler.budgets.bandwidth_server import BandwidthServer, Exhausted
+from rtos.scheduler.policy.bandwidth_server import Exhausted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from rtos.scheduler.policy.bandwidth_server import BandwidthServer
     from rtos.scheduler.policy.context import SchedulingContext
     from rtos.scheduler.policy.timer_heap import Timer
 
 
 class BudgetEnforcement:
-    """The budgets of one loop.
+    """The CPU budgets of one loop.
 
     Args:
-      hold, let_go: keep a context out of the ready order, and end that.
-      clock: the current Trio time, seconds.
-
-    Attributes:
-      add_timer: how a refill is waited for; the kernel's.
-      tell: how an owner is told, outside of the run queue's own work; the kernel's.
+      throttle: keep the tasks of a context out of the ready order; whether it has any.
+      unthrottle: order the tasks of a context again; does nothing if it is not throttled.
+      clock: reads the Trio time, in seconds.
+      add_timer: ``add_timer(at, action)`` calls ``action`` at a Trio time.
+      notify: calls a budget's ``notify`` function soon, outside of the run queue's own work.
     """
-
-    add_timer: Callable[[float, Callable[[], None]], Timer]
-    tell: Callable[[Callable[[], None]], None]
 
     def __init__(
         self,
-        hold: Callable[[SchedulingContext], None],
-        let_go: Callable[[SchedulingContext], None],
+        *,
+        throttle: Callable[[SchedulingContext], bool],
+        unthrottle: Callable[[SchedulingContext], None],
         clock: Callable[[], float],
+        add_timer: Callable[[float, Callable[[], None]], Timer],
+        notify: Callable[[Callable[[], None]], None],
     ) -> None:
-        self._hold = hold
-        self._let_go = let_go
+        self._throttle = throttle
+        self._unthrottle = unthrottle
         self._clock = clock
+        self._add_timer = add_timer
+        self._notify = notify
         self._timers: dict[BandwidthServer, Timer] = {}
+        # Weak: a context refers to its budget and goes with its last task.
+        self._members: WeakKeyDictionary[BandwidthServer, WeakKeyDictionary[SchedulingContext, None]] = (
+            WeakKeyDictionary()
+        )
 
-    def join(self, context: SchedulingContext, reservation: BandwidthServer) -> None:
-        """Put a context under a budget, with the others that are under it."""
-        context.budget = reservation
-        reservation.add(context)
-        if reservation.is_exhausted and reservation.budget.on_exhausted is Exhausted.THROTTLE:
-            self._hold(context)
+    def join(self, context: SchedulingContext, server: BandwidthServer) -> None:
+        """Put a context under a budget, which it shares with the other contexts under it."""
+        context.budget = server
+        self._members.setdefault(server, WeakKeyDictionary())[context] = None
+        if server.is_exhausted and server.budget.on_exhausted is Exhausted.THROTTLE:
+            self._throttle(context)
         context.reorder()
 
-    def arrive(self, reservation: BandwidthServer) -> None:
-        """A task of one of its contexts is about to be queued."""
-        if not reservation.is_active:
-            reservation.is_active = True
-            self._wake(reservation, _nanoseconds(self._clock()))
-        if reservation.is_exhausted:
-            self._await_refill(reservation)
+    def contexts(self, server: BandwidthServer) -> list[SchedulingContext]:
+        """The contexts under a budget, in the order in which they joined."""
+        return list(self._members.get(server, ()))
 
-    def charge_own(self, reservation: BandwidthServer, spent: int, level: int) -> None:
-        """A pass of one of its contexts, which ran at ``level``, has ended."""
-        # Demoted, it runs on time that nobody else wants.
-        if not reservation.penalty or level < reservation.penalty:
-            self._charge(reservation, spent)
+    def arrive(self, server: BandwidthServer) -> None:
+        """Account for a task that is about to be queued in one of the budget's contexts."""
+        if not server.is_active:
+            server.is_active = True
+            self._wake(server, _nanoseconds(self._clock()))
+        if server.is_exhausted:
+            self._await_refill(server)
 
-    def charge_payer(self, reservation: BandwidthServer, spent: int) -> None:
-        """Somebody without a budget has served a call for one of its contexts."""
-        if not reservation.is_active:
-            # Its contexts all wait for such calls; it has begun when the service did.
-            self._wake(reservation, _nanoseconds(self._clock()) - spent)
-        self._charge(reservation, spent)
+    def charge_own(self, server: BandwidthServer, spent: int, level: int) -> None:
+        """Charge ``spent`` nanoseconds that one of the budget's contexts ran at ``level``."""
+        # Demoted, it runs on time that no other context wants.
+        if not server.penalty or level < server.penalty:
+            self._charge(server, spent)
 
-    def _wake(self, reservation: BandwidthServer, now: int) -> None:
-        was_exhausted = reservation.is_exhausted
-        changed = reservation.wake(now)
-        if was_exhausted and not reservation.is_exhausted:
-            self._release(reservation)
+    def charge_payer(self, server: BandwidthServer, spent: int) -> None:
+        """Charge ``spent`` nanoseconds of a daemon without a budget, which served one of its contexts."""
+        if not server.is_active:
+            # All its contexts wait for such calls: its activity began with the service.
+            self._wake(server, _nanoseconds(self._clock()) - spent)
+        self._charge(server, spent)
+
+    def _wake(self, server: BandwidthServer, now: int) -> None:
+        was_exhausted = server.is_exhausted
+        changed = server.wake(now)
+        if was_exhausted and not server.is_exhausted:
+            self._release(server)
         elif changed:
-            _reorder(reservation)
+            self._reorder(server)
 
-    def _charge(self, reservation: BandwidthServer, spent: int) -> None:
-        # Where something waits for the refill its timer brings it: the loop may have
-        # decided to sleep, and must not find more to run now.
-        if (
-            reservation.is_exhausted
-            and reservation not in self._timers
-            and reservation.refill(_nanoseconds(self._clock()))
-        ):
-            self._release(reservation)
-        if reservation.charge(spent):
-            if reservation.refill(_nanoseconds(self._clock())):
-                _reorder(reservation)
+    def _charge(self, server: BandwidthServer, spent: int) -> None:
+        # If a task waits for the refill the timer brings it: the loop may have decided to
+        # sleep, and must not find more to run now.
+        if server.is_exhausted and server not in self._timers and server.refill(_nanoseconds(self._clock())):
+            self._release(server)
+        if server.charge(spent):
+            if server.refill(_nanoseconds(self._clock())):
+                self._reorder(server)
             else:
-                self._exhaust(reservation)
+                self._exhaust(server)
 
-    def _exhaust(self, reservation: BandwidthServer) -> None:
-        budget = reservation.budget
+    def _exhaust(self, server: BandwidthServer) -> None:
+        budget, contexts = server.budget, self.contexts(server)
+        waits = any(context.ready for context in contexts)
         if budget.on_exhausted is Exhausted.DEMOTE:
-            reservation.penalty = budget.level
-            _reorder(reservation)
+            server.penalty = budget.level
+            self._reorder(server)
         elif budget.on_exhausted is Exhausted.THROTTLE:
-            for context in reservation.contexts():
-                self._hold(context)
-        if budget.told is not None:
-            self.tell(budget.told)
-        if any(context.ready for context in reservation.contexts()):
-            self._await_refill(reservation)
+            for context in contexts:
+                waits |= self._throttle(context)
+        if budget.notify is not None:
+            self._notify(budget.notify)
+        if waits:
+            self._await_refill(server)
 
-    def _await_refill(self, reservation: BandwidthServer) -> None:
-        if reservation not in self._timers and reservation.budget.on_exhausted is not Exhausted.CANCEL:
+    def _await_refill(self, server: BandwidthServer) -> None:
+        if server not in self._timers and server.budget.on_exhausted is not Exhausted.CANCEL:
 
             def refill() -> None:
-                del self._timers[reservation]
-                if reservation.refill(_nanoseconds(self._clock())):
-                    self._release(reservation)
-                elif reservation.is_exhausted:
+                del self._timers[server]
+                if server.refill(_nanoseconds(self._clock())):
+                    self._release(server)
+                elif server.is_exhausted:
                     # It has gone deeper into debt since, for calls that it makes.
-                    self._await_refill(reservation)
+                    self._await_refill(server)
 
-            self._timers[reservation] = self.add_timer(reservation.refill_at() / 1e9, refill)
+            self._timers[server] = self._add_timer(server.refill_at() / 1e9, refill)
 
-    def _release(self, reservation: BandwidthServer) -> None:
-        timer = self._timers.pop(reservation, None)
+    def _release(self, server: BandwidthServer) -> None:
+        timer = self._timers.pop(server, None)
         if timer is not None:
             timer.cancel()
-        reservation.penalty = 0
-        _reorder(reservation)
-        for context in reservation.contexts():
-            self._let_go(context)
+        server.penalty = 0
+        self._reorder(server)
+        for context in self.contexts(server):
+            self._unthrottle(context)
 
-
-def _reorder(reservation: BandwidthServer) -> None:
-    for context in reservation.contexts():
-        context.reorder()
+    def _reorder(self, server: BandwidthServer) -> None:
+        for context in self.contexts(server):
+            context.reorder()
 
 
 def _nanoseconds(seconds: float) -> int:

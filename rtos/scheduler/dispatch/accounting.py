@@ -24,8 +24,8 @@ from rtos.scheduler.tracing.ring import Trace
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rtos.scheduler.budgets.bandwidth_server import BandwidthServer
     from rtos.scheduler.budgets.enforcement import BudgetEnforcement
+    from rtos.scheduler.policy.bandwidth_server import BandwidthServer
     from rtos.scheduler.policy.timer_heap import TimerHeap
 
 
@@ -57,7 +57,7 @@ class Accounts:
       quantum_ns: how long a pass may go on with steps; 0 for one step per pass.
       donated: how many steps tasks have donated (``donation``).
       wake_timers: called when a timer is due.
-      enforcement: the budgets of contexts that have one; unset while no context has.
+      enforcement: the CPU budgets; unset until a context gets one.
       trace: what the loop did lately, ``records`` of it.
       recorder: what is told of sleep and of the CPU.
     """

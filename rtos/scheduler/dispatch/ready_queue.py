@@ -22,6 +22,7 @@ heap, which would corrupt it.
 
 from __future__ import annotations
 
+from collections import deque
 from heapq import heapify, heappop, heappush
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
@@ -40,27 +41,28 @@ _SWEEP: Final = 32
 class ReadyQueue:
     """Released tasks, most urgent first.
 
-    Invariant: a context has exactly one valid entry while it has tasks here, unless it is
-    ``current`` or throttled, and none otherwise. The number of stale entries is bounded
-    by the number of valid ones and ``_SWEEP``.
+    Invariant: a context has exactly one valid entry while it has tasks in the order, unless
+    it is ``current``, and none otherwise. The number of stale entries is bounded by the
+    number of valid ones and ``_SWEEP``. Tasks of a throttled context are set aside, apart
+    from those that ``release`` lets into the order.
 
     Attributes:
-      waiting: number of tasks over all contexts that are not throttled.
+      waiting: number of tasks in the order, over all contexts.
       current: the context that a task was taken from last. It has no entry until another
         method needs one, so that a context whose tasks follow each other costs no heap
         operation.
       now: time of the latest look at the arrivals, in nanoseconds; set by the caller.
     """
 
-    __slots__ = ("_arrivals", "_heap", "_stale", "_throttled", "current", "now", "waiting")
+    __slots__ = ("_arrivals", "_aside", "_heap", "_stale", "current", "now", "waiting")
 
     def __init__(self) -> None:
         self._heap: list[Entry] = []
         self._arrivals = 0
         self._stale = 0
         self.current: SchedulingContext | None = None
-        # Contexts that are throttled and have tasks.
-        self._throttled: dict[SchedulingContext, None] = {}
+        # The tasks that are set aside, by throttled context.
+        self._aside: dict[SchedulingContext, deque[tuple[int, Any]]] = {}
         self.now = 0
         self.waiting = 0
 
@@ -68,23 +70,23 @@ class ReadyQueue:
         return self.waiting
 
     def __iter__(self) -> Iterator[Any]:
-        """All tasks, throttled ones too, in no particular order."""
-        for context in (*self.contexts(), *self._throttled):
-            for _, task in context.ready:
+        """All tasks, those set aside too, in no particular order."""
+        for tasks in (*(context.ready for context in self.contexts()), *self._aside.values()):
+            for _, task in tasks:
                 yield task
 
     def contexts(self) -> Iterator[SchedulingContext]:
-        """The contexts that have tasks and are not throttled, in no particular order."""
+        """The contexts that have tasks in the order, in no particular order."""
         self._put_back()
         return (entry[3] for entry in self._heap if entry[3].entry is entry)
 
     def push(self, context: SchedulingContext, task: Any) -> None:
-        """Add a released task."""
+        """Add a task. If its context is throttled, the task is set aside."""
         self._arrivals = arrival = self._arrivals + 1
-        context.ready.append((arrival, task))
         if context.is_throttled:
-            self._throttled[context] = None
+            self._aside.setdefault(context, deque()).append((arrival, task))
             return
+        context.ready.append((arrival, task))
         self.waiting += 1
         if context.entry is None and context is not self.current:
             self._enter(context)
@@ -179,22 +181,47 @@ class ReadyQueue:
         return taken
 
     def throttle(self, context: SchedulingContext) -> None:
-        """Keep a context out of the order, with its present and future tasks, until ``unthrottle``."""
+        """Set the present and future tasks of a context aside, until ``unthrottle``."""
+        if context.is_throttled:
+            return
         self._put_back()
         context.is_throttled = True
-        if context.entry is not None:
+        if context.ready:
             context.entry = None
             self._stale += 1
-            self._throttled[context] = None
             self.waiting -= len(context.ready)
+            self._aside[context], context.ready = context.ready, deque()
 
     def unthrottle(self, context: SchedulingContext) -> None:
-        """Order a throttled context again. Does nothing if it is not throttled."""
+        """Order the tasks of a throttled context again. Does nothing if it is not throttled."""
         context.is_throttled = False
-        if context in self._throttled:
-            del self._throttled[context]
-            self.waiting += len(context.ready)
+        aside = self._aside.pop(context, None)
+        if aside is not None:
+            self._put_back()
+            self.waiting += len(aside)
+            self._stale += context.entry is not None
+            context.ready = deque(sorted((*aside, *context.ready), key=_arrival_of))
             self._enter(context)
+
+    def release(self, context: SchedulingContext, task: Any) -> None:
+        """Order one task that is set aside, as the latest arrival; its context stays throttled."""
+        aside = self._aside[context]
+        aside.remove(next(entry for entry in reversed(aside) if entry[1] is task))
+        if not aside:
+            del self._aside[context]
+        self._arrivals = arrival = self._arrivals + 1
+        context.ready.append((arrival, task))
+        self.waiting += 1
+        if context.entry is None and context is not self.current:
+            self._enter(context)
+
+    def set_aside(self, context: SchedulingContext) -> list[Any]:
+        """The tasks of a context that are set aside."""
+        return [task for _, task in self._aside.get(context, ())]
+
+    def all_set_aside(self) -> list[Any]:
+        """The tasks of all contexts that are set aside."""
+        return [task for aside in self._aside.values() for _, task in aside]
 
     def clear(self) -> None:
         """Remove everything; the contexts may be used in another queue afterwards."""
@@ -203,10 +230,9 @@ class ReadyQueue:
             context = entry[3]
             context.entry = context.moved = None
             context.ready.clear()
-        for context in self._throttled:
+        for context in self._aside:
             context.is_throttled = False
-            context.ready.clear()
-        self._throttled.clear()
+        self._aside.clear()
         self._heap.clear()
         self._stale = 0
         self.waiting = 0
@@ -222,3 +248,7 @@ class ReadyQueue:
         context.moved = self.move
         context.entry = entry = (context.level, context.deadline, context.ready[0][0], context)
         heappush(self._heap, entry)
+
+
+def _arrival_of(entry: tuple[int, Any]) -> int:
+    return entry[0]

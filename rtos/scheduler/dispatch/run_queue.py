@@ -34,11 +34,15 @@ from rtos.scheduler.dispatch.ready_queue import ReadyQueue
 from rtos.scheduler.dispatch.trio_compat import (
     RUN_CONTEXT,
     clock_reader,
+    has_pending_cancel,
     is_real,
     run_step,
     running_loop,
     system_contexts,
     thread_state,
+    unwatch_cancellation,
+    wake_host,
+    watch_cancellation,
 )
 from rtos.scheduler.policy.context import SchedulingContext, context_variable
 from rtos.scheduler.tracing.raw import nanoseconds
@@ -47,7 +51,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextvars import Context, Token
 
-    from rtos.scheduler.budgets.bandwidth_server import BandwidthServer
+    from rtos.scheduler.policy.bandwidth_server import BandwidthServer
     from rtos.scheduler.policy.timer_heap import Timer, TimerHeap
 
 _PLACEHOLDER: Final = None
@@ -266,6 +270,10 @@ class RunQueue(StepDonation, deque[Any]):
                     context = host
                 if context.budget is not None:
                     self.enforcement.arrive(context.budget)
+                    if context.is_throttled:
+                        push(context, task)
+                        self._watch(context, task)
+                        continue
                 push(context, task)
         _clear(self)
 
@@ -324,14 +332,19 @@ class RunQueue(StepDonation, deque[Any]):
     def enforce_budgets(
         self,
         add_timer: Callable[[float, Callable[[], None]], Timer],
-        tell: Callable[[Callable[[], None]], None],
+        notify: Callable[[Callable[[], None]], None],
     ) -> None:
-        """Get ready for contexts with a budget; called before the first of them runs."""
+        """Start to enforce CPU budgets in this loop; called before the first context gets one."""
         # Not imported before it is needed: most programs have no budgets.
         from rtos.scheduler.budgets.enforcement import BudgetEnforcement
 
-        self.enforcement = BudgetEnforcement(self._throttle, self._unthrottle, self.clock)
-        self.enforcement.add_timer, self.enforcement.tell = add_timer, tell
+        self.enforcement = BudgetEnforcement(
+            throttle=self._throttle,
+            unthrottle=self._unthrottle,
+            clock=self.clock,
+            add_timer=add_timer,
+            notify=notify,
+        )
 
     def fall_asleep(self, timeout: float) -> None:
         """See ``Accounts.fall_asleep``. Keeps no reference to a context without tasks."""
@@ -344,24 +357,48 @@ class RunQueue(StepDonation, deque[Any]):
 
     def _has_ready(self, budget: BandwidthServer) -> bool:
         """Whether a context of ``budget`` has a released task; one that I/O wakes later is a new start."""
-        for member in budget.contexts():
-            if member.ready:
+        for member in self.enforcement.contexts(budget):
+            if member.ready or self._ready.set_aside(member):
                 return True
         for task in _arrivals(self):
             if task is not _PLACEHOLDER and self.context_of(task).budget is budget:
                 return True
         return False
 
-    def _throttle(self, context: SchedulingContext) -> None:
-        self._ready.throttle(context)
+    def _throttle(self, context: SchedulingContext) -> bool:
+        ready = self._ready
+        ready.throttle(context)
+        tasks = ready.set_aside(context)
+        for task in tasks:
+            self._watch(context, task)
         # The loop must be able to sleep while every waiting task is throttled.
-        if not self._ready.waiting and _length(self) and self[0] is _PLACEHOLDER:
+        if not ready.waiting and _length(self) and self[0] is _PLACEHOLDER:
             self.popleft()
+        return bool(tasks)
 
     def _unthrottle(self, context: SchedulingContext) -> None:
+        for task in self._ready.set_aside(context):
+            unwatch_cancellation(task)
         self._ready.unthrottle(context)
+        self._wake_loop()
+
+    def _watch(self, context: SchedulingContext, task: Any) -> None:
+        """Release a task that is set aside as soon as it is cancelled: no cancellation is throttled."""
+
+        def release() -> None:
+            self._ready.release(context, task)
+            self._wake_loop()
+
+        if has_pending_cancel(self._runner, task):
+            release()
+        else:
+            watch_cancellation(task, release)
+
+    def _wake_loop(self) -> None:
+        """Make the loop run another pass, if tasks are ready and it would sleep."""
         if self._ready.waiting and not _length(self):
             self.append(_PLACEHOLDER)
+            wake_host(self._runner)
 
     def running_task(self) -> str:
         """The name of the running task, readable from any thread."""
@@ -396,6 +433,8 @@ class RunQueue(StepDonation, deque[Any]):
             else:
                 context.run(context_variable.reset, token)
         self._marked.clear()
+        for task in self._ready.all_set_aside():
+            unwatch_cancellation(task)
         plain = deque(self.tasks())
         self._ready.clear()
         _clear(self)

@@ -15,6 +15,11 @@ Relies on the following and checks that the names exist (``check_trio``):
   yields one of the messages of ``trio._core._traps``, on which the loop acts as
   ``_act_upon`` does. A parked task has an ``_abort_func``; ``runner.task_exited`` is
   called for a task that has ended.
+* A cancellation, or Ctrl-C for the main task, calls a task's ``_abort_func`` once, also
+  while the task is released and waits to run. If that returns ``Abort.FAILED``, Trio
+  does nothing more.
+* ``runner.is_guest`` tells guest mode, where ``runner.force_guest_tick_asap()`` ends the
+  sleep of the loop.
 * Between two passes the loop cancels the scopes whose deadline has passed;
   ``runner.deadlines.next_deadline()`` is the next deadline.
 
@@ -33,6 +38,7 @@ import outcome
 import trio
 from trio._core import _run as trio_run
 from trio._core import _traps as trio_traps
+from trio.lowlevel import Abort
 
 from rtos.scheduler.dispatch.trio_versions import unsupported
 
@@ -40,6 +46,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextvars import Context
     from types import TracebackType
+
+    from trio.lowlevel import RaiseCancelT
 
 RUN_CONTEXT: Final[Any] = trio_run.GLOBAL_RUN_CONTEXT
 """Trio's thread-local state: the loop that runs in this thread, and the running task."""
@@ -58,6 +66,8 @@ _RUNNER: Final = (
     "task_exited",
     "ki_pending",
     "deadlines",
+    "is_guest",
+    "force_guest_tick_asap",
 )
 _TRAPS: Final = ("CancelShieldedCheckpoint", "WaitTaskRescheduled", "PermanentlyDetachCoroutineObject")
 _TASK: Final = (
@@ -151,6 +161,36 @@ def act_upon(runner: Any, task: Any, message: Any) -> None:
         error = TypeError(f"trio.run received unrecognized yield message {message!r}")
         runner.reschedule(task, error)
         task._next_send_fn = task.coro.throw
+
+
+def has_pending_cancel(runner: Any, task: Any) -> bool:
+    """Whether the next checkpoint of ``task`` raises ``Cancelled`` or ``KeyboardInterrupt``."""
+    return task._cancel_status.effectively_cancelled or (runner.ki_pending and task is runner.main_task)
+
+
+def watch_cancellation(task: Any, on_cancel: Callable[[], None]) -> None:
+    """Call ``on_cancel`` once when a released task is cancelled before it runs.
+
+    Trio calls the abort function of a task to cancel it, and a released task has none.
+    This one leaves what the task has been rescheduled with as it is.
+    """
+
+    def abort(_: RaiseCancelT) -> Abort:
+        on_cancel()
+        return Abort.FAILED
+
+    task._abort_func = abort
+
+
+def unwatch_cancellation(task: Any) -> None:
+    """Undo ``watch_cancellation``."""
+    task._abort_func = None
+
+
+def wake_host(runner: Any) -> None:
+    """In guest mode, end the sleep of the loop; elsewhere a loop that runs this does not sleep."""
+    if runner.is_guest:
+        runner.force_guest_tick_asap()
 
 
 def system_contexts(runner: Any) -> Iterator[Context]:

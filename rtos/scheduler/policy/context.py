@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Protocol
 
+    from rtos.scheduler.policy.bandwidth_server import BandwidthServer
+
     class Waited(Protocol):
         """Something that a task waits for, for example a call or a lock."""
 
@@ -113,7 +115,7 @@ class SchedulingContext:
         self.longest_ns = 0
         self.billed_ns = 0
         self.jobs = 0
-        self.budget: Any = None  # a BandwidthServer; the layer above owns the class
+        self.budget: BandwidthServer | None = None
         self.chain: tuple[str, ...] = ()
         # Written by whoever serves a call in this context: who pays for it.
         self.payer: SchedulingContext | None = None

@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import heapq
 import math
+import signal
+from contextlib import asynccontextmanager
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -9,18 +12,18 @@ import trio
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
-from trio.testing import wait_all_tasks_blocked
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from rtos.scheduler import CallStatistics, Scheduler, SchedulingContext, open_scheduler
-from rtos.scheduler.budgets.bandwidth_server import BandwidthServer, Budget, BudgetStatistics, Exhausted
 from rtos.scheduler.calls.port import Port
 from rtos.scheduler.dispatch.ready_queue import ReadyQueue
+from rtos.scheduler.policy.bandwidth_server import BandwidthServer, Budget, BudgetStatistics, Exhausted
 from tests.support.effort import short_or_full
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
-    from trio.testing import MockClock
+    import outcome
 
 SECOND = 1_000_000_000
 
@@ -402,7 +405,9 @@ async def test_a_budget_that_is_exhausted_cancels(autojump_clock: MockClock) -> 
     work = Work(autojump_clock)
     scope = trio.CancelScope()
     async with open_scheduler(host_level=0) as scheduler:
-        context = scheduler.context("hog", level=2, budget=Budget(2, 10, Exhausted.CANCEL, told=scope.cancel))
+        context = scheduler.context(
+            "hog", level=2, budget=Budget(2, 10, Exhausted.CANCEL, notify=scope.cancel)
+        )
 
         async def body() -> None:
             with scope:
@@ -419,7 +424,7 @@ async def test_a_blocked_hog_is_cancelled_before_the_loop_sleeps(autojump_clock:
     # The step that exhausts the budget is the last one before the loop would sleep for ever.
     scope = trio.CancelScope()
     async with open_scheduler() as scheduler:
-        context = scheduler.context("hog", budget=Budget(1, 10, Exhausted.CANCEL, told=scope.cancel))
+        context = scheduler.context("hog", budget=Budget(1, 10, Exhausted.CANCEL, notify=scope.cancel))
 
         async def body() -> None:
             with scope:
@@ -438,31 +443,198 @@ async def test_who_is_told_may_fail(autojump_clock: MockClock, caplog: pytest.Lo
 
     work = Work(autojump_clock)
     async with open_scheduler(host_level=0) as scheduler:
-        context = scheduler.context("hog", level=2, budget=Budget(1, 10, Exhausted.THROTTLE, told=told))
+        context = scheduler.context("hog", level=2, budget=Budget(1, 10, Exhausted.THROTTLE, notify=told))
         await run_for(15, under(context, work.burn, "hog", 1.0))
     assert len(work.trace) == 2
-    assert caplog.text.count("what was told of an exhausted budget raised") == 2
+    assert caplog.text.count("the notify function of an exhausted budget raised") == 2
 
 
-async def test_a_cancellation_reaches_a_throttled_task_at_the_refill(autojump_clock: MockClock) -> None:
-    work = Work(autojump_clock)
-    left = []
-    async with open_scheduler(host_level=0) as scheduler:
+# Cancellation of throttled tasks.
+
+
+@asynccontextmanager
+async def throttled(
+    clock: MockClock, *jobs: Callable[[], Any], **options: Any
+) -> AsyncIterator[tuple[SchedulingContext, trio.Nursery]]:
+    """A context that is throttled from 1 s to 10 s, and a nursery in which ``jobs`` run under it."""
+
+    async def use_budget() -> None:
+        clock.jump(1.0)
+
+    async with open_scheduler(host_level=0, **options) as scheduler:
         context = scheduler.context("hog", level=2, budget=Budget(1, 10, Exhausted.THROTTLE))
-
-        async def blocked() -> None:
-            try:
-                await trio.sleep_forever()
-            finally:
-                left.append(trio.current_time())
-
         async with trio.open_nursery() as nursery:
-            under(context, work.burn, "hog", 1.0)(nursery)
-            under(context, blocked)(nursery)
-            await trio.sleep(5)
+            for job in (*jobs, use_budget):
+                under(context, job)(nursery)
+                await wait_all_tasks_blocked()
+            assert trio.current_time() == 1.0
+            yield context, nursery
+
+
+@pytest.mark.parametrize("ready", [False, True], ids=["parked", "ready"])
+@pytest.mark.parametrize("by_deadline", [False, True], ids=["cancel", "deadline"])
+@pytest.mark.parametrize("options", [{}, {"quantum": 0.1}], ids=["strict", "quantum"])
+async def test_cancelled_task_of_a_throttled_context_runs_at_once(
+    autojump_clock: MockClock, *, ready: bool, by_deadline: bool, options: dict[str, Any]
+) -> None:
+    left: list[object] = []
+    event = trio.Event()
+
+    async def job() -> None:
+        try:
+            await event.wait()
+            left.append("woken")
+            await trio.sleep_forever()
+        finally:
+            left.append(trio.current_time())
+
+    async with throttled(autojump_clock, job, **options) as (_, nursery):
+        if ready:
+            event.set()
+        if by_deadline:
+            nursery.cancel_scope.deadline = 5.0
+        else:
+            await trio.sleep_until(5.0)
             nursery.cancel_scope.cancel()
-    assert left == [10.0]
-    assert trio.current_time() == 10.0
+    assert trio.current_time() == 5.0
+    assert left == (["woken", 5.0] if ready else [5.0])  # what woke it is not lost
+
+
+async def test_task_that_starts_cancelled_in_a_throttled_context_runs_at_once(
+    autojump_clock: MockClock,
+) -> None:
+    left = []
+
+    async def job() -> None:
+        try:
+            await trio.lowlevel.checkpoint()
+        finally:
+            left.append(trio.current_time())
+
+    async with throttled(autojump_clock) as (context, nursery):
+        nursery.cancel_scope.cancel()
+        under(context, job)(nursery)
+    assert left == [1.0]
+
+
+async def test_only_the_cancelled_task_of_a_throttled_context_runs(autojump_clock: MockClock) -> None:
+    trace = []
+
+    async def job(name: str) -> None:
+        try:
+            for _ in range(2):
+                await trio.lowlevel.checkpoint()
+                trace.append((name, trio.current_time()))
+        except trio.Cancelled:
+            trace.append((name, trio.current_time()))
+            raise
+
+    async with throttled(autojump_clock) as (context, others), trio.open_nursery() as nursery:
+        under(context, job, "other")(others)
+        under(context, job, "cancelled")(nursery)
+        await trio.sleep_until(5.0)
+        nursery.cancel_scope.cancel()
+    assert trace == [
+        ("cancelled", 5.0),  # its first checkpoint
+        ("other", 10.0),  # at the refill
+        ("other", 10.0),
+    ]
+
+
+async def test_shielded_part_of_a_cancelled_task_is_throttled(autojump_clock: MockClock) -> None:
+    left = []
+
+    async def job() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            left.append(trio.current_time())
+            with trio.CancelScope(shield=True):
+                await trio.lowlevel.checkpoint()
+            left.append(trio.current_time())
+
+    async with throttled(autojump_clock, job) as (_, nursery):
+        await trio.sleep_until(5.0)
+        nursery.cancel_scope.cancel()
+    assert left == [5.0, 10.0]
+
+
+async def test_steps_of_a_cancelled_task_are_charged(autojump_clock: MockClock) -> None:
+    async def job() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            autojump_clock.jump(1.5)
+
+    async with throttled(autojump_clock, job) as (context, nursery):
+        await trio.sleep_until(5.0)
+        nursery.cancel_scope.cancel()
+    assert context.budget is not None
+    assert context.budget.statistics().used == 2.5
+    assert context.budget.statistics().remaining == -1.5
+
+
+def test_ctrl_c_reaches_a_throttled_main_task() -> None:
+    clock, came = MockClock(autojump_threshold=0), []
+
+    @trio.lowlevel.enable_ki_protection
+    async def interrupt() -> None:
+        await trio.sleep_until(5.0)
+        signal.raise_signal(signal.SIGINT)
+
+    async def main() -> None:
+        async with throttled(clock) as (context, nursery):
+            nursery.start_soon(interrupt)
+            try:
+                with context:
+                    await trio.lowlevel.checkpoint()
+            except KeyboardInterrupt:
+                came.append(trio.current_time())
+
+    trio.run(main, clock=clock)
+    assert came == [5.0]
+
+
+def test_host_of_a_guest_run_cancels_a_throttled_task() -> None:
+    host: SimpleQueue[Callable[[], object]] = SimpleQueue()
+    done: list[outcome.Outcome[float]] = []
+
+    async def main() -> float:
+        budget = Budget(1e-9, 1000.0, Exhausted.THROTTLE)
+        async with open_scheduler() as scheduler:
+            with scheduler.context("hog", budget=budget), trio.CancelScope() as scope:
+                # By now the loop sleeps until the refill.
+                host.put(lambda: host.put(lambda: host.put(scope.cancel)))
+                while True:
+                    await trio.lowlevel.checkpoint()
+        return trio.current_time()
+
+    trio.lowlevel.start_guest_run(main, run_sync_soon_threadsafe=host.put, done_callback=done.append)
+    while not done:
+        host.get(timeout=30)()
+    done[0].unwrap()
+
+
+@pytest.mark.parametrize("options", [{}, {"quantum": 0.1}], ids=["strict", "quantum"])
+async def test_closing_the_scheduler_lets_throttled_tasks_be_cancelled(
+    autojump_clock: MockClock, options: dict[str, Any]
+) -> None:
+    left = []
+
+    async def job() -> None:
+        try:
+            await trio.lowlevel.checkpoint()
+            await trio.sleep_forever()
+        finally:
+            left.append(trio.current_time())
+
+    async with trio.open_nursery() as outer:
+        async with throttled(autojump_clock, **options) as (context, _):
+            under(context, job)(outer)
+            await trio.sleep_until(5.0)
+        await trio.sleep_until(6.0)
+        outer.cancel_scope.cancel()
+    assert left == [6.0]
 
 
 async def test_a_step_that_overdraws_is_paid_back(autojump_clock: MockClock) -> None:

@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 
 from rtos.scheduler import SchedulingContext
-from rtos.scheduler.budgets.bandwidth_server import BandwidthServer, Budget, Exhausted
 from rtos.scheduler.budgets.enforcement import BudgetEnforcement
 from rtos.scheduler.dispatch.ready_queue import ReadyQueue
+from rtos.scheduler.policy.bandwidth_server import BandwidthServer, Budget, Exhausted
 from rtos.scheduler.policy.timer_heap import TimerHeap
 
 SECOND = 1_000_000_000
@@ -18,17 +18,25 @@ class World:
         self.now = 0.0
         self.ready = ReadyQueue()
         self.timers = TimerHeap()
-        self.told = 0
-        self.enforcement = BudgetEnforcement(self.ready.throttle, self.ready.unthrottle, lambda: self.now)
-        self.enforcement.add_timer = self.timers.add
-        self.enforcement.tell = lambda told: told()
+        self.notified = 0
+        self.enforcement = BudgetEnforcement(
+            throttle=self.throttle,
+            unthrottle=self.ready.unthrottle,
+            clock=lambda: self.now,
+            add_timer=self.timers.add,
+            notify=lambda notify: notify(),
+        )
 
-    def tell(self) -> None:
-        self.told += 1
+    def throttle(self, context: SchedulingContext) -> bool:
+        self.ready.throttle(context)
+        return bool(self.ready.set_aside(context))
 
-    def context(self, name: str, reservation: BandwidthServer, level: int = 2) -> SchedulingContext:
+    def notify(self) -> None:
+        self.notified += 1
+
+    def context(self, name: str, server: BandwidthServer, level: int = 2) -> SchedulingContext:
         context = SchedulingContext(name, level=level)
-        self.enforcement.join(context, reservation)
+        self.enforcement.join(context, server)
         return context
 
     def arrive(self, context: SchedulingContext, task: str) -> None:
@@ -74,9 +82,9 @@ def test_a_deadline_of_its_own_does_not_make_it_more_urgent(world: World) -> Non
 
 
 def test_it_is_held_until_its_debt_is_paid(world: World) -> None:
-    context = world.context("x", reservation := throttled())
+    context = world.context("x", server := throttled())
     world.arrive(context, "task")
-    world.enforcement.charge_own(reservation, 5 * SECOND, 2)
+    world.enforcement.charge_own(server, 5 * SECOND, 2)
     assert (world.ready.waiting, len(world.ready)) == (0, 0)
     assert world.pass_time(19.0) == []
     assert world.pass_time(20.0) == [20.0]
@@ -85,47 +93,47 @@ def test_it_is_held_until_its_debt_is_paid(world: World) -> None:
 
 def test_who_goes_deeper_into_debt_waits_longer(world: World) -> None:
     """Somebody else serves a call for it while it is held back."""
-    context = world.context("x", reservation := throttled())
+    context = world.context("x", server := throttled())
     world.arrive(context, "task")
-    world.enforcement.charge_own(reservation, 2 * SECOND, 2)
+    world.enforcement.charge_own(server, 2 * SECOND, 2)
     world.now = 5.0
-    world.enforcement.charge_payer(reservation, 3 * SECOND)
+    world.enforcement.charge_payer(server, 3 * SECOND)
     # The timer for 10 finds it in debt, and is set anew for when that will be paid.
     assert world.pass_time(30.0) == [10.0, 20.0]
     assert world.ready.waiting == 1
 
 
 def test_what_is_due_is_not_released_under_a_loop_that_goes_to_sleep(world: World) -> None:
-    context = world.context("x", reservation := throttled())
+    context = world.context("x", server := throttled())
     world.arrive(context, "task")
-    world.enforcement.charge_own(reservation, 2 * SECOND, 2)
+    world.enforcement.charge_own(server, 2 * SECOND, 2)
     world.now = 12.0
-    world.enforcement.charge_payer(reservation, 1)
+    world.enforcement.charge_payer(server, 1)
     assert world.ready.waiting == 0
     assert world.pass_time(12.0) == [10.0]
     assert world.ready.waiting == 1
 
 
 def test_nothing_waits_so_nothing_is_timed(world: World) -> None:
-    context = world.context("x", reservation := throttled())
+    context = world.context("x", server := throttled())
     world.arrive(context, "task")
     world.ready.take()
-    world.enforcement.charge_own(reservation, 2 * SECOND, 2)
-    reservation.is_active = False
+    world.enforcement.charge_own(server, 2 * SECOND, 2)
+    server.is_active = False
     assert len(world.timers) == 0
     # It comes back long after: granted, released and timed for nothing.
     world.now = 35.0
     world.arrive(context, "task")
     assert (world.ready.waiting, len(world.timers)) == (1, 0)
-    assert (reservation.remaining, context.deadline) == (2 * SECOND, 45.0)
+    assert (server.remaining, context.deadline) == (2 * SECOND, 45.0)
 
 
 def test_it_comes_back_too_early_and_waits_for_the_refill(world: World) -> None:
-    context = world.context("x", reservation := throttled())
+    context = world.context("x", server := throttled())
     world.arrive(context, "task")
     world.ready.take()
-    world.enforcement.charge_own(reservation, 2 * SECOND, 2)
-    reservation.is_active = False
+    world.enforcement.charge_own(server, 2 * SECOND, 2)
+    server.is_active = False
     world.now = 4.0
     world.arrive(context, "task")
     assert world.ready.waiting == 0
@@ -135,57 +143,57 @@ def test_it_comes_back_too_early_and_waits_for_the_refill(world: World) -> None:
 
 def test_what_was_late_is_granted_at_once(world: World) -> None:
     """More urgent levels kept it from running until its deadline had passed."""
-    context = world.context("x", reservation := throttled())
+    context = world.context("x", server := throttled())
     world.arrive(context, "task")
     world.now = 12.0
-    world.enforcement.charge_own(reservation, 2 * SECOND, 2)
-    assert not reservation.is_exhausted
+    world.enforcement.charge_own(server, 2 * SECOND, 2)
+    assert not server.is_exhausted
     assert (context.deadline, world.ready.waiting, len(world.timers)) == (20.0, 1, 0)
 
 
 def test_demoted_it_comes_last_and_pays_only_for_what_callers_raise_it_to(world: World) -> None:
-    reservation = BandwidthServer(Budget(2, 10, Exhausted.DEMOTE, level=6))
-    context, other = world.context("x", reservation), SchedulingContext("other", level=6)
+    server = BandwidthServer(Budget(2, 10, Exhausted.DEMOTE, level=6))
+    context, other = world.context("x", server), SchedulingContext("other", level=6)
     world.arrive(context, "task")
     world.ready.push(other, "other")
-    world.enforcement.charge_own(reservation, 3 * SECOND, 2)
+    world.enforcement.charge_own(server, 3 * SECOND, 2)
     assert (context.level, world.ready.head()) == (6, context)
     context.fall_back()
     assert context.level == 6
-    world.enforcement.charge_own(reservation, 5 * SECOND, 6)
-    assert reservation.used == 3 * SECOND
-    world.enforcement.charge_own(reservation, 1 * SECOND, 1)
-    assert reservation.used == 4 * SECOND
+    world.enforcement.charge_own(server, 5 * SECOND, 6)
+    assert server.used == 3 * SECOND
+    world.enforcement.charge_own(server, 1 * SECOND, 1)
+    assert server.used == 4 * SECOND
     # 2 owed: the first refill does not do, and the timer for it finds that out.
     assert world.pass_time(30.0) == [10.0, 20.0]
     assert context.level == 2
 
 
 def test_cancelling_is_told_once_for_each_time(world: World) -> None:
-    reservation = BandwidthServer(Budget(2, 10, Exhausted.CANCEL, told=world.tell))
-    context = world.context("x", reservation)
+    server = BandwidthServer(Budget(2, 10, Exhausted.CANCEL, notify=world.notify))
+    context = world.context("x", server)
     world.arrive(context, "task")
     for _ in range(3):
-        world.enforcement.charge_own(reservation, 2 * SECOND, 2)
-    assert (world.told, world.ready.waiting, len(world.timers)) == (1, 1, 0)
+        world.enforcement.charge_own(server, 2 * SECOND, 2)
+    assert (world.notified, world.ready.waiting, len(world.timers)) == (1, 1, 0)
     # 4 owed: paid at 30, and used up anew.
     world.now = 30.0
-    world.enforcement.charge_own(reservation, 2 * SECOND, 2)
-    assert world.told == 2
+    world.enforcement.charge_own(server, 2 * SECOND, 2)
+    assert world.notified == 2
 
 
 def test_context_joins_an_exhausted_budget_and_leaves_it_with_its_last_reference(world: World) -> None:
-    reservation = throttled()
-    first = world.context("first", reservation)
+    server = throttled()
+    first = world.context("first", server)
     world.arrive(first, "first")
-    world.enforcement.charge_own(reservation, 2 * SECOND, 2)
-    second = world.context("second", reservation)
+    world.enforcement.charge_own(server, 2 * SECOND, 2)
+    second = world.context("second", server)
     world.arrive(second, "second")
     assert world.ready.waiting == 0
-    assert reservation.contexts() == [first, second]
+    assert world.enforcement.contexts(server) == [first, second]
     assert world.pass_time(10.0) == [10.0]
     assert world.ready.waiting == 2
     assert {world.ready.take()[0].name for _ in range(2)} == {"first", "second"}
     world.ready.head()  # the ready order refers to the context it took from last, until it is asked again
     del second
-    assert reservation.contexts() == [first]
+    assert world.enforcement.contexts(server) == [first]

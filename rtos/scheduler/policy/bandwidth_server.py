@@ -1,27 +1,28 @@
-"""Budgets: so much CPU time in every period, and what happens beyond it.
+"""CPU budgets: a constant bandwidth server, and the specification of a budget.
 
-Pure: time is handed in. Times and amounts are integers, nanoseconds.
+Pure: time is passed in. Times and amounts are integers, in nanoseconds.
 
 A constant bandwidth server (Abeni, Buttazzo: Integrating Multimedia Applications in
 Hard Real-Time Systems, RTSS 1998) with hard refills and debt. It grants Q in every P
 and has a deadline d, by which its contexts are ordered inside their level:
 
-* it wakes up (from having nothing to run): a new deadline now + P and the full
-  budget if d < now or q / (d - now) > Q / P, else it keeps both; so what it was
-  granted in the past is never used up later in one go;
-* it runs: q falls by what was used. A step cannot be cut, so q may fall below zero;
-* q <= 0: it is exhausted until d. There q rises by Q and d by P, again and again
-  while q <= 0: debt is paid back.
+* It wakes up (after having no task to run): a new deadline now + P and the full budget
+  if d < now or q / (d - now) > Q / P, otherwise it keeps both. So a grant of the past is
+  never used later in one go.
+* It runs: q falls by the time used. A step cannot be cut, so q may fall below zero.
+* q <= 0: it is exhausted until d. Then q rises by Q and d by P, again and again while
+  q <= 0: debt is paid back.
 
-Isolation: among budgets of one level that throttle, each gets its Q in every P
-whatever the others do, if for each i, over those k with periods no longer than i's,
+Isolation: among budgets of one level that throttle, each gets its Q in every P whatever
+the others do, if for each i, over those k with periods no longer than i's,
 sum Q_k/P_k + (sum o_k + b) / P_i <= 1. Here o_k is the most that k can overdraw, its
-longest step less one unit, and b the longest step of all others. One longest step
-for all of them together is not enough, since each may have overdrawn when it counts.
+longest step less one unit, and b the longest step of all others. One longest step for
+all of them together is not enough, since each may have overdrawn when it counts. Steps
+of cancelled tasks are never throttled and come on top.
 
-Law: what was used in the time from s to t is at most
-Q * (ceil((t - s) / P) + 1) + the longest step. What sleeps is granted nothing, and
-what is never exhausted owes nothing: ``q <= Q``, and q <= 0 only while exhausted.
+Bound: the time used between s and t is at most
+Q * (ceil((t - s) / P) + 1) + the longest step. A sleeping budget is granted nothing, and
+a budget that is never exhausted owes nothing: ``q <= Q``, and q <= 0 only while exhausted.
 """
 
 from __future__ import annotations
@@ -29,7 +30,6 @@ from __future__ import annotations
 import enum
 import math
 from typing import TYPE_CHECKING
-from weakref import ref
 
 import attrs
 
@@ -38,21 +38,24 @@ from rtos.scheduler.policy.levels import LEVELS, check_level
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rtos.scheduler.policy.context import SchedulingContext
-
 
 class Exhausted(enum.Enum):
-    """What happens to a context that has used up its budget, until the refill."""
+    """What happens to the tasks of a context from the exhaustion of its budget to the refill."""
 
     DEMOTE = "demote"
-    """It runs at a less urgent level, on time that nobody else wants; that costs it nothing.
+    """They run at a less urgent level, on time that no other context wants and that is not charged.
 
-    A caller that is more urgent still raises it, and is then charged to the budget.
+    A more urgent caller still raises them; the time at its level is charged to the budget.
     """
     THROTTLE = "throttle"
-    """It does not run at all, whoever waits for it."""
+    """They do not run, whichever task waits for them, until the refill.
+
+    A cancelled task runs at once all the same, so that no cancellation is delayed by a
+    budget. Its steps are charged, and the debt delays the refill. Inside a shielded scope
+    it is not cancelled, and is throttled.
+    """
     CANCEL = "cancel"
-    """It runs on, into debt; ``told`` has to cancel what should stop."""
+    """They run on, into debt; the budget's ``notify`` function cancels the tasks that should stop."""
 
 
 @attrs.frozen
@@ -60,40 +63,44 @@ class Budget:
     """How much CPU time a context may use.
 
     Attributes:
-      seconds: granted in every period.
-      period: seconds.
-      on_exhausted: what happens beyond that.
-      level: where DEMOTE puts it, 1 to 7; the least urgent level by default.
-      told: called once each time the budget has been used up. Soon, from the
-        kernel, synchronous and short; what it raises is logged.
+      seconds: CPU time granted in every period.
+      period: length of a period, in seconds; at least ``seconds``.
+      on_exhausted: what happens when the budget is used up; ``DEMOTE`` by default.
+      level: the level that DEMOTE moves to, 1 to 7; 7, the least urgent, by default.
+      notify: called by the kernel soon after each exhaustion; must be synchronous and
+        short. An exception that it raises is logged. Required for ``CANCEL``.
+
+    Raises:
+      ValueError: not 0 < seconds <= period < inf, ``level`` does not exist, or ``CANCEL``
+        without ``notify``.
     """
 
     seconds: float
     period: float
     on_exhausted: Exhausted = Exhausted.DEMOTE
     level: int = LEVELS - 1
-    told: Callable[[], None] | None = None
+    notify: Callable[[], None] | None = None
 
     def __attrs_post_init__(self) -> None:
         if not (0 < self.seconds <= self.period < math.inf):
             msg = f"Budget: {self.seconds!r} s in {self.period!r} s is no share; use 0 < seconds <= period"
             raise ValueError(msg)
         check_level("Budget", self.level)
-        if self.on_exhausted is Exhausted.CANCEL and self.told is None:
-            msg = "Budget: CANCEL cancels nothing by itself; pass told=, the cancel of a scope for example"
+        if self.on_exhausted is Exhausted.CANCEL and self.notify is None:
+            msg = "Budget: CANCEL cancels nothing by itself; pass notify=, such as a scope's cancel method"
             raise ValueError(msg)
 
 
 @attrs.frozen
 class BudgetStatistics:
-    """The account of a budget; times in seconds.
+    """A snapshot of a budget; times in seconds.
 
     Attributes:
-      remaining: what is left until the refill; below zero it is debt.
-      exhausted: whether it is used up just now.
-      exhaustions: how often it was.
-      refills: periods that it was granted anew.
-      used: what was charged to it altogether.
+      remaining: CPU time left until the refill; debt if below zero.
+      exhausted: whether it is used up now.
+      exhaustions: how often it has been used up.
+      refills: how many periods have been granted.
+      used: CPU time charged to it altogether.
     """
 
     remaining: float
@@ -104,7 +111,7 @@ class BudgetStatistics:
 
 
 class BandwidthServer:
-    """The state of one budget. Contexts that share one are granted it together.
+    """The state of one budget, which several contexts may share.
 
     Attributes:
       granted, period: Q and P.
@@ -112,12 +119,12 @@ class BandwidthServer:
       deadline_ns: d.
       deadline: d in seconds, for the order inside a level.
       is_exhausted: whether it waits for a refill.
-      is_active: whether one of its contexts has something to run; the kernel's.
-      penalty: the level that its contexts have fallen to, 0 if they have not.
-      members: weak references to the contexts that share it.
+      is_active: whether one of its contexts has a task to run; set by the kernel.
+      penalty: the level that its contexts are demoted to, 0 if they are not.
     """
 
     __slots__ = (
+        "__weakref__",
         "budget",
         "deadline",
         "deadline_ns",
@@ -125,7 +132,6 @@ class BandwidthServer:
         "granted",
         "is_active",
         "is_exhausted",
-        "members",
         "penalty",
         "period",
         "refills",
@@ -144,7 +150,6 @@ class BandwidthServer:
         self.is_exhausted = False
         self.is_active = False
         self.penalty = 0
-        self.members: list[ref[SchedulingContext]] = []
         self.exhaustions = 0
         self.refills = 0
         self.used = 0
@@ -153,17 +158,8 @@ class BandwidthServer:
         budget = self.budget
         return f"<BandwidthServer of {budget.seconds!r} s in {budget.period!r} s, {self.remaining} ns left>"
 
-    def add(self, context: SchedulingContext) -> None:
-        """Put ``context`` under this budget, for as long as the context is in use."""
-        # The context refers to its budget: with weak references there is no cycle to collect.
-        self.members.append(ref(context, self.members.remove))
-
-    def contexts(self) -> list[SchedulingContext]:
-        """The contexts that share this budget, in the order in which they joined."""
-        return [context for member in self.members if (context := member()) is not None]
-
     def wake(self, now: int) -> bool:
-        """Something has become ready where nothing was.
+        """Account for a first task that becomes ready at ``now``.
 
         Returns:
           Whether it has a new deadline.
@@ -180,10 +176,10 @@ class BandwidthServer:
         return True
 
     def charge(self, spent: int) -> bool:
-        """Pay for ``spent``.
+        """Charge ``spent`` nanoseconds.
 
         Returns:
-          Whether that has used up what was left.
+          Whether that has exhausted the budget.
         """
         self.used += spent
         self.remaining -= spent
@@ -194,10 +190,10 @@ class BandwidthServer:
         return True
 
     def refill(self, now: int) -> bool:
-        """Grant what is due by ``now``.
+        """Grant the periods that have begun by ``now``, if the budget is exhausted.
 
         Returns:
-          Whether it was exhausted and is not any more.
+          Whether it is no longer exhausted.
         """
         if not self.is_exhausted or now < self.deadline_ns:
             return False
@@ -209,16 +205,16 @@ class BandwidthServer:
         return not self.is_exhausted
 
     def refill_at(self) -> int:
-        """When an exhausted budget will have paid its debt."""
+        """When an exhausted budget will have paid its debt, in nanoseconds of Trio time."""
         periods = -self.remaining // self.granted + 1
         return self.deadline_ns + (periods - 1) * self.period
 
     def place(self, level: int) -> tuple[int, float]:
-        """Level and deadline that a context with base level ``level`` has under it.
+        """Level and deadline of a context with base level ``level`` under this budget.
 
-        The deadline is the budget's and not the context's own: with deadlines
-        nearer than the budget allows for it could take time that was promised to
-        others of its level. Demoted it has none, and comes last.
+        The deadline is the budget's and not the context's own: with deadlines nearer than
+        the budget allows for, it could take time that was granted to others of its level.
+        A demoted context has none, and comes last in its level.
         """
         return (max(level, self.penalty), math.inf) if self.penalty else (level, self.deadline)
 
