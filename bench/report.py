@@ -24,7 +24,7 @@ from bench import budget, targets
 from bench.harness import Latency, Measurement
 from rtos.runtime.runtime import TRACE
 from rtos.scheduler.kernel import QUANTUM
-from rtos.scheduler.scheduler import RESERVE
+from rtos.scheduler.policy.levels import RESERVE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

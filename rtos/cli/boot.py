@@ -22,6 +22,7 @@ from rtos.user.embedding import LetterEmbedder
 
 if TYPE_CHECKING:
     from rtos.cli.arguments import Invocation
+    from rtos.scheduler.analysis import JobReport
 
 
 WATCHDOG = 0.25
@@ -84,11 +85,15 @@ def _prove(invocation: Invocation) -> None:
     report = analyse(system.jobs, reserve=system.reserve)
     late = [one for one in report.jobs if not one.feasible]
     if late:
-        names = ", ".join(f"{one.job.name!r} (look at {one.offender!r})" for one in late)
+        names = ", ".join(f"{one.job.name!r} ({_why(one)})" for one in late)
         raise ConfigurationError(
             f"not every deadline of {str(path)!r} can be met: {names}",
             f"`rtos check {path}` shows why; or boot without --strict",
         )
+
+
+def _why(one: JobReport) -> str:
+    return "too complex to analyse" if one.too_complex else f"mostly because of {one.offender!r}"
 
 
 async def _run(configuration: Configuration, show: _Text | _Lines) -> None:

@@ -1,28 +1,38 @@
-"""``check``: whether a system that is written down, or was traced, can keep its deadlines."""
+"""``rtos check``: prove that a described or traced system keeps its deadlines."""
 
 from __future__ import annotations
 
 import json
+import textwrap
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
 from rtos.cli.exit_codes import FAILED, OK, WRONG
 from rtos.cli.output import print_error
 from rtos.errors import ConfigurationError
-from rtos.scheduler.analysis import Job, JobReport, SetReport, analyse, suggest_levels
-from rtos.scheduler.analysis.from_trace import NO_DEADLINE, jobs_of_trace
-from rtos.scheduler.analysis.system_file import jobs_of, reserve_of, share
-from rtos.scheduler.scheduler import RESERVE
+from rtos.scheduler.analysis import JobReport, SetReport, TooComplex, analyse, suggest_levels
+from rtos.scheduler.analysis.effort import EFFORT
+from rtos.scheduler.analysis.from_trace import jobs_of_trace
+from rtos.scheduler.analysis.system_file import System, share, system_of
+from rtos.scheduler.policy.levels import LEVELS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from rtos.cli.arguments import Invocation
+    from rtos.scheduler.analysis import Job
+
+WIDTH: Final = 80
+"""The report fits a terminal of so many columns."""
+_NAME_WIDTH: Final = 15
+"""A longer name has a line of its own."""
 
 
 def check(invocation: Invocation) -> int:
-    """Print what can be proved; the exit code says whether all deadlines hold."""
+    """Print what can be proved; returns 0 if every deadline holds, 1 if not, 2 for bad input."""
     try:
         system = _system(invocation)
     except ConfigurationError as error:
@@ -37,26 +47,15 @@ def check(invocation: Invocation) -> int:
     return OK if report.feasible else FAILED
 
 
-@attrs.frozen
-class System:
-    """What is to be proved: jobs, and the share of the time that the kernel keeps from urgent ones."""
-
-    jobs: list[Job]
-    reserve: float
-
-
 def _system(invocation: Invocation) -> System:
     options = dict(invocation.options)
     traced, reserve = options.pop("from_trace", None), options.pop("reserve", None)
     if len(invocation.words) + (traced is not None) != 1 or options:
         raise ConfigurationError(
-            "check takes one file, and maybe a reserve",
+            "check takes one file, and optionally a reserve",
             "write check system.toml [--reserve=0.05], or check --from-trace=trace.json",
         )
-    if traced is None:
-        system = load_system(Path(invocation.words[0]))
-    else:
-        system = System(load_trace(Path(traced)), RESERVE)
+    system = load_system(Path(invocation.words[0])) if traced is None else System(load_trace(Path(traced)))
     return system if reserve is None else attrs.evolve(system, reserve=_share(reserve))
 
 
@@ -68,42 +67,43 @@ def _share(text: Any) -> float:
 
 
 def load_system(path: Path) -> System:
-    """The system that a file describes; its reserve is the kernel's own where it names none.
+    """The system that a file describes.
 
     Raises:
-      ConfigurationError: it cannot be read, or describes none.
+      ConfigurationError: the file cannot be read, or a field in it is missing, unknown or wrong.
     """
     try:
-        table = tomllib.loads(path.read_text())
+        return system_of(tomllib.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
-        raise ConfigurationError(
-            f"{str(path)!r} cannot be read ({error.strerror})", "name another file"
-        ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{str(path)!r} is no TOML ({error})", "mend it") from None
-    return System(jobs_of(table), reserve_of(table, RESERVE))
+        raise _unreadable(path, error) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ConfigurationError(f"{str(path)!r} is not TOML ({error})", "correct it") from None
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{str(path)!r}: {error.reason}", error.remedy) from None
 
 
 def load_trace(path: Path) -> list[Job]:
     """The jobs that a trace shows.
 
     Raises:
-      ConfigurationError: it cannot be read, or shows none.
+      ConfigurationError: the file cannot be read, is not a trace, or shows no call.
     """
     try:
         return jobs_of_trace(json.loads(path.read_bytes()))
     except OSError as error:
-        raise ConfigurationError(
-            f"{str(path)!r} cannot be read ({error.strerror})", "name another file"
-        ) from None
+        raise _unreadable(path, error) from None
     except (ValueError, RecursionError) as error:
         raise ConfigurationError(
-            f"{str(path)!r} is no JSON ({error})", "write one with `rtos trace`"
+            f"{str(path)!r} is not JSON ({error})", "write one with `rtos trace --out=trace.json`"
         ) from None
+
+
+def _unreadable(path: Path, error: OSError) -> ConfigurationError:
+    return ConfigurationError(f"{str(path)!r} cannot be read ({error.strerror})", "name another file")
 
 
 def as_data(report: SetReport, *, reserve: float) -> dict[str, Any]:
-    """The report for programs; times in nanoseconds."""
+    """The report for programs; times in nanoseconds, ``None`` for no deadline and no bound."""
     return {
         "feasible": report.feasible,
         "utilisation": report.utilisation,
@@ -113,65 +113,124 @@ def as_data(report: SetReport, *, reserve: float) -> dict[str, Any]:
                 "name": one.job.name,
                 "level": one.job.level,
                 "response": one.response,
-                "deadline": one.job.deadline,
+                "deadline": one.job.deadline if one.job.has_deadline else None,
                 "slack": one.slack,
                 "step_budget": one.step_budget,
                 "longest_step_allowed": report.step_bounds[one.job.name],
                 "feasible": one.feasible,
+                "too_complex": one.too_complex,
                 "offender": one.offender,
             }
             for one in report.jobs
         ],
-        "suggested_levels": _suggestion(report, reserve),
+        "suggested_levels": _suggestion(report, reserve)[0],
     }
 
 
 def as_text(report: SetReport, *, reserve: float) -> list[str]:
-    """The report for people, line by line."""
-    rows: list[tuple[str, ...]] = [
-        ("job", "level", "response", "deadline", "slack", "own step", "step may be", "")
-    ]
-    rows += [_row(one, report.step_bounds[one.job.name]) for one in report.jobs]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    ]
-    lines.append(f"utilisation {report.utilisation:.1%}, reserve {reserve:.1%}")
-    if report.feasible:
-        return [*lines, "every deadline holds"]
-    levels = _suggestion(report, reserve)
-    if levels is None:
-        return [*lines, "not every deadline holds, and no other levels would help: shorten steps or costs"]
-    order = ", ".join(f"{name} {level}" for name, level in levels.items())
-    return [*lines, f"not every deadline holds; it would with the levels: {order}"]
+    """The report for people, line by line, in at most ``WIDTH`` columns."""
+    head = ("job", "level", "response", "deadline", "slack", "step", "limit", "verdict")
+    rows = [head, *(_row(one, report.step_bounds[one.job.name]) for one in report.jobs)]
+    short = [len(row[0]) for row in rows if len(row[0]) <= _NAME_WIDTH]
+    widths = [max(short), *(max(len(row[column]) for row in rows) for column in range(1, len(head)))]
+    lines = []
+    for name, *cells in rows:
+        if len(name) > _NAME_WIDTH:
+            lines += textwrap.wrap(name, WIDTH)
+            name = ""
+        padded = [cell.ljust(width) for cell, width in zip((name, *cells), widths, strict=True)]
+        lines.append("  ".join(padded).rstrip())
+    lines.append("")
+    for sentence in _conclusions(report, reserve):
+        lines += textwrap.wrap(sentence, WIDTH)
+    return lines
 
 
 def _row(one: JobReport, bound: int | None) -> tuple[str, ...]:
     job = one.job
-    verdict = "holds" if one.feasible else f"MISSED, look at {one.offender}" if one.offender else "MISSED"
+    worst = "unknown" if one.too_complex else "no bound" if one.response is None else _time(one.response)
+    if not job.has_deadline:
+        verdict = ""
+    elif one.feasible:
+        verdict = "holds"
+    else:
+        verdict = "unknown" if one.too_complex else "may miss"
     return (
         job.name,
         str(job.level),
-        _time(one.response),
-        "none" if job.deadline == NO_DEADLINE else _time(job.deadline),
-        "" if job.deadline == NO_DEADLINE else _time(one.slack),
+        worst,
+        _time(job.deadline) if job.has_deadline else "none",
+        "" if one.slack is None else _time(one.slack),
         _time(job.longest_step),
         "any" if bound is None else _time(bound),
         verdict,
     )
 
 
-def _suggestion(report: SetReport, reserve: float) -> dict[str, int] | None:
+def _conclusions(report: SetReport, reserve: float) -> Iterator[str]:
+    yield (
+        f"The jobs use {_percent(report.utilisation)} of the CPU; the reserve is {reserve:.1%}."
+        " step: the job's longest step. limit: the longest step that it may have, so that"
+        " every more urgent job keeps its deadline."
+    )
+    for one in report.jobs:
+        if not one.feasible and not one.too_complex:
+            because = f", mostly because of {one.offender!r}" if one.offender else ""
+            yield f"{one.job.name!r} may miss its deadline{because}."
+    unknown = [one.job for one in report.jobs if one.too_complex]
+    if unknown:
+        yield _advice(unknown, report)
+    if not any(one.job.has_deadline for one in report.jobs):
+        yield "No job has a deadline, so none can be missed. Deadlines are fields of a system.toml."
+    elif report.feasible:
+        yield "Every deadline holds."
+    else:
+        yield _suggestion(report, reserve)[1]
+
+
+def _advice(unknown: list[Job], report: SetReport) -> str:
+    """What to change so that jobs can be analysed."""
+    last = max(job.level for job in unknown)
+    ahead = [one.job for one in report.jobs if one.job.level <= last]
+    shares = {job.name: job.cost / job.period for job in ahead}
+    return (
+        f"Too complex to analyse: {', '.join(repr(job.name) for job in unknown)}. The jobs"
+        f" {f'of levels 0 to {last}' if last else 'of level 0'} use {_percent(sum(shares.values()))} of the"
+        f" CPU, {max(shares, key=shares.__getitem__)!r} the most. Lower costs or lengthen periods there,"
+        " or use periods that are multiples of each other."
+    )
+
+
+def _percent(share: float) -> str:
+    # Not "100.0%" for a share below 1: the difference decides whether there is a bound.
+    return f"{share:.5%}" if 0.9995 <= share < 1 else f"{share:.1%}"
+
+
+def _suggestion(report: SetReport, reserve: float) -> tuple[dict[str, int] | None, str]:
+    """Levels with which every deadline would hold, if there are any, and the same in words."""
     if report.feasible:
-        return None
-    jobs = [attrs.evolve(one.job, level=0) for one in report.jobs]
-    return suggest_levels(jobs, reserve=reserve)
+        return None, ""
+    if any(one.too_complex for one in report.jobs):
+        return None, "No levels are suggested while a job is too complex to analyse."
+    try:
+        levels = suggest_levels([one.job for one in report.jobs], reserve=reserve, effort=EFFORT // 4)
+    except TooComplex:
+        return None, "Whether other levels would help is too complex to find out."
+    if levels is None:
+        return None, "No other levels would help: shorten steps or costs."
+    needed = max(levels.values()) + 1
+    if needed > LEVELS:
+        return None, (
+            f"Other levels would help, but {needed} different ones, and there are only {LEVELS}:"
+            " shorten steps or costs."
+        )
+    order = ", ".join(f"{name} {level}" for name, level in levels.items())
+    return levels, f"Every deadline would hold with these levels: {order}."
 
 
-def _time(value: int | None) -> str:
-    if value is None:
-        return "no bound"
+def _time(ns: int) -> str:
+    """A time with four significant digits."""
     for unit, size in (("s", 1_000_000_000), ("ms", 1_000_000), ("us", 1_000)):
-        if abs(value) >= size:
-            return f"{value / size:.3f}".rstrip("0").rstrip(".") + unit
-    return f"{value}ns"
+        if abs(ns) >= size:
+            return f"{float(f'{ns / size:.4g}'):.10g}{unit}"
+    return f"{ns}ns"

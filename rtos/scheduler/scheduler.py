@@ -27,7 +27,7 @@ import trio
 from rtos.errors import ConfigurationError, SchedulerClosed
 from rtos.scheduler.kernel import Kernel, Settings, join_kernel, leave_kernel
 from rtos.scheduler.policy.context import SchedulingContext
-from rtos.scheduler.policy.levels import DEFAULT_LEVEL, check_deadline, check_level
+from rtos.scheduler.policy.levels import DEFAULT_LEVEL, RESERVE, check_deadline, check_level
 from rtos.scheduler.statistics import SchedulerStatistics, account_of
 
 if TYPE_CHECKING:
@@ -44,9 +44,6 @@ if TYPE_CHECKING:
 Arguments = TypeVarTuple("Arguments")
 
 log = logging.getLogger("rtos.scheduler")
-
-RESERVE: Final = 0.05
-"""Default share of the CPU time that is kept for less urgent levels."""
 
 
 class SchedulerState(enum.Enum):

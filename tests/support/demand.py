@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rtos.scheduler.analysis.model import EPSILON
-from rtos.scheduler.analysis.response import MAX_ITERATIONS, utilisation
+from rtos.scheduler.analysis.response_time import utilisation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,7 +61,7 @@ def _points(jobs: Sequence[Job]) -> list[int]:
     """The instants at which demand grows, up to the end of the longest busy window."""
     time = start = sum(job.cost for job in jobs)
     longest = max((job.cost for job in jobs), default=0)
-    for _ in range(MAX_ITERATIONS):
+    for _ in range(100_000):
         further = longest + sum(-(-time // job.period) * job.cost for job in jobs)
         if further == time:
             break

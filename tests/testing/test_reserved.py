@@ -102,5 +102,5 @@ def test_suggested_levels_take_the_reserve_into_account() -> None:
 
 def test_reserve_outside_its_range_is_refused() -> None:
     job = Job(name="a", level=0, cost=1, period=10)
-    with pytest.raises(ValueError, match=r"reserve 1 is no share; use 0 for none"):
+    with pytest.raises(ValueError, match=r"reserve is 1; use 0 for none"):
         response_reserved(job, [job], reserve=1)

@@ -1,35 +1,36 @@
-"""Admission: whether one more job may come, judged by what is known of the others.
+"""Admission: decide whether one more job may join jobs that are known.
 
-Pure. Law: nobody who keeps his deadline loses it for a newcomer, and who is let in
-keeps his own. A job that is late already is no reason to refuse what makes it later.
+Pure. Invariant: no job that keeps its deadline loses it to an admitted job, and an
+admitted job keeps its own. A job that may be late anyway is no reason to refuse a job
+that delays it further.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import attrs
 
-from rtos.scheduler.analysis.from_trace import jobs_seen
+from rtos.scheduler.analysis.effort import EFFORT, limit_effort
 from rtos.scheduler.analysis.report import offender_of, responses
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from rtos.scheduler.analysis.model import Job
 
 
 @attrs.frozen(kw_only=True)
 class Verdict:
-    """The answer to one candidate.
+    """The decision on one candidate.
 
     Attributes:
       candidate: its name.
-      admitted: whether it may come.
-      bounds: by job, the candidate among them, the worst response with it;
+      admitted: whether it may join.
+      bounds: by job, the candidate among them, the worst response with the candidate;
         ``None`` where there is no bound. In the unit of the jobs.
-      late: who would miss a deadline that is kept without the candidate.
-      offender: what costs the first of these most.
+      late: the jobs that could miss a deadline that they keep without the candidate.
+      offender: the job that costs the first of these the most time.
     """
 
     candidate: str
@@ -40,49 +41,39 @@ class Verdict:
 
     @property
     def reason(self) -> str:
-        """Why not, for people."""
-        return f"{', '.join(map(repr, self.late))} could miss the deadline, look at {self.offender!r}"
+        """Why the candidate is refused, for people."""
+        return (
+            f"{', '.join(map(repr, self.late))} could miss the deadline, mostly because of {self.offender!r}"
+        )
 
 
-def judge(known: Sequence[Job], candidate: Job, *, reserve: float = 0.0) -> Verdict:
-    """Whether ``candidate`` may join the jobs that are known.
+def judge(known: Sequence[Job], candidate: Job, *, reserve: float = 0.0, effort: int = EFFORT) -> Verdict:
+    """Decide whether ``candidate`` may join the jobs that are known.
 
     Args:
-      known: declared, or taken from a trace.
-      candidate: as it will be.
-      reserve: the share of the time that the kernel keeps for less urgent levels.
+      known: declared jobs, or jobs taken from a trace.
+      candidate: the new job.
+      reserve: the share of the CPU that the kernel keeps for less urgent levels.
+      effort: the limit of the work, in steps (see ``effort.py``).
 
     Raises:
-      ValueError: there is a job of its name, or ``reserve`` is no share.
+      TooComplex: the limit of the work was reached.
+      ValueError: a known job has the candidate's name, or ``reserve`` is not in [0, 1).
     """
-    before = responses(known, reserve=reserve)
-    kept = {job.name for job, worst in before.items() if _in_time(job, worst)}
-    after = responses([*known, candidate], reserve=reserve)
+    with limit_effort(effort):
+        before = responses(known, reserve=reserve, effort=effort // 2)
+        after = responses([*known, candidate], reserve=reserve)
+    kept = {job.name for job, worst in before.items() if job.meets_deadline(worst)}
     late = [
         job
         for job, worst in after.items()
-        if not _in_time(job, worst) and job.name in {*kept, candidate.name}
+        if not job.meets_deadline(worst) and job.name in {*kept, candidate.name}
     ]
     return Verdict(
         candidate=candidate.name,
         admitted=not late,
         bounds={job.name: worst for job, worst in after.items()},
         late=tuple(job.name for job in late),
-        # Alone it can only be in its own way.
+        # A job that is late although it is alone has only itself to blame.
         offender=(offender_of(late[0], list(after)) or candidate.name) if late else None,
     )
-
-
-def _in_time(job: Job, worst: int | None) -> bool:
-    return worst is not None and worst <= job.deadline
-
-
-def known_jobs(declared: Sequence[Job], trace: Mapping[str, Any] | None) -> list[Job]:
-    """What is known of a running system: what was declared, and what was seen beside that.
-
-    Raises:
-      ConfigurationError: it is no trace.
-    """
-    names = {job.name for job in declared}
-    seen = jobs_seen(trace) if trace is not None else []
-    return [*declared, *(job for job in seen if job.name not in names)]

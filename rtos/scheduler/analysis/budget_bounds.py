@@ -36,18 +36,16 @@ execution: Tindell, Burns, Wellings 1994.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import attrs
 
-from rtos.scheduler.analysis.model import EPSILON, Job
-from rtos.scheduler.analysis.response import non_preemptive, response
+from rtos.scheduler.analysis.effort import limited
+from rtos.scheduler.analysis.model import EPSILON, ONCE, Job
+from rtos.scheduler.analysis.response_time import non_preemptive, response
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-
-NEVER_AGAIN: Final = 1 << 80
-"""The separation of what happens once."""
 
 
 @attrs.frozen(kw_only=True)
@@ -81,6 +79,7 @@ class Limit:
             raise ValueError(msg)
 
 
+@limited
 def response_beside(job: Job, jobs: Sequence[Job], limits: Sequence[Limit]) -> int | None:
     """The bound for a job without a budget beside tasks with one, however these behave.
 
@@ -97,6 +96,7 @@ def response_beside(job: Job, jobs: Sequence[Job], limits: Sequence[Limit]) -> i
     return response(job, [*jobs, *_interference(job, limits)])
 
 
+@limited
 def response_within(job: Job, limit: Limit, jobs: Sequence[Job], limits: Sequence[Limit]) -> int | None:
     """The bound for a job that its own budget never holds back.
 
@@ -152,7 +152,7 @@ def _once(limit: Limit, what: str, level: int, jitter: int) -> Job:
         name=f"{limit.name}, {what}",
         level=level,
         cost=limit.longest_step,
-        period=NEVER_AGAIN,
+        period=ONCE,
         jitter=jitter,
         deadline=limit.period,
     )

@@ -1,8 +1,8 @@
-"""The model: sporadic jobs, cut into steps that nobody can interrupt.
+"""The task model: sporadic jobs made of steps that cannot be interrupted, and the reports on them.
 
-All times are integers of one unit, nanoseconds by habit; ``EPSILON`` is the
-smallest difference there is. A job that started cannot be stopped within a step,
-and gives way only between two.
+All times are integers of one unit, nanoseconds by convention; ``EPSILON`` is the
+smallest difference between two times. A job that has started cannot be stopped within a
+step, and gives way to other jobs only between two steps.
 """
 
 from __future__ import annotations
@@ -12,36 +12,44 @@ from typing import Final
 import attrs
 
 EPSILON: Final = 1
+"""The smallest difference between two times."""
+
+ONCE: Final = 1 << 80
+"""The period of a job that is released only once."""
+
+NO_DEADLINE: Final = 1 << 80
+"""The deadline of a job that has none. It is later than every deadline in its level."""
 
 
 def _positive(_: object, field: attrs.Attribute[int], value: object) -> None:
     if not isinstance(value, int) or value <= 0:
-        msg = f"job: {field.name} is {value!r}; give a whole number above 0"
+        msg = f"job: {field.name} is {value!r}; use a whole number above 0"
         raise ValueError(msg)
 
 
 def _not_negative(_: object, field: attrs.Attribute[int], value: object) -> None:
     if not isinstance(value, int) or value < 0:
-        msg = f"job: {field.name} is {value!r}; give a whole number, 0 or more"
+        msg = f"job: {field.name} is {value!r}; use a whole number, 0 or more"
         raise ValueError(msg)
 
 
 @attrs.frozen(kw_only=True)
 class Job:
-    """What a daemon does for one command, or at every release of a timer.
+    """The work of a daemon for one command, or at each release of a timer.
 
     Attributes:
       name: unique in its set.
       level: 0 is the most urgent.
-      cost: the most processor time that one run takes.
+      cost: the most CPU time that one run takes.
       period: the least time between two releases.
-      deadline: from release to the end; the period by default, may be longer.
-      jitter: how late after its arrival it may be released.
+      deadline: from the release to the end; the period by default, may be longer.
+        ``NO_DEADLINE`` for a job that may take as long as it takes.
+      jitter: how long after its arrival it may be released.
       longest_step: the longest of its steps; the whole cost by default.
       last_step: the last of its steps; the longest by default.
-      in_bursts: whether ``jitter`` stands for bursts rather than for late
-        releases: up to so much sooner than the period says may one follow
-        another. Responses then count from the release.
+      in_bursts: what ``jitter`` means: bursts, and not late releases. A release may
+        follow another by up to ``jitter`` sooner than the period says. Responses then
+        count from the release.
     """
 
     name: str
@@ -63,46 +71,63 @@ class Job:
     def __attrs_post_init__(self) -> None:
         if not self.last_step <= self.longest_step <= self.cost:
             msg = (
-                f"job {self.name!r}: steps of {self.longest_step} and {self.last_step} do not fit a cost of"
-                f" {self.cost}; the last is at most the longest, and that at most the cost"
+                f"job {self.name!r}: last_step {self.last_step}, longest_step {self.longest_step},"
+                f" cost {self.cost}; use last_step <= longest_step <= cost"
             )
             raise ValueError(msg)
+
+    @property
+    def has_deadline(self) -> bool:
+        """Whether the job can miss a deadline at all."""
+        return self.deadline < NO_DEADLINE
+
+    def meets_deadline(self, response: int | None) -> bool:
+        """Whether a response time is in time; ``None``, which is no bound, is so only without a deadline."""
+        return not self.has_deadline or (response is not None and response <= self.deadline)
 
 
 @attrs.frozen(kw_only=True)
 class JobReport:
-    """What is proved of one job; times in the set's unit, ``None`` for no bound.
+    """What is proved of one job; times in the unit of the set.
 
     Attributes:
-      response: from arrival to the end, at worst.
-      slack: how much sooner than its deadline that is.
-      step_budget: the longest step of anything less urgent with which it still
-        meets its deadline; ``None`` if it does not even without any.
-      offender: the job that costs it most when it is late: the longest step
-        below it, or whoever more urgent takes the most time.
+      response: the longest time from arrival to end; ``None`` if there is no bound, or
+        if it was too complex to find.
+      step_budget: the longest step that a less urgent job may have, so that this one
+        still meets its deadline; ``None`` if it misses it even without any, or has none.
+      offender: of a job that may be late, the job that costs it the most time: the
+        longest less urgent step, or the more urgent job with the highest cost.
+      too_complex: whether the analysis of this job was given up.
     """
 
     job: Job
     response: int | None
-    slack: int | None
     step_budget: int | None
     offender: str | None
+    too_complex: bool = False
+
+    @property
+    def slack(self) -> int | None:
+        """How long before its deadline the job ends at worst; ``None`` without a bound or a deadline."""
+        if self.response is None or not self.job.has_deadline:
+            return None
+        return self.job.deadline - self.response
 
     @property
     def feasible(self) -> bool:
-        """Whether it always meets its deadline."""
-        return self.slack is not None and self.slack >= 0
+        """Whether it always meets its deadline; true for a job without a deadline."""
+        return self.job.meets_deadline(self.response)
 
 
 @attrs.frozen
 class SetReport:
-    """What is proved of a set.
+    """What is proved of a set of jobs.
 
     Attributes:
-      jobs: most urgent first.
-      utilisation: processor time asked for, per time.
-      step_bounds: by job, the longest step that it may have so that everything
-        more urgent keeps its deadline; ``None`` where nothing bounds it.
+      jobs: the reports, the most urgent first.
+      utilisation: the share of the CPU that the jobs ask for.
+      step_bounds: by job, the longest step that it may have so that every more urgent
+        job keeps its deadline; ``None`` where nothing bounds it.
     """
 
     jobs: tuple[JobReport, ...]

@@ -26,17 +26,21 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from rtos.scheduler.analysis.model import EPSILON, Job
-from rtos.scheduler.analysis.response import busy_window, response, utilisation
+from rtos.scheduler.analysis.effort import limited, spend
+from rtos.scheduler.analysis.model import EPSILON, ONCE, Job
+from rtos.scheduler.analysis.response_time import busy_window, response, utilisation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+SLOWING_STEPS: Final = 20
+"""Raising the cost of one job takes about as long as so many steps of the analysis."""
+
 SECOND: Final = 1_000_000_000
 """Units of time in a second, for sets in nanoseconds."""
-_ONCE: Final = 1 << 80
 
 
+@limited
 def response_reserved(
     job: Job, jobs: Sequence[Job], *, reserve: float, blocking: int | None = None, second: int = SECOND
 ) -> int | None:
@@ -45,21 +49,24 @@ def response_reserved(
     Args:
       job: one of ``jobs``.
       jobs: the set.
-      reserve: the share that is kept, 0 <= reserve < 1; with 0 it is ``response``.
-      blocking: what to assume of less urgent steps instead of their lengths.
+      reserve: the share of the CPU that is kept for less urgent levels, 0 <= reserve < 1;
+        with 0 the bound is ``response``.
+      blocking: assumed instead of the longest less urgent step.
       second: units of time in a second.
 
     Returns:
       The worst response, ``None`` if there is no bound.
 
     Raises:
-      ValueError: it is no share.
+      TooComplex: the limit of the work was reached.
+      ValueError: ``reserve`` is out of its range.
     """
     if not 0 <= reserve < 1:
-        msg = f"reserve {reserve!r} is no share; use 0 for none, or less than 1"
+        msg = f"reserve is {reserve!r}; use 0 for none, or a share less than 1"
         raise ValueError(msg)
     if not reserve or not (blocking or _borrowers(job, jobs)):
         return response(job, jobs, blocking=blocking)
+    spend(SLOWING_STEPS * len(jobs))
     share = Fraction(reserve)
     below = max((other.longest_step - EPSILON for other in jobs if other.level > job.level), default=0)
     blocked = below if blocking is None else blocking
@@ -71,7 +78,7 @@ def response_reserved(
     forgotten = _forgotten(mine, rest, share, once + blocked, lent, second)
     if forgotten is None:
         return None
-    extra = Job(name="", level=0, cost=once + forgotten, period=_ONCE)
+    extra = Job(name="", level=0, cost=once + forgotten, period=ONCE)
     return response(mine, [extra, *rest], blocking=blocked)
 
 

@@ -1,4 +1,4 @@
-"""Priority levels, and the checks of levels and deadlines that callers pass in."""
+"""Priority levels, the default reserve, and the checks of levels and deadlines that callers pass in."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ SYSTEM_LEVEL: Final = -1
 
 DEFAULT_LEVEL: Final = 4
 """Level of tasks and contexts that are not given one."""
+
+RESERVE: Final = 0.05
+"""Default share of the CPU time that is kept for less urgent levels."""
 
 
 def check_level(operation: str, level: int) -> None:

@@ -102,7 +102,7 @@ class Peer:
 
 @asynccontextmanager
 async def served(path: Path, probe: Probe | None = None, *, shutdown: float = 0.05) -> AsyncIterator[Bus]:
-    async with open_scheduler() as scheduler:
+    async with open_scheduler(trace=4096) as scheduler:
         bus = Bus(scheduler)
         children = SimpleNamespace(supervisor=None)
         with bus.attach(probe or Probe()) as first, bus.attach(ControlDaemon(path, children)) as second:
@@ -515,8 +515,8 @@ async def test_one_more_job_is_asked_for(tmp_path: Path) -> None:
     ("wrong", "text"),
     [
         ({"level": 8}, "level 8 does not exist"),
-        ({"cost": 0.0}, "job: cost is 0; give a whole number above 0"),
-        ({"step": 1.0}, "do not fit a cost"),
+        ({"cost": 0.0}, "job: cost is 0; use a whole number above 0"),
+        ({"step": 1.0}, "use last_step <= longest_step <= cost"),
         ({"period": float("inf")}, "infinity"),
     ],
 )

@@ -17,12 +17,12 @@ def _new(step: int) -> Job:
     return Job(name="new", level=1, cost=step * MS, period=100 * MS)
 
 
-async def test_a_running_system_takes_one_more_or_says_who_is_in_the_way() -> None:
+async def test_a_running_system_admits_a_job_or_names_the_job_that_prevents_it() -> None:
     async with open_scheduler(reserve=0) as scheduler:
         verdict = await admit_now(scheduler, [URGENT], _new(5))
         assert verdict.bounds == {"urgent": 7 * MS - 1, "new": 7 * MS}
         with pytest.raises(
-            NotAdmitted, match="job 'new' refused: 'urgent' could miss .* look at 'new'; short"
+            NotAdmitted, match="job 'new' refused: 'urgent' could miss .* mostly because of 'new'; short"
         ):
             await admit_now(scheduler, [URGENT], _new(6))
 
@@ -34,7 +34,7 @@ async def test_the_reserve_of_the_scheduler_counts() -> None:
             await admit_now(scheduler, [URGENT], _new(4))
 
 
-async def test_what_the_trace_has_seen_counts() -> None:
+async def test_commands_in_the_trace_count() -> None:
     async with open_scheduler(trace=4096) as scheduler, trio.open_nursery() as nursery:
         port, kind = Port(scheduler, "server"), CallStatistics("server/work")
         context = scheduler.context("server", level=2)
@@ -51,7 +51,7 @@ async def test_what_the_trace_has_seen_counts() -> None:
         nursery.cancel_scope.cancel()
 
 
-async def test_two_jobs_of_one_name_are_refused() -> None:
+async def test_two_jobs_with_the_same_name_are_refused() -> None:
     async with open_scheduler(trace=4096) as scheduler:
         with pytest.raises(ValueError, match="two jobs are named 'urgent'"):
             await verdict_now(scheduler, [URGENT], URGENT)

@@ -8,9 +8,9 @@ import sys
 import pytest
 
 from rtos.scheduler.analysis import Job, utilisation
-from rtos.scheduler.analysis.response import in_bursts
+from rtos.scheduler.analysis.response_time import in_bursts
 
-MODULE = sys.modules["rtos.scheduler.analysis.response"]
+MODULE = sys.modules["rtos.scheduler.analysis.response_time"]
 
 
 def _busy_set(rng: random.Random) -> list[Job]:

@@ -151,7 +151,7 @@ async def test_a_budget_is_refused(scheduler, autojump_clock):
 
 async def test_nothing_is_admitted_where_nothing_bounds_a_wait(scheduler, autojump_clock):
     job = Job(name="new", level=1, cost=1, period=1000)
-    with pytest.raises(ConfigurationError, match="'new' cannot be judged"):
+    with pytest.raises(ConfigurationError, match="'new' cannot be analysed"):
         await admit_now(scheduler, [], job)
 
 
