@@ -1,15 +1,16 @@
 """The kernel: the state that all schedulers of one Trio loop share.
 
-Owns the run queue, the timer heap, the system tasks that fire timers, and the
-wake-up of the loop. One loop has one kernel: the first scheduler installs it, and
-the last one removes it. With ``ordered=False`` Trio's own queue stays in place and
-no private module of Trio is imported.
+Owns the run queue, the timer heap, the two system tasks that wake the loop and fire
+timers. One loop has one kernel: the first scheduler installs it, and the last one removes
+it. With ``ordered=False`` Trio's own run queue stays in place and no private module of
+Trio is imported.
 """
 
 from __future__ import annotations
 
 import logging
 import math
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -33,14 +34,14 @@ if TYPE_CHECKING:
 log = logging.getLogger("rtos.scheduler")
 
 QUANTUM: Final = 100e-6
-"""Default length, in seconds, of a batch of short steps in one pass of the loop."""
+"""Default of the longest batch of short steps in one pass of the loop, in seconds."""
 
 _kernel: trio.lowlevel.RunVar[Kernel | None] = trio.lowlevel.RunVar("rtos_kernel")
 
 
 @attrs.frozen
 class Settings:
-    """What all schedulers that are open in one loop share."""
+    """The options of ``open_scheduler`` that all schedulers of one loop share."""
 
     quantum: float | None
     host_level: int
@@ -50,24 +51,33 @@ class Settings:
 
     @property
     def quantum_ns(self) -> int:
-        """How long a pass may go on; in virtual time, where steps take none of it, not unless told so."""
+        """Longest batch of steps in one pass; by default 0 with a virtual clock, where steps take no time."""
         if self.quantum is None and not is_system(trio.lowlevel.current_clock()):
             return 0
-        return self.known_ns
+        return self.donation_ns
 
     @property
-    def known_ns(self) -> int:
-        """How long steps within a step may be known to be."""
+    def donation_ns(self) -> int:
+        """Longest step that may include a donated step, with a virtual clock too."""
         return int((QUANTUM if self.quantum is None else self.quantum) * 1e9)
 
 
 class Kernel(trio.abc.Instrument):
-    """What one loop has, shared by the schedulers that are open in it."""
+    """The state of one loop, shared by the schedulers that are open in it.
+
+    Attributes:
+      timers: all timers of the loop.
+      settings: what its schedulers have in common.
+      queue: the run queue, or what stands in for it in Trio's own order.
+      direct: the run queue, for step donation; ``None`` in Trio's own order.
+      users: number of schedulers that have joined and not left.
+      sleeps: how often the loop has gone to sleep.
+      now: reads the Trio time, in seconds.
+    """
 
     def __init__(self, *, records: int, settings: Settings) -> None:
         self.timers = TimerHeap()
         self.settings = settings
-        # Where steps may be run within others; nowhere in Trio's own order.
         self.direct: RunQueue | None = None
         self.queue: RunQueue | PlainOrder
         if settings.ordered:
@@ -87,17 +97,15 @@ class Kernel(trio.abc.Instrument):
         self.users = 0
         self.sleeps = 0
         self.now = self.queue.clock
-        # There with the first timer: a scheduler that has none adds no task to the loop.
+        # Made for the first timer: a scheduler without timers adds no task to the loop.
         self._wakeup: ClockWakeUp | TimerfdWakeUp | None = None
         self._timer_task: trio.lowlevel.Task | None = None
         self._timer_parked = False
         self._scopes: list[trio.CancelScope] = []
         self._stopped = trio.Event()
 
-    # Trio's instrument: the end of each pass.
-
     def before_io_wait(self, timeout: float) -> None:
-        """Close the account of the pass, and arm the wake-up when the loop will sleep."""
+        """Close the account of the pass, and arm the wake-up if the loop will sleep. Called by Trio."""
         self.queue.close_pass()
         if timeout > 0:
             self.sleeps += 1
@@ -106,7 +114,7 @@ class Kernel(trio.abc.Instrument):
                 self._wakeup.arm(self.timers.next_at())
             return
         if not self.queue.is_real:
-            # Virtual time passes here, whatever Trio says it waits for.
+            # Virtual time passes here, whatever timeout Trio reports.
             self.queue.fall_asleep(math.inf)
         self._arm_early()
 
@@ -121,7 +129,7 @@ class Kernel(trio.abc.Instrument):
         self.direct.enforcement.join(context, server)
 
     def install(self) -> None:
-        """Replace the ready queue of the running loop."""
+        """Replace the run queue of the running loop, and start to observe it."""
         self.queue.wake_timers = self._wake_timers
         self.queue.install()
         trio.lowlevel.add_instrument(self)
@@ -129,7 +137,7 @@ class Kernel(trio.abc.Instrument):
             self._collections.start()
 
     def start(self) -> None:
-        """Start the tasks that timers need, unless they run; in a step of some task, not between passes."""
+        """Start the system tasks that timers need, unless they run. Call it in a task, not between passes."""
         if self._wakeup is not None:
             return
         self._wakeup = open_wakeup(trio.lowlevel.current_clock())
@@ -139,10 +147,11 @@ class Kernel(trio.abc.Instrument):
             trio.lowlevel.spawn_system_task(self._run_system, body, scope)
 
     async def remove(self) -> None:
-        """Put Trio's ready queue back, and end the system tasks. A checkpoint, also when cancelled."""
-        # Trio's own queue is back before anybody else runs: a scheduler that is
-        # opened while this one still winds down finds the loop as it must be.
-        trio.lowlevel.remove_instrument(self)
+        """Put Trio's run queue back, and end the system tasks. A checkpoint, also during cancellation."""
+        # Trio's own queue is back before any other task runs, so that a scheduler can be
+        # opened while the system tasks of this one still end.
+        with suppress(KeyError):  # Trio removes an instrument that has raised.
+            trio.lowlevel.remove_instrument(self)
         self._collections.stop()
         self.queue.close_pass()
         self.queue.uninstall()
@@ -155,7 +164,7 @@ class Kernel(trio.abc.Instrument):
             await self._stopped.wait()
 
     async def _run_system(self, body: Callable[[], Any], scope: trio.CancelScope) -> None:
-        # The run queue has told Trio so already; in Trio's own order nobody has.
+        # The run queue sets this for every system task; Trio's own order does not.
         context_variable.set(self.queue.system)
         try:
             with scope:
@@ -179,13 +188,13 @@ class Kernel(trio.abc.Instrument):
                 try:
                     action()
                 except Exception:
-                    # The timers of everybody else must go on.
+                    # Other timers must still fire.
                     log.exception("the action of a timer raised")
             self._arm_early()
 
     async def _run_wakeup(self) -> None:
-        # Below everybody: its step says only that the sleep is over. Each pass looks
-        # at the timers by itself, and the loop cannot sleep before this has run.
+        # The least urgent task: its step only ends the sleep. Each pass fires the timers
+        # that are due, and the loop cannot sleep again before this step has run.
         assert self._wakeup is not None
         with SchedulingContext("wake-up", level=LEVELS - 1):
             await self._wakeup.run()
@@ -208,7 +217,14 @@ class Kernel(trio.abc.Instrument):
         self._token.run_sync_soon(call)
 
     def add_timer(self, at: float, action: Callable[[], None], place: int = 0, owner: object = None) -> Timer:
-        """Call ``action`` (synchronous, short) at an absolute Trio time, in a system task."""
+        """Call ``action`` at an absolute Trio time; see ``Scheduler.add_timer``.
+
+        Args:
+          at: absolute Trio time, seconds.
+          action: synchronous and short.
+          place: position among timers of one instant.
+          owner: the scheduler whose timer it is; ``None`` for the kernel's own.
+        """
         timer = self.timers.add(at, action, place, owner)
         self.start()
         self._arm_early()
@@ -223,7 +239,7 @@ class Kernel(trio.abc.Instrument):
 
 
 def _open_run_queue(settings: Settings, timers: TimerHeap, records: int) -> RunQueue:
-    # Not before it is asked for: a Trio that has nothing of the sort can be used without.
+    # Not imported before it is needed: ordered=False works with a Trio that lacks what it imports.
     try:
         from rtos.scheduler.dispatch.run_queue import RunQueue
         from rtos.scheduler.dispatch.trio_compat import check_trio
@@ -236,20 +252,27 @@ def _open_run_queue(settings: Settings, timers: TimerHeap, records: int) -> RunQ
         timers=timers,
         records=records,
         reserve=settings.reserve,
-        donation_limit_ns=(settings.known_ns if settings.direct else 0) or -1,
+        donation_limit_ns=(settings.donation_ns if settings.direct else 0) or -1,
     )
 
 
 def current_kernel() -> Kernel | None:
-    """The kernel of the running loop, if one is installed."""
+    """The kernel of the running loop; ``None`` if no scheduler is open in it."""
     return _kernel.get(None)
 
 
 def join_kernel(settings: Settings, records: int) -> Kernel:
-    """The kernel of the running loop, installed if there is none yet; call ``leave_kernel`` for each.
+    """The kernel of the running loop, which is installed first if there is none.
+
+    Call ``leave_kernel`` once for each call of this.
+
+    Args:
+      settings: must equal those of an installed kernel.
+      records: size of the trace of a new kernel.
 
     Raises:
-      ConfigurationError: it runs with other settings.
+      ConfigurationError: the kernel that is installed has other settings.
+      UnsupportedTrio: the run queue does not know this Trio version.
     """
     kernel = current_kernel()
     if kernel is None:
@@ -266,8 +289,10 @@ def join_kernel(settings: Settings, records: int) -> Kernel:
 
 
 async def leave_kernel(kernel: Kernel) -> None:
-    """Remove the kernel if no other scheduler uses it; then a checkpoint, also when cancelled."""
+    """Remove the kernel if no other scheduler uses it. A checkpoint, also during cancellation."""
     kernel.users -= 1
-    if not kernel.users:
+    if kernel.users:
+        await trio.lowlevel.cancel_shielded_checkpoint()
+    else:
         _kernel.set(None)
         await kernel.remove()

@@ -1,4 +1,4 @@
-"""Snapshots of what a scheduler has counted."""
+"""Statistics: snapshots of a scheduler's counters and of the CPU account of each context."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class SchedulerStatistics:
-    """Counts since the first scheduler of this loop was opened.
+    """Counters since the first scheduler of this loop was opened.
 
     Attributes:
-      passes: passes of Trio's loop that ran at least one step; in Trio's own order, steps.
-      donated: steps of daemons that ran inside the step of a caller, with no pass of their own.
-      sleeps: times the loop went to sleep; a system that is idle adds none.
+      passes: passes of Trio's loop that ran at least one step; steps if ``ordered`` is false.
+      donated: steps of workers that ran inside the step of a caller, without a pass of their own.
+      sleeps: how often the loop went to sleep; an idle system adds none.
       ready: tasks that are released and wait to run.
-      timers: timers that have not fired.
+      timers: timers that have not fired, of all schedulers of the loop.
       misses: calls to ports of this scheduler that were not answered by their deadline.
-      unexplained: those of them for which there is no report, since there were too many.
-      contexts: the account of each context that is alive, most urgent first.
+      unexplained: misses without a report, because there were too many at once.
+      contexts: the account of each context of this scheduler that is in use, of Trio's system
+        tasks (``system``) and of tasks without a context (``host``), most urgent first.
     """
 
     passes: int
@@ -37,7 +38,16 @@ class SchedulerStatistics:
 
 @attrs.frozen
 class ContextStatistics:
-    """The account of one scheduling context; times in seconds."""
+    """The account of one scheduling context; times in seconds.
+
+    Attributes:
+      name: its name; need not be unique.
+      level: its effective level, priority inheritance included.
+      steps: steps that its tasks have run.
+      cpu: time that these steps took.
+      longest_step: the longest of them.
+      billed: time that other contexts spent to serve its calls.
+    """
 
     name: str
     level: int

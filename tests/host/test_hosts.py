@@ -208,6 +208,19 @@ def test_asyncio_loop_runs_while_a_call_is_under_way() -> None:
     _in_asyncio(use)
 
 
+def test_timer_that_asyncio_adds_while_the_system_sleeps_wakes_it() -> None:
+    async def use(host: AsyncioHost[Scheduler]) -> None:
+        scheduler = host.system
+        for _ in range(2):  # the first timer starts system tasks, which alone would wake the loop
+            while not scheduler._kernel.queue.asleep:  # noqa: ASYNC110 - a sleep makes no event
+                await asyncio.sleep(0)
+            fired = asyncio.Event()
+            scheduler.add_timer(scheduler.now() + 0.01, fired.set)
+            await asyncio.wait_for(fired.wait(), 60)
+
+    _in_asyncio(use)
+
+
 def test_error_of_opening_comes_out_of_open_in_asyncio() -> None:
     async def main() -> None:
         async with open_in_asyncio(_fails_to_open):

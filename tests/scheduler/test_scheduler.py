@@ -96,11 +96,11 @@ async def test_schedulers_of_one_loop_must_have_equal_settings():
             await open_scheduler(quantum=0.002).__aenter__()
         async with open_scheduler(quantum=0.002, host_level=3) as inner:
             assert inner.host_level == 3
-    async with open_scheduler() as other:  # after it, any settings will do
+    async with open_scheduler() as other:  # after it, any settings are allowed
         assert other.host_level == 4
 
 
-async def test_tasks_without_a_context_stand_at_the_hosts_level():
+async def test_task_without_a_context_has_the_host_level():
     for host_level, expected in ((2, ["host", "middle"]), (6, ["middle", "host"])):
         async with open_scheduler(host_level=host_level) as scheduler:
             trace, lot = [], trio.lowlevel.ParkingLot()
@@ -334,6 +334,17 @@ async def test_first_scheduler_of_a_loop_may_close_first(autojump_clock):
     await second.__aexit__(None, None, None)
 
 
+async def test_scheduler_closes_although_its_instrument_has_raised(monkeypatch, caplog):
+    """Trio removes an instrument that raises; closing must still put Trio's run queue back."""
+    async with open_scheduler() as scheduler:
+        with monkeypatch.context() as patch:
+            patch.setattr(scheduler._kernel.queue, "close_pass", lambda: 1 / 0)
+            await trio.lowlevel.checkpoint()
+        assert "Instrument has been disabled" in caplog.text
+    assert type(trio._core._run.GLOBAL_RUN_CONTEXT.runner.runq).__name__ == "deque"
+    assert scheduler.state is SchedulerState.CLOSED
+
+
 async def test_every_owner_is_told_of_the_close_although_one_raises(caplog):
     told = []
 
@@ -441,14 +452,14 @@ def test_two_loops_in_two_threads_have_schedulers_of_their_own():
 # Time.
 
 
-async def test_now_is_trios_time(autojump_clock):
+async def test_now_equals_trio_time_with_a_virtual_clock(autojump_clock):
     async with open_scheduler() as scheduler:
         assert scheduler.now() == trio.current_time() == 0.0
         await trio.sleep(5)
         assert scheduler.now() == trio.current_time() == 5.0
 
 
-async def test_now_is_trios_time_in_real_loops_too():
+async def test_now_equals_trio_time_with_the_system_clock():
     async with open_scheduler() as scheduler:
         before = trio.current_time()
         now = scheduler.now()
@@ -473,8 +484,8 @@ async def test_timers_fire_in_order_at_their_time(autojump_clock):
         assert scheduler.statistics().timers == 0
 
 
-async def test_timers_alone_drive_virtual_time(autojump_clock):
-    """Nothing else has a deadline, so only the kernel's own wake-up can move the clock."""
+async def test_timers_alone_advance_a_virtual_clock(autojump_clock):
+    """No task has a deadline, so only the kernel's wake-up can advance the clock."""
     async with open_scheduler() as scheduler:
         for _ in range(3):
             done = trio.Event()
@@ -484,7 +495,7 @@ async def test_timers_alone_drive_virtual_time(autojump_clock):
         assert trio.current_time() == 12.0
 
 
-async def test_an_action_may_add_and_cancel_timers(autojump_clock):
+async def test_timer_action_may_add_and_cancel_timers(autojump_clock):
     async with open_scheduler() as scheduler:
         trace, done = [], trio.Event()
 
@@ -501,17 +512,17 @@ async def test_an_action_may_add_and_cancel_timers(autojump_clock):
         assert trio.current_time() == 4.0
 
 
-async def test_dead_timers_do_not_move_virtual_time(autojump_clock):
+async def test_cancelled_timers_do_not_wake_the_loop(autojump_clock):
     async with open_scheduler() as scheduler:
         for number in range(20):
             scheduler.add_timer(10.0 + number, lambda: None).cancel()
         await wait_all_tasks_blocked()
         passes = scheduler.statistics().passes
         await trio.sleep(100)
-        assert scheduler.statistics().passes - passes <= 2  # from the going to sleep to the waking up
+        assert scheduler.statistics().passes - passes <= 2  # before and after the sleep
 
 
-async def test_an_action_that_raises_stops_nobody_elses(autojump_clock, caplog):
+async def test_timer_action_that_raises_is_logged_and_other_timers_fire(autojump_clock, caplog):
     async with open_scheduler() as scheduler:
         fired = []
 
@@ -528,7 +539,7 @@ async def test_an_action_that_raises_stops_nobody_elses(autojump_clock, caplog):
     assert [record.message for record in caplog.records] == ["the action of a timer raised"]
 
 
-async def test_a_timer_goes_before_the_work_of_every_level(autojump_clock):
+async def test_due_timer_fires_before_the_next_step_of_any_level(autojump_clock):
     async with open_scheduler(reserve=0) as scheduler:
         trace = []
 
@@ -546,8 +557,7 @@ async def test_a_timer_goes_before_the_work_of_every_level(autojump_clock):
     assert trace == [0, 1, "timer", 2, 3, 4]
 
 
-async def test_timers_do_not_starve_messages(autojump_clock):
-    """A timer that is always due again still lets everybody else take their step."""
+async def test_timer_that_is_always_due_again_does_not_starve_tasks(autojump_clock):
     async with open_scheduler(reserve=0) as scheduler:
         fired = 0
 
@@ -564,7 +574,7 @@ async def test_timers_do_not_starve_messages(autojump_clock):
         assert fired < 500
 
 
-async def test_a_timer_in_real_time_is_not_early():
+async def test_timer_does_not_fire_early():
     async with open_scheduler() as scheduler:
         fired = trio.Event()
         at = trio.current_time() + 0.02
@@ -592,41 +602,30 @@ def test_timer_that_the_host_adds_while_a_guest_loop_sleeps_wakes_it(monkeypatch
             shared.update(scheduler=scheduler, stop=trio.Event())
             await shared["stop"].wait()
 
-    def host():
-        """Run what the guest asks for until its loop sleeps, which is when it asks for nothing."""
-        while not outcomes:
-            try:
-                call = calls.get(timeout=60 if fired or asleep else 0.5)
-            except queue.Empty:
-                return False
-            call()
-            if fired:
-                return True
-        return True
+    def host_until(done):
+        """Run what the guest asks for until ``done()``; raises ``queue.Empty`` if the guest sleeps on."""
+        while not done():
+            calls.get(timeout=60)()
 
-    asleep = False
     trio.lowlevel.start_guest_run(
         main,
         run_sync_soon_threadsafe=calls.put,
         done_callback=outcomes.append,
         host_uses_signal_set_wakeup_fd=True,
     )
-    host()
-    asleep = True
+    host_until(lambda: shared and shared["scheduler"]._kernel.queue.asleep and calls.empty())
     scheduler = shared["scheduler"]
     scheduler.add_timer(scheduler.now() + 0.01, lambda: fired.append(scheduler.now()))
-    assert host(), "the loop sleeps on, although a timer is due"
+    host_until(lambda: fired)
     shared["stop"].set()
-    while not outcomes:
-        calls.get(timeout=60)()
+    host_until(lambda: outcomes)
     outcomes[0].unwrap()
-    assert len(fired) == 1
 
 
 # Accounts.
 
 
-async def test_steps_are_counted_for_whom_they_are_run():
+async def test_each_context_counts_its_own_steps():
     async with open_scheduler() as scheduler:
         contexts = [scheduler.context(f"{number}", level=number) for number in (5, 1, 3)]
 
@@ -634,7 +633,7 @@ async def test_steps_are_counted_for_whom_they_are_run():
             for _ in range(steps):
                 await trio.lowlevel.checkpoint()
 
-        # The kernel has tasks of its own from the first timer on.
+        # The kernel starts its system tasks with the first timer.
         scheduler.add_timer(scheduler.now(), lambda: None)
         async with trio.open_nursery() as nursery:
             for context, steps in zip(contexts, (10, 20, 30), strict=True):
@@ -652,11 +651,11 @@ async def test_steps_are_counted_for_whom_they_are_run():
         assert [by_name[name].steps for name in ("5", "1", "3")] == [11, 21, 31]
         for account in accounts:
             if account.name == "host":
-                continue  # the step that opened the scheduler goes on, and is nobody's
+                continue  # the step that opened the scheduler still runs, and is not accounted for
             assert 0 < account.longest_step <= account.cpu, account
 
 
-async def test_a_nursery_inside_a_context_is_billed_to_it():
+async def test_tasks_of_a_nursery_inside_a_context_are_billed_to_it():
     async with open_scheduler() as scheduler:
         context = scheduler.context("all mine")
 
@@ -671,7 +670,7 @@ async def test_a_nursery_inside_a_context_is_billed_to_it():
         assert context.steps >= 4
 
 
-async def test_ready_counts_what_is_released():
+async def test_ready_counts_released_tasks():
     async with open_scheduler() as scheduler, trio.open_nursery() as nursery:
         await wait_all_tasks_blocked()
         assert scheduler.statistics().ready == 0
@@ -680,7 +679,7 @@ async def test_ready_counts_what_is_released():
         assert scheduler.statistics().ready == 3
 
 
-async def test_a_step_may_go_on_within_the_quantum_only():
+async def test_may_continue_is_true_within_the_quantum_only():
     async with open_scheduler(quantum=1000.0) as scheduler:
         await trio.lowlevel.checkpoint()
         assert scheduler.may_continue()
@@ -692,14 +691,14 @@ async def test_a_step_may_go_on_within_the_quantum_only():
 # Idle.
 
 
-async def test_an_idle_system_makes_no_wake_up():
-    """The one real wait of this suite: half a second, in a thread, with much that is not due."""
+async def test_idle_loop_is_not_woken():
+    """Waits half a second of real time, in a thread, with 200 cancelled timers that would be due."""
     async with open_scheduler() as scheduler, trio.open_nursery() as nursery:
         for number in range(50):
             with scheduler.context(f"{number}", level=number % 8):
                 nursery.start_soon(trio.sleep_forever)
         for number in range(200):
-            # Dead: they were due during the wait.
+            # Cancelled: they would be due during the wait.
             scheduler.add_timer(trio.current_time() + 0.002 * number, lambda: None).cancel()
         scheduler.add_timer(trio.current_time() + 3600, lambda: None)
         await wait_all_tasks_blocked()
@@ -707,11 +706,11 @@ async def test_an_idle_system_makes_no_wake_up():
         await trio.to_thread.run_sync(threading.Event().wait, 0.5)
         after = scheduler.statistics()
         assert after.sleeps - before.sleeps == 1  # until the thread was done
-        assert after.passes - before.passes <= 4  # the thread's answer, and who waited for it
+        assert after.passes - before.passes <= 4  # the thread's reply, and the task that waits for it
         nursery.cancel_scope.cancel()
 
 
-async def test_without_timers_it_has_no_task_in_the_loop():
+async def test_scheduler_without_timers_starts_no_task():
     before = trio.lowlevel.current_statistics().tasks_living
     async with open_scheduler() as scheduler:
         assert trio.lowlevel.current_statistics().tasks_living == before

@@ -1,7 +1,7 @@
-"""The scheduling context: level, deadline and account of whatever runs in it.
+"""The scheduling context: level, deadline and CPU account of a group of tasks.
 
-A context is apart from any task (seL4's idea): every task that is started under
-it, in any nursery and by any library, is scheduled by it and billed to it.
+A context is an object of its own, as in seL4: it orders and is billed for every task that
+is started under it, in any nursery and by any library.
 
 Priority inheritance: the effective level and deadline are the most urgent pair among
 the context's own, that of the call that it serves (one slot), and those of its sources.
@@ -47,25 +47,27 @@ _next_number = count(1).__next__
 
 
 class SchedulingContext:
-    """Level, deadline, and the account of the tasks that run under it.
+    """Level, deadline and CPU account of the tasks that run under it.
+
+    Made by ``Scheduler.context``. Enter it with ``with`` to start tasks under it.
 
     Attributes:
-      name: for people; need not be unique.
+      name: for the statistics and the trace; need not be unique.
       number: unique in this process.
       owner: the loop whose tasks run under it (``dispatch.accounting``); ``None`` until the
         first one does. In every other loop it counts as the host's context.
       base_level: its own level, 0 (most urgent) to ``LEVELS - 1``.
       level: the effective level, after inheritance.
       deadline: the effective absolute deadline (Trio time), ``math.inf`` if none.
-      job_deadline: deadline of the job that is being served, handed down to
-        nested calls; ``math.inf`` if none.
-      cpu_ns: time spent in steps, nanoseconds.
-      steps: number of steps run.
-      longest_ns: the longest single step seen.
-      billed_ns: what others spent while they served calls of this context.
-      jobs: calls that it served, and releases of its periodic jobs.
-      budget: what it may use, maybe together with others; ``None`` for no limit.
-      chain: names of the daemons that wait on this context, outermost first.
+      job_deadline: deadline of the job that its tasks work on, which nested calls
+        inherit; ``math.inf`` if none.
+      cpu_ns: time that its steps took, nanoseconds.
+      steps: number of steps that its tasks have run.
+      longest_ns: its longest step, nanoseconds.
+      billed_ns: time that other contexts spent to serve its calls, nanoseconds.
+      jobs: number of calls that it served and of releases of its periodic jobs.
+      budget: the server of its budget, which other contexts may share; ``None`` for no limit.
+      chain: names of the daemons that wait for this context, outermost first.
     """
 
     __slots__ = (
@@ -117,7 +119,7 @@ class SchedulingContext:
         self.jobs = 0
         self.budget: BandwidthServer | None = None
         self.chain: tuple[str, ...] = ()
-        # Written by whoever serves a call in this context: who pays for it.
+        # Who pays for the call that is being served; set by the worker.
         self.payer: SchedulingContext | None = None
         # What its tasks wait for, so that a change of the effective pair travels on.
         self.waits: dict[Waited, None] = {}
@@ -136,9 +138,13 @@ class SchedulingContext:
         return f"<SchedulingContext {self.name!r} level={self.level}>"
 
     def __enter__(self) -> Self:
-        """Put the running task, and what it starts from here on, under this context."""
+        """Put the running task, and the tasks it starts in the block, under this context.
+
+        Raises:
+          RuntimeError: the context is entered already.
+        """
         if self.token is not None:
-            msg = f"scheduling context {self.name!r} is entered already; make one per place that enters it"
+            msg = f"scheduling context {self.name!r} is entered already; make one context per `with` block"
             raise RuntimeError(msg)
         self.token = context_variable.set(self)
         return self
@@ -153,7 +159,11 @@ class SchedulingContext:
     def rebase(self, level: int, deadline: float = math.inf) -> None:
         """Change the context's own level and deadline; its queued tasks move at once.
 
-        What it has inherited stays in effect.
+        Inherited levels and deadlines stay in effect.
+
+        Args:
+          level: 0 (most urgent) to 7.
+          deadline: absolute Trio time, seconds; none by default.
 
         Raises:
           ValueError: ``level`` is not from 0 to 7, or ``deadline`` is NaN.
@@ -162,7 +172,7 @@ class SchedulingContext:
         check_deadline("rebase", deadline)
         self.base_level, self.base_deadline = level, deadline
         if not self.chain:
-            # Not serving anybody: its own deadline is what nested calls get.
+            # It serves no call, so nested calls inherit its own deadline.
             self.job_deadline = deadline
         self.reorder()
 
@@ -230,6 +240,6 @@ class SchedulingContext:
             self.inherit(LEVELS, math.inf)
 
 
-# Every task finds its own context through this variable, and so does every task
-# that it starts. What has none is the host's, and gets the host's context.
+# Every task finds its context through this variable, and the tasks it starts inherit it.
+# A task without a context is a task of the host and runs under the host's context.
 context_variable: Final[ContextVar[SchedulingContext]] = ContextVar("rtos_scheduling_context")

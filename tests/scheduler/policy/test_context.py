@@ -189,7 +189,10 @@ def test_effective_is_the_minimum_of_own_served_call_and_sources(level, deadline
 def test_entering_twice_is_refused():
     def body():
         context = SchedulingContext("c")
-        with context, pytest.raises(RuntimeError, match="'c' is entered already; make one per place"):
+        with (
+            context,
+            pytest.raises(RuntimeError, match="'c' is entered already; make one context per `with` block"),
+        ):
             context.__enter__()
         assert context_variable.get(None) is None
 
