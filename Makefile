@@ -69,4 +69,4 @@ lock:
 	uv pip compile --group docs -c requirements-dev.lock --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --no-strip-extras -o requirements-docs.lock
 
 clean:
-	rm -rf $(VENV) build dist docs/reference/modules docs/design/*.svg .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build dist docs/reference/modules docs/how-to/system-fields.md docs/design/*.svg .pytest_cache .mypy_cache .ruff_cache

@@ -25,7 +25,7 @@ project = "rtos"
 release = version = import_module("rtos").__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
-exclude_patterns = ["README.md"]
+exclude_patterns = ["how-to/system-fields.md"]  # included in how-to/check.md
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 
@@ -34,7 +34,7 @@ autodoc_typehints_format = "short"
 autodoc_default_options = {"members": True}
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
-# An attribute stands once, in the docstring of its class.
+# An attribute is documented once, in the docstring of its class.
 napoleon_use_ivar = True
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 88
@@ -73,7 +73,7 @@ def write_pages() -> None:
     import diagrams
     import generated
 
-    generated.write(HERE, {**diagrams.diagrams(), **generated.pages()})
+    generated.write(HERE, {**diagrams.diagrams(), **generated.pages(), **generated.system_fields()})
 
 
 def list_modules(

@@ -6,8 +6,11 @@ Called before each build. The files are not committed: they follow the code with
 from __future__ import annotations
 
 from importlib import import_module
+from itertools import groupby
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING
+
+from rtos.scheduler.analysis.system_file import fields
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,12 +44,26 @@ def pages() -> dict[str, str]:
     return {f"reference/modules/{name}.md": text for name, text in found.items()}
 
 
+def system_fields() -> dict[str, str]:
+    """The reference of every field of ``system.toml``, table by table."""
+    lines = []
+    for table, rows in groupby(fields(), key=lambda field: field.table):
+        lines += [f"### `{table}`" if table else "### At the top", ""]
+        lines += ["| Field | Value | Default | Meaning |", "|---|---|---|---|"]
+        for field in rows:
+            value = f"{field.type}: {field.allowed}. Example: `{field.example}`"
+            default = "required" if field.default is None else field.default
+            lines.append(f"| `{field.name}` | {value} | {default} | {field.meaning} |")
+        lines.append("")
+    return {"how-to/system-fields.md": "\n".join(lines)}
+
+
 def _page(package: str, *, with_packages: bool) -> str:
     found = iter_modules(import_module(package).__path__, f"{package}.")
     modules = [module.name for module in found if with_packages or not module.ispkg]
     parts = [f"# {package}"]
     if package != "rtos.scheduler":
-        # That one stands on the page of the public names.
+        # Its docstring is on the page of the public API.
         parts.append(_automodule(package, members=False))
     parts += [f"## {module.rpartition('.')[2]}\n\n{_automodule(module)}" for module in modules]
     return "\n\n".join(parts) + "\n"
@@ -54,7 +71,7 @@ def _page(package: str, *, with_packages: bool) -> str:
 
 def _automodule(name: str, *, members: bool = True) -> str:
     lines = [f".. automodule:: {name}", *([] if members else ["   :no-members:"])]
-    # The names of the public API stand on a page of their own.
+    # The public API has a page of its own.
     public = import_module("rtos.scheduler")
     hidden = [
         each
