@@ -115,12 +115,11 @@ class Lock:
         assert self._owner is not None
         trio.lowlevel.remove_parking_lot_breaker(self._owner, self._exit_watch)
         self._owner = None
-        self._queue.set_holders(())
         if self._queue:
-            waiter = self._queue.pop()
-            self._own(_wake(waiter))
-            if self._queue and waiter.context is not None:
-                self._queue.set_holders((waiter.context,))
+            owner = _wake(self._queue.pop())
+            self._own(owner)
+            if self._queue:
+                self._queue.set_holders(_contexts_of((owner,)))
 
     @enable_ki_protection
     async def __aenter__(self) -> None:

@@ -133,21 +133,23 @@ async def test_owner_gives_back_when_the_waiter_is_cancelled(scheduler: Schedule
     assert owner.level == 6
 
 
-async def test_new_owner_inherits_from_those_that_still_wait(scheduler: Scheduler) -> None:
-    lock, first_done, second_done = Lock(), trio.Event(), trio.Event()
-    first, second = scheduler.context("first", level=6), scheduler.context("second", level=5)
+async def test_new_owner_inherits_from_the_tasks_that_still_wait(scheduler: Scheduler) -> None:
+    lock, events = Lock(), [trio.Event() for _ in range(3)]
+    contexts = [scheduler.context(f"c{number}", level=level) for number, level in enumerate((6, 4, 5))]
     async with trio.open_nursery() as nursery:
-        start(nursery, first, hold, lock, first_done)
+        for context, event in zip(contexts, events, strict=True):
+            start(nursery, context, hold, lock, event)
+            await wait_all_tasks_blocked()
+        assert [context.level for context in contexts] == [4, 4, 5]
+        events[0].set()
         await wait_all_tasks_blocked()
-        start(nursery, second, hold, lock, second_done)
+        assert [context.level for context in contexts] == [6, 4, 5]
+        contexts[2].rebase(1)
+        assert [context.level for context in contexts] == [6, 1, 1]
+        events[1].set()
         await wait_all_tasks_blocked()
-        first_done.set()
-        await wait_all_tasks_blocked()
-        start(nursery, scheduler.context("urgent", level=1), take, lock)
-        await wait_all_tasks_blocked()
-        assert (first.level, second.level) == (6, 1)
-        second_done.set()
-    assert second.level == 5
+        assert [context.level for context in contexts] == [6, 4, 1]
+        events[2].set()
 
 
 async def test_owner_gives_back_when_it_exits_without_releasing(scheduler: Scheduler) -> None:

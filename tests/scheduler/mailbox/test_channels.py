@@ -34,27 +34,27 @@ def drain(receive: Any) -> list[Any]:
             return got
 
 
-# What a Trio memory channel promises.
+# The behaviour of a Trio memory channel.
 
 
 @pytest.mark.parametrize("capacity", [1.0, 2.5, "3", None])
-def test_a_capacity_that_is_no_count_is_refused(capacity: Any) -> None:
+def test_capacity_that_is_not_a_count_is_rejected(capacity: Any) -> None:
     with pytest.raises(TypeError, match=r"use an integer or math\.inf"):
         open_mailbox(capacity)
 
 
-def test_a_negative_capacity_is_refused() -> None:
+def test_negative_capacity_is_rejected() -> None:
     with pytest.raises(ValueError, match="is negative; use 0 for a rendezvous"):
         open_mailbox(-1)
 
 
 @pytest.mark.parametrize("policy", sorted(set(OverloadPolicy) - {BLOCK, OverloadPolicy.REJECT}, key=str))
-def test_a_rendezvous_keeps_nothing(policy: OverloadPolicy) -> None:
+def test_capacity_0_is_rejected_with_a_policy_that_keeps_messages(policy: OverloadPolicy) -> None:
     with pytest.raises(ValueError, match="keeps messages; use a capacity of 1 or more"):
         open_mailbox(0, policy)
 
 
-async def test_sending_and_receiving_with_and_without_waiting() -> None:
+async def test_send_and_receive_with_and_without_waiting() -> None:
     send, receive = open_mailbox(2, name="letters")
     assert "letters" in repr(send)
     assert "letters" in repr(receive)
@@ -70,7 +70,7 @@ async def test_sending_and_receiving_with_and_without_waiting() -> None:
         receive.receive_nowait()
 
 
-async def test_what_was_sent_before_the_end_is_received_then_comes_the_end() -> None:
+async def test_queued_messages_are_received_before_end_of_channel() -> None:
     send, receive = open_mailbox(2)
     send.send_nowait("last")
     await send.aclose()
@@ -95,7 +95,7 @@ async def test_what_was_sent_before_the_end_is_received_then_comes_the_end() -> 
     await receive.aclose()
 
 
-async def test_a_cancelled_receive_leaves_nothing_behind(autojump_clock: trio.testing.MockClock) -> None:
+async def test_cancelled_receive_takes_no_message(autojump_clock: trio.testing.MockClock) -> None:
     send, receive = open_mailbox(1)
     with trio.move_on_after(10) as scope:
         await receive.receive()
@@ -104,7 +104,7 @@ async def test_a_cancelled_receive_leaves_nothing_behind(autojump_clock: trio.te
     assert receive.receive_nowait() == "kept"
 
 
-async def test_a_cancelled_send_leaves_nothing_behind(autojump_clock: trio.testing.MockClock) -> None:
+async def test_cancelled_send_adds_no_message(autojump_clock: trio.testing.MockClock) -> None:
     send, receive = open_mailbox(1)
     send.send_nowait("first")
     with trio.move_on_after(10) as scope:
@@ -114,7 +114,7 @@ async def test_a_cancelled_send_leaves_nothing_behind(autojump_clock: trio.testi
     assert send.statistics().messages.accepted == 1
 
 
-async def test_a_cancelled_task_neither_sends_nor_receives() -> None:
+async def test_cancelled_task_neither_sends_nor_receives() -> None:
     send, receive = open_mailbox(1)
     with trio.CancelScope() as scope:
         scope.cancel()
@@ -127,7 +127,7 @@ async def test_a_cancelled_task_neither_sends_nor_receives() -> None:
     assert drain(receive) == ["stays"]
 
 
-async def test_many_senders_one_receiver() -> None:
+async def test_one_receiver_gets_the_messages_of_many_senders() -> None:
     async def produce(end: Any, start: int) -> None:
         async with end:
             for value in range(start, start + 3):
@@ -141,7 +141,7 @@ async def test_many_senders_one_receiver() -> None:
         assert sorted([value async for value in receive]) == list(range(30))
 
 
-async def test_many_receivers_take_turns() -> None:
+async def test_each_of_many_receivers_gets_messages() -> None:
     got: dict[int, list[int]] = {name: [] for name in range(5)}
 
     async def consume(end: Any, name: int) -> None:
@@ -161,7 +161,7 @@ async def test_many_receivers_take_turns() -> None:
 
 
 @pytest.mark.parametrize("synchronous", [False, True])
-async def test_closing_reaches_those_who_wait(synchronous: bool) -> None:
+async def test_closing_an_end_wakes_the_tasks_that_wait(synchronous: bool) -> None:
     async def expect(error: type[Exception], wait: Any, *args: Any) -> None:
         with pytest.raises(error):
             await wait(*args)
@@ -173,7 +173,7 @@ async def test_closing_reaches_those_who_wait(synchronous: bool) -> None:
             with assert_checkpoints():
                 await end.aclose()
 
-    # The sending end is closed under a blocked sender.
+    # The sending end is closed while a sender is blocked.
     send, receive = open_mailbox(0)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(expect, trio.ClosedResourceError, send.send, None)
@@ -181,7 +181,7 @@ async def test_closing_reaches_those_who_wait(synchronous: bool) -> None:
         await close(send)
     with pytest.raises(trio.EndOfChannel):
         receive.receive_nowait()
-    # The receiving end is closed under a blocked sender, and stays closed for all.
+    # The receiving end is closed while a sender is blocked; later sends fail too.
     send, receive = open_mailbox(0)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(expect, trio.BrokenResourceError, send.send, None)
@@ -193,13 +193,13 @@ async def test_closing_reaches_those_who_wait(synchronous: bool) -> None:
         await send.send(None)
     with pytest.raises(trio.BrokenResourceError):
         send.send_control(None)
-    # The receiving end is closed under a waiting receiver.
+    # The receiving end is closed while a receiver waits.
     send, receive = open_mailbox(0)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(expect, trio.ClosedResourceError, receive.receive)
         await wait_all_tasks_blocked()
         await close(receive)
-    # The last sending end is closed under a waiting receiver.
+    # The last sending end is closed while a receiver waits.
     send, receive = open_mailbox(0)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(expect, trio.EndOfChannel, receive.receive)
@@ -207,7 +207,7 @@ async def test_closing_reaches_those_who_wait(synchronous: bool) -> None:
         await close(send)
 
 
-async def test_an_end_is_closed_also_by_a_cancelled_aclose() -> None:
+async def test_cancelled_aclose_closes_the_end() -> None:
     send, receive = open_mailbox(1)
     with trio.CancelScope() as scope:
         scope.cancel()
@@ -216,7 +216,7 @@ async def test_an_end_is_closed_also_by_a_cancelled_aclose() -> None:
         receive.receive_nowait()
 
 
-async def test_the_mailbox_breaks_with_its_last_receiving_end() -> None:
+async def test_sending_fails_once_the_last_receiving_end_is_closed() -> None:
     send, receive = open_mailbox(10)
     second, third = receive.clone(), receive.clone()
     send.send_nowait(None)
@@ -232,7 +232,7 @@ async def test_the_mailbox_breaks_with_its_last_receiving_end() -> None:
         send.send_nowait(None)
 
 
-async def test_closing_one_end_wakes_only_its_own() -> None:
+async def test_closing_an_end_does_not_wake_tasks_in_its_clones() -> None:
     async def rejected(end: Any) -> None:
         with pytest.raises(trio.ClosedResourceError):
             await (end.send("no") if hasattr(end, "send") else end.receive())
@@ -261,7 +261,7 @@ async def test_closing_one_end_wakes_only_its_own() -> None:
     assert got == ["fine"]
 
 
-async def test_without_a_bound_sending_never_blocks() -> None:
+async def test_send_to_an_unbounded_mailbox_never_blocks() -> None:
     send, receive = open_mailbox(math.inf)
     with send:
         for value in range(1000):
@@ -269,7 +269,7 @@ async def test_without_a_bound_sending_never_blocks() -> None:
     assert [value async for value in receive] == list(range(1000))
 
 
-async def test_statistics_follow_the_ends_the_tasks_and_the_high_water() -> None:
+async def test_statistics_count_ends_waiting_tasks_and_peaks() -> None:
     send, receive = open_mailbox(2)
     assert send.statistics() == receive.statistics()
     snapshot = send.statistics()
@@ -301,14 +301,14 @@ async def test_statistics_follow_the_ends_the_tasks_and_the_high_water() -> None
     assert send.statistics().tasks_waiting_receive == 0
 
 
-async def test_a_snapshot_stays_as_it_was() -> None:
+async def test_statistics_are_a_snapshot() -> None:
     send, _receive = open_mailbox(2)
     before = send.statistics()
     send.send_nowait(None)
     assert before.messages.accepted == 0
 
 
-async def test_a_waiting_receiver_owns_what_is_sent() -> None:
+async def test_message_sent_to_a_waiting_receiver_is_not_taken_by_another() -> None:
     send, receive = open_mailbox(1)
     send.send_nowait(1)
     assert receive.receive_nowait() == 1
@@ -326,7 +326,7 @@ async def test_a_waiting_receiver_owns_what_is_sent() -> None:
     assert got == [2]
 
 
-async def test_a_waiting_receiver_owns_a_control_message_too() -> None:
+async def test_control_message_goes_to_a_waiting_receiver() -> None:
     send, receive = open_mailbox(1)
     async with trio.open_nursery() as nursery:
         got = []
@@ -341,7 +341,7 @@ async def test_a_waiting_receiver_owns_a_control_message_too() -> None:
     assert send.statistics().control.handled == 1
 
 
-async def test_a_blocked_sender_owns_the_place_that_becomes_free() -> None:
+async def test_free_room_goes_to_a_blocked_sender() -> None:
     send, receive = open_mailbox(1)
     send.send_nowait(1)
     async with trio.open_nursery() as nursery:
@@ -353,7 +353,7 @@ async def test_a_blocked_sender_owns_the_place_that_becomes_free() -> None:
         assert await receive.receive() == 2
 
 
-async def test_a_rendezvous_needs_both() -> None:
+async def test_capacity_0_delivers_only_when_sender_and_receiver_wait() -> None:
     send, receive = open_mailbox(0)
     with pytest.raises(trio.WouldBlock):
         receive.receive_nowait()
@@ -377,7 +377,7 @@ async def test_a_rendezvous_needs_both() -> None:
 # The order.
 
 
-async def test_level_then_deadline_then_arrival() -> None:
+async def test_order_is_level_then_deadline_then_arrival() -> None:
     send, receive = open_mailbox(math.inf)
     now = trio.current_time()
     for value, level, deadline in [
@@ -397,7 +397,7 @@ async def test_level_then_deadline_then_arrival() -> None:
     ]
 
 
-async def test_level_and_deadline_come_from_the_senders_context() -> None:
+async def test_level_and_deadline_default_to_those_of_the_senders_context() -> None:
     send, receive = open_mailbox(math.inf)
     later = trio.current_time() + 100
     send.send_nowait("host: default level")
@@ -410,19 +410,11 @@ async def test_level_and_deadline_come_from_the_senders_context() -> None:
     assert drain(receive) == ["own level", "own deadline", "near", "far", "host: default level"]
 
 
-async def test_a_level_that_does_not_exist_is_refused() -> None:
-    send, receive = open_mailbox(1)
-    with pytest.raises(ValueError, match="level 8 does not exist"):
-        send.send_nowait(1, level=8)
-    with pytest.raises(ValueError, match="level -1 does not exist"):
-        await send.send(1, level=-1)
-    assert drain(receive) == []
-
-
 BAD_MESSAGES: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "NaN deadline": ({"deadline": math.nan}, ValueError, "send: deadline nan is not a time"),
     "text as deadline": ({"deadline": "soon"}, TypeError, "must be real number"),
     "level out of range": ({"level": 8}, ValueError, "send: level 8 does not exist"),
+    "negative level": ({"level": -1}, ValueError, "send: level -1 does not exist"),
     "fractional level": ({"level": 1.5}, ValueError, "send: level 1.5 does not exist"),
     "unhashable key": ({"key": ["k"]}, TypeError, "unhashable type: 'list'"),
 }
@@ -458,7 +450,7 @@ async def test_bad_message_is_rejected_before_anything_changes(
 
 
 @pytest.mark.parametrize("seed", range(8))
-async def test_the_most_urgent_blocked_sender_gets_the_free_place(seed: int) -> None:
+async def test_most_urgent_blocked_sender_gets_the_free_room(seed: int) -> None:
     send, receive = open_mailbox(1)
     send.send_nowait("accepted", level=3)
     now = trio.current_time()
@@ -472,7 +464,7 @@ async def test_the_most_urgent_blocked_sender_gets_the_free_place(seed: int) -> 
         for value, level, deadline in blocked[seed % 4 :] + blocked[: seed % 4]:
             nursery.start_soon(lambda v, a, d: send.send(v, level=a, deadline=d), value, level, deadline)
             await wait_all_tasks_blocked()
-        # The place goes on to whoever is the most urgent then, and never to us.
+        # Room that becomes free goes to the most urgent blocked sender, never to a new one.
         with pytest.raises(trio.WouldBlock):
             send.send_nowait("no", level=0)
         got = [(await receive.receive()).split(":")[0] for _ in range(5)]
@@ -480,7 +472,7 @@ async def test_the_most_urgent_blocked_sender_gets_the_free_place(seed: int) -> 
     assert send.statistics().peak_buffer_used == 1
 
 
-async def test_a_blocked_sender_becomes_more_urgent_with_its_context() -> None:
+async def test_blocked_sender_follows_the_level_of_its_context() -> None:
     send, receive = open_mailbox(0)
     slow = SchedulingContext("slow", level=6)
 
@@ -500,7 +492,7 @@ async def test_a_blocked_sender_becomes_more_urgent_with_its_context() -> None:
 # The control lane.
 
 
-async def test_control_goes_first_and_in_order_of_arrival() -> None:
+async def test_control_messages_go_first_in_order_of_arrival() -> None:
     send, receive = open_mailbox(1)
     send.send_nowait("message", level=0)
     for value in ("suspend", "resume"):
@@ -509,7 +501,7 @@ async def test_control_goes_first_and_in_order_of_arrival() -> None:
 
 
 @pytest.mark.parametrize("policy", list(OverloadPolicy))
-async def test_control_is_unbounded_and_never_shed(policy: OverloadPolicy) -> None:
+async def test_control_lane_is_unbounded_and_never_sheds(policy: OverloadPolicy) -> None:
     send, receive = open_mailbox(1, policy)
     for value in range(100):
         send.send_control(value)
@@ -521,7 +513,7 @@ async def test_control_is_unbounded_and_never_shed(policy: OverloadPolicy) -> No
     assert send.statistics().control.conserved()
 
 
-async def test_control_passes_a_rendezvous_without_a_receiver() -> None:
+async def test_control_message_needs_no_waiting_receiver_at_capacity_0() -> None:
     send, receive = open_mailbox(0)
     send.send_control("stop")
     assert await receive.receive() == "stop"
@@ -530,7 +522,7 @@ async def test_control_passes_a_rendezvous_without_a_receiver() -> None:
 # Deadlines.
 
 
-async def test_what_has_expired_is_dropped_before_dispatch(autojump_clock: trio.testing.MockClock) -> None:
+async def test_expired_messages_are_dropped_before_delivery(autojump_clock: trio.testing.MockClock) -> None:
     dropped: list[Any] = []
     send, receive = open_mailbox(10, on_drop=lambda value, reason: dropped.append((value, reason)))
     now = trio.current_time()
@@ -544,7 +536,7 @@ async def test_what_has_expired_is_dropped_before_dispatch(autojump_clock: trio.
     assert (send.statistics().messages.expired, send.statistics().messages.handled) == (2, 1)
 
 
-async def test_what_can_no_longer_be_met_is_dropped_too(autojump_clock: trio.testing.MockClock) -> None:
+async def test_message_that_would_finish_late_is_dropped(autojump_clock: trio.testing.MockClock) -> None:
     dropped: list[Any] = []
     send, receive = open_mailbox(
         10, on_drop=lambda value, reason: dropped.append((value, reason)), service_time=lambda: 0.5
@@ -559,7 +551,7 @@ async def test_what_can_no_longer_be_met_is_dropped_too(autojump_clock: trio.tes
         send.send_nowait("cannot be met", deadline=trio.current_time() + 0.4)
 
 
-async def test_a_message_past_its_deadline_is_not_accepted(autojump_clock: trio.testing.MockClock) -> None:
+async def test_message_past_its_deadline_is_not_accepted(autojump_clock: trio.testing.MockClock) -> None:
     send, receive = open_mailbox(10, name="letters")
     await trio.sleep(1)
     with pytest.raises(DeadlineMissed, match="letters missed its deadline before it started"):
@@ -571,7 +563,7 @@ async def test_a_message_past_its_deadline_is_not_accepted(autojump_clock: trio.
     assert (send.statistics().messages.accepted, send.statistics().messages.refused) == (0, 2)
 
 
-async def test_a_blocked_sender_waits_until_its_deadline(autojump_clock: trio.testing.MockClock) -> None:
+async def test_blocked_sender_waits_until_its_deadline(autojump_clock: trio.testing.MockClock) -> None:
     send, receive = open_mailbox(1)
     send.send_nowait("first")
     began = trio.current_time()
@@ -582,7 +574,7 @@ async def test_a_blocked_sender_waits_until_its_deadline(autojump_clock: trio.te
     assert drain(receive) == ["first"]
 
 
-async def test_expired_messages_make_room_before_the_policy_is_asked(
+async def test_expired_messages_are_dropped_before_the_overload_policy_applies(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     for policy in OverloadPolicy:
@@ -595,8 +587,8 @@ async def test_expired_messages_make_room_before_the_policy_is_asked(
         assert send.statistics().messages.shed == 0, policy
 
 
-async def test_an_expired_sender_is_not_let_in(autojump_clock: trio.testing.MockClock) -> None:
-    # The message and the blocked one expire together: nobody is let in to expire inside.
+async def test_blocked_sender_that_expired_is_not_admitted(autojump_clock: trio.testing.MockClock) -> None:
+    # A message and a blocked sender expire together: the sender must not get the free room.
     send, receive = open_mailbox(1)
     due = trio.current_time() + 1
     outcomes = []
@@ -621,7 +613,7 @@ async def test_an_expired_sender_is_not_let_in(autojump_clock: trio.testing.Mock
     assert (counts.accepted, counts.expired, counts.handled) == (2, 1, 1)
 
 
-# The overload policies, as a table: sent (value, level, key), what is received, what is shed.
+# The overload policies: messages sent (value, level, key), received, shed and refused.
 
 A, B, C = ("a", 4, "x"), ("b", 2, "y"), ("c", 4, "x")
 POLICIES = [
@@ -657,13 +649,13 @@ async def test_each_overload_policy(
     assert counts.conserved()
 
 
-async def test_refusal_under_another_policy_than_block_says_why() -> None:
+async def test_refusal_names_the_mailbox_and_its_size() -> None:
     send, _receive = open_mailbox(0, OverloadPolicy.REJECT, name="letters")
     with pytest.raises(MailboxFull, match="letters refused: its mailbox holds 0 of 0"):
         await send.send(1)
 
 
-async def test_what_waits_when_the_last_receiver_leaves_is_handed_back() -> None:
+async def test_messages_left_when_the_last_receiver_closes_are_passed_to_on_drop() -> None:
     dropped: list[Any] = []
     send, receive = open_mailbox(5, on_drop=lambda value, reason: dropped.append((value, reason)))
     send.send_nowait("less urgent", level=5)
@@ -685,7 +677,6 @@ async def test_on_drop_that_raises_is_still_called_for_every_dropped_message() -
         if value in ("a", "c"):
             raise RuntimeError(value)
 
-    # Closing the last receiver.
     send, receive = open_mailbox[str](5, name="letters", on_drop=on_drop)
     for value in "abcd":
         send.send_nowait(value)
@@ -746,7 +737,7 @@ async def test_on_drop_may_send_again() -> None:
     assert (drain(overflow), drain(receive)) == ([0, 1, 2], [3])
 
 
-async def test_under_the_kernel_an_urgent_sender_is_received_first() -> None:
+async def test_messages_of_urgent_senders_are_received_first_under_a_scheduler() -> None:
     send, receive = open_mailbox(1)
     async with open_scheduler() as scheduler, trio.open_nursery() as nursery:
         for name, level in (("low", 6), ("middle", 4), ("high", 1)):
@@ -755,15 +746,15 @@ async def test_under_the_kernel_an_urgent_sender_is_received_first() -> None:
                     nursery.start_soon(send.send, f"{name} {number}")
         await wait_all_tasks_blocked()
         got = [await receive.receive() for _ in range(6)]
-    # One place was taken by whoever ran first, and that was the most urgent.
+    # The most urgent sender ran first, and its message took the room.
     assert [value.split()[0] for value in got] == ["high"] * 2 + ["middle"] * 2 + ["low"] * 2
 
 
-# The law of conservation, and a naive model, under any sequence of operations.
+# The law of conservation and a naive model, after any sequence of operations.
 
 
 class _Model(RuleBasedStateMachine):
-    """An exchange without tasks: nobody waits, so every operation is synchronous."""
+    """A mailbox without waiting tasks: every operation is synchronous."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -785,17 +776,17 @@ class _Model(RuleBasedStateMachine):
     @precondition(lambda self: not hasattr(self, "policy"))
     def make(self, policy: OverloadPolicy, capacity: int) -> None:
         self.policy, self.capacity = policy, capacity
-        self.exchange = MailboxState(
+        self.state = MailboxState(
             MailboxQueue(capacity, policy),
             "m",
             lambda value, reason: self.dropped.append((value, reason)),
             None,
             lambda poison: self.told.append(poison.value),
         )
-        self.exchange.quarantine = Quarantine(limit=2)
-        self.exchange.open_receivers = 1
-        self.exchange._horizon = lambda: self.now  # type: ignore[method-assign]
-        self.exchange.missed = lambda _: DeadlineMissed("m", started=False)  # type: ignore[method-assign]
+        self.state.quarantine = Quarantine(limit=2)
+        self.state.open_receivers = 1
+        self.state._horizon = lambda: self.now  # type: ignore[method-assign]
+        self.state.missed = lambda _: DeadlineMissed("m", started=False)  # type: ignore[method-assign]
         self.now = 0.0
 
     @precondition(lambda self: hasattr(self, "policy"))
@@ -806,13 +797,13 @@ class _Model(RuleBasedStateMachine):
     )
     def send(self, level: int, relative: float, key: str | None) -> None:
         number, due = next(self.count), self.now + relative
-        message = Envelope(number, level, due, key, self.exchange.queue)
+        message = Envelope(number, level, due, key, self.state.queue)
         expected = self._naive_send(number, level, due, key)
         if expected is None:
-            self.exchange.submit(message)
+            self.state.submit(message)
         else:
             with pytest.raises(expected):
-                self.exchange.submit(message)
+                self.state.submit(message)
 
     def _naive_send(self, number: int, level: int, due: float, key: str | None) -> type[Exception] | None:
         if due <= self.now:
@@ -850,13 +841,13 @@ class _Model(RuleBasedStateMachine):
     @rule()
     def control(self) -> None:
         number = next(self.count)
-        self.exchange.submit_control(number)
+        self.state.submit_control(number)
         self.naive_control.append(number)
 
     @precondition(lambda self: hasattr(self, "policy"))
     @rule(holds=st.booleans())
     def receive(self, holds: bool) -> None:
-        message = self.exchange.take(holds=holds)
+        message = self.state.take(holds=holds)
         got = None if message is None else message.value
         if self.naive_control:
             assert got == self.naive_control.popleft()
@@ -878,25 +869,25 @@ class _Model(RuleBasedStateMachine):
 
     @precondition(lambda self: getattr(self, "held", None))
     @rule(data=st.data(), end=st.sampled_from(["done", "cancelled", "failed"]))
-    def let_go(self, data: Any, end: str) -> None:
+    def end(self, data: Any, end: str) -> None:
         message, entry = self.held.pop(data.draw(st.integers(0, len(self.held) - 1)))
         poisons = end == "failed" and message.value in self.failed_once
         if end == "done":
             message.lane.settle(message, State.HANDLED)
         elif end == "cancelled":
-            self.exchange.put_back(message)
+            self.state.put_back(message)
         else:
             self.failed_once.add(message.value)
-            assert self.exchange.fail(message, ValueError("no"), at=self.now) is poisons
+            assert self.state.fail(message, ValueError("no"), at=self.now) is poisons
         if poisons:
             self.poisoned.append(message.value)
         if entry is None:
             if end != "done" and not poisons:
                 self.naive_control = deque(sorted([*self.naive_control, message.value]))
             return
-        self._naive_let_go(entry, end, poisons=poisons)
+        self._naive_end(entry, end, poisons=poisons)
 
-    def _naive_let_go(self, entry: Any, end: str, *, poisons: bool) -> None:
+    def _naive_end(self, entry: Any, end: str, *, poisons: bool) -> None:
         _, due, number, key = entry
         newer = self.policy is OverloadPolicy.COALESCE and key is not None and self.newest[key] != number
         if end == "done":
@@ -919,26 +910,26 @@ class _Model(RuleBasedStateMachine):
     def conserved(self) -> None:
         if not hasattr(self, "policy"):
             return
-        counts = self.exchange.queue.statistics
+        counts = self.state.queue.statistics
         assert counts.conserved()
-        assert self.exchange.control.statistics.conserved()
+        assert self.state.control.statistics.conserved()
         assert counts.queued == len(self.naive)
         assert counts.waiting <= self.capacity + self.most_held
         assert counts.served == sum(entry is not None for _, entry in self.held)
         assert counts.cancelled == 0
         assert self.told == self.poisoned
-        assert [poison.value for poison in self.exchange.quarantine] == self.poisoned[-2:]
+        assert [poison.value for poison in self.state.quarantine] == self.poisoned[-2:]
         assert {name: getattr(counts, name) for name in self.settled} == self.settled
         assert counts.refused == self.refused
         assert len(self.dropped) == counts.shed + counts.expired
-        assert len(self.exchange._timers) == sum(entry[1] != math.inf for entry in self.naive)
+        assert len(self.state._timers) == sum(entry[1] != math.inf for entry in self.naive)
 
 
 TestModel = _Model.TestCase
 TestModel.settings = settings(max_examples=short_or_full(50, 150), stateful_step_count=40)
 
 
-# The same law with tasks that wait, are cancelled, and expire while they do.
+# The same law with tasks that wait, are cancelled, and expire while they wait.
 
 OPERATIONS = st.lists(
     st.one_of(
@@ -952,23 +943,23 @@ OPERATIONS = st.lists(
 
 
 class _Tasks:
-    """Drives a mailbox by tasks, and knows the fate of every value."""
+    """Operates a mailbox from tasks, and records the outcome of every value."""
 
     def __init__(self, capacity: int, policy: OverloadPolicy, nursery: trio.Nursery) -> None:
         self.send, self.receive = open_mailbox(capacity, policy, on_drop=self.on_drop)
         self.nursery = nursery
-        self.fates: dict[int, list[str]] = {}
+        self.outcomes: dict[int, list[str]] = {}
         self.scopes: list[trio.CancelScope] = []
 
     def on_drop(self, value: int, reason: DropReason) -> None:
-        self.fates[value].append(reason.value)
+        self.outcomes[value].append(reason.value)
 
     def got(self, value: int) -> None:
-        self.fates[value].append("received")
+        self.outcomes[value].append("received")
 
     def new(self) -> int:
-        value = len(self.fates)
-        self.fates[value] = []
+        value = len(self.outcomes)
+        self.outcomes[value] = []
         return value
 
     async def sender(self, value: int, level: int, deadline: float) -> None:
@@ -979,9 +970,9 @@ class _Tasks:
                 await self.send.send(value, level=level, deadline=deadline)
                 accepted = True
             except (MailboxFull, DeadlineMissed, trio.BrokenResourceError):
-                self.fates[value].append("not accepted")
+                self.outcomes[value].append("not accepted")
         if not accepted and scope.cancelled_caught:
-            self.fates[value].append("sender cancelled")
+            self.outcomes[value].append("sender cancelled")
 
     async def receiver(self) -> None:
         with trio.CancelScope() as scope, contextlib.suppress(trio.ClosedResourceError):
@@ -997,7 +988,7 @@ class _Tasks:
             try:
                 self.send.send_nowait(value, level=args[0], deadline=now + args[1])
             except (MailboxFull, trio.WouldBlock):
-                self.fates[value].append("not accepted")
+                self.outcomes[value].append("not accepted")
         elif name == "receive":
             self.nursery.start_soon(self.receiver)
         elif name == "receive_nowait":
@@ -1021,7 +1012,9 @@ class _Tasks:
 
 @settings(max_examples=short_or_full(50, 150))
 @given(capacity=st.integers(0, 2), policy=st.sampled_from(OverloadPolicy), operations=OPERATIONS)
-def test_every_message_has_exactly_one_fate(capacity: int, policy: OverloadPolicy, operations: Any) -> None:
+def test_every_message_has_exactly_one_outcome(
+    capacity: int, policy: OverloadPolicy, operations: Any
+) -> None:
     if not capacity and policy is not OverloadPolicy.REJECT:
         policy = BLOCK
 
@@ -1040,7 +1033,7 @@ def test_every_message_has_exactly_one_fate(capacity: int, policy: OverloadPolic
             assert tasks.send.statistics().messages.waiting == 0
             await wait_all_tasks_blocked()
             nursery.cancel_scope.cancel()
-        assert all(len(fate) == 1 for fate in tasks.fates.values()), tasks.fates
+        assert all(len(outcome) == 1 for outcome in tasks.outcomes.values()), tasks.outcomes
 
     clock = trio.testing.MockClock()
     trio.run(main, clock=clock)

@@ -1,4 +1,4 @@
-"""Messages that are held while they are worked on: put back, quarantined, released, and never lost."""
+"""``handling()``: messages that are put back, quarantined and released, and never lost."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def fail(text: object) -> None:
 
 
 async def fail_on_next(receive: Any, text: str = "no", *, meanwhile: Any = None) -> Any:
-    """Fail on the message that goes next; return it if the failure came out."""
+    """Raise while handling the next message; return its value if the error left the block."""
     try:
         async with receive.handling() as value:
             if meanwhile is not None:
@@ -57,7 +57,7 @@ def counts(receive: Any) -> dict[str, int]:
     return {name: getattr(messages, name) for name in names if getattr(messages, name)}
 
 
-async def test_inside_it_is_served_and_at_the_end_handled() -> None:
+async def test_message_is_served_in_the_block_and_handled_at_its_end() -> None:
     send, receive = open_mailbox(2)
     send.send_nowait("a")
     handling = receive.handling()
@@ -69,19 +69,21 @@ async def test_inside_it_is_served_and_at_the_end_handled() -> None:
     assert counts(receive) == {"handled": 1}
 
 
-async def test_a_failure_comes_out_and_the_message_is_next_among_its_equals() -> None:
+async def test_error_leaves_the_block_and_the_message_returns_to_its_position() -> None:
     send, receive = open_mailbox(2)
     send.send_nowait("a")
     send.send_nowait("b")
     assert await fail_on_next(receive, meanwhile=lambda: send.send_nowait("c")) == "a"
-    # Three wait where there is room for two: nothing was shed, and nothing blocked.
+    # Three messages are queued at capacity 2; none was shed and no sender blocked.
     assert counts(receive) == {"queued": 3}
     with pytest.raises(trio.WouldBlock):
         send.send_nowait("d")
     assert [receive.receive_nowait() for _ in range(3)] == ["a", "b", "c"]
 
 
-async def test_the_second_failure_quarantines_and_ends_here(caplog: pytest.LogCaptureFixture) -> None:
+async def test_second_failure_quarantines_the_message_and_is_not_raised(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     told: list[Any] = []
     send, receive = open_mailbox(2, name="letters", on_poison=told.append)
     send.send_nowait("bad", level=3, key="k")
@@ -103,7 +105,7 @@ async def test_the_second_failure_quarantines_and_ends_here(caplog: pytest.LogCa
     assert receive.receive_nowait() == "good"
 
 
-async def test_a_cancellation_is_no_failure(autojump_clock: MockClock) -> None:
+async def test_cancellation_is_not_a_failure(autojump_clock: MockClock) -> None:
     send, receive = open_mailbox(2)
     send.send_nowait("a")
     for _ in range(3):
@@ -116,7 +118,7 @@ async def test_a_cancellation_is_no_failure(autojump_clock: MockClock) -> None:
     assert not receive.quarantined()
 
 
-async def test_of_a_failure_and_a_cancellation_at_once_the_cancellation_goes_on() -> None:
+async def test_cancellation_goes_on_when_it_comes_with_a_second_failure() -> None:
     async def fail_when_cancelled() -> None:
         try:
             await trio.sleep_forever()
@@ -139,7 +141,7 @@ async def test_of_a_failure_and_a_cancellation_at_once_the_cancellation_goes_on(
     assert [poison.errors[1] for poison in receive.quarantined()] == ["ValueError: no"]
 
 
-async def test_no_message_is_taken_when_entering_is_cancelled() -> None:
+async def test_cancelled_entry_takes_no_message() -> None:
     send, receive = open_mailbox(2)
     with trio.CancelScope() as scope:
         scope.cancel()
@@ -156,7 +158,7 @@ async def test_no_message_is_taken_when_entering_is_cancelled() -> None:
 
 
 @pytest.mark.parametrize("capacity", [0, 1])
-async def test_what_reaches_a_waiting_receiver_is_held_too_and_goes_back_before_later_ones(
+async def test_message_delivered_to_a_waiting_receiver_is_put_back_before_later_ones(
     capacity: int,
 ) -> None:
     send, receive = open_mailbox(capacity)
@@ -174,7 +176,7 @@ async def test_what_reaches_a_waiting_receiver_is_held_too_and_goes_back_before_
     assert counts(receive) == ({"handled": 1, "queued": 1} if capacity else {"handled": 1})
 
 
-async def test_two_that_reached_waiting_receivers_go_back_in_the_order_they_came() -> None:
+async def test_messages_delivered_to_waiting_receivers_are_put_back_in_order_of_arrival() -> None:
     send, receive = open_mailbox(1)
     held: list[Any] = []
     async with trio.open_nursery() as nursery:
@@ -192,7 +194,7 @@ async def test_two_that_reached_waiting_receivers_go_back_in_the_order_they_came
     assert [receive.receive_nowait() for _ in range(2)] == ["a", "b"]
 
 
-async def test_one_task_may_hold_one_message_and_receive_the_next() -> None:
+async def test_task_may_handle_one_message_and_receive_the_next() -> None:
     send, receive = open_mailbox(1)
     got: list[Any] = []
 
@@ -219,7 +221,7 @@ async def _cancel_when_blocked(scope: trio.CancelScope) -> None:
     scope.cancel()
 
 
-async def test_what_comes_back_goes_to_the_receiver_that_waits() -> None:
+async def test_message_that_is_put_back_goes_to_a_waiting_receiver() -> None:
     send, first = open_mailbox(1)
     second, held = first.clone(), []
     got: list[Any] = []
@@ -245,7 +247,7 @@ async def _scoped(receive: Any, held: list[Any], *, task_status: Any) -> None:
         await hold_next(receive, held)
 
 
-async def test_what_expired_while_it_was_held_is_dropped_on_its_return(mock_clock: MockClock) -> None:
+async def test_message_that_expired_in_the_block_is_dropped_when_put_back(mock_clock: MockClock) -> None:
     dropped: list[Any] = []
     send, receive = open_mailbox(2, on_drop=lambda *drop: dropped.append(drop))
     now = trio.current_time()
@@ -255,13 +257,13 @@ async def test_what_expired_while_it_was_held_is_dropped_on_its_return(mock_cloc
     assert dropped == [("late", DropReason.EXPIRED)]
     assert await fail_on_next(receive) == "later"
     mock_clock.jump(2)
-    # It can still expire after it has gone back.
+    # A message that was put back can still expire.
     with pytest.raises(trio.WouldBlock):
         receive.receive_nowait()
     assert counts(receive) == {"expired": 2}
 
 
-async def test_what_was_replaced_while_it_was_held_is_shed_on_its_return() -> None:
+async def test_message_that_was_replaced_in_the_block_is_shed_when_put_back() -> None:
     dropped: list[Any] = []
     send, receive = open_mailbox(2, OverloadPolicy.COALESCE, on_drop=lambda *drop: dropped.append(drop))
     send.send_nowait("old", key="k")
@@ -271,7 +273,7 @@ async def test_what_was_replaced_while_it_was_held_is_shed_on_its_return() -> No
     assert counts(receive) == {"handled": 1, "shed": 1}
 
 
-async def test_after_the_last_receiver_has_closed_it_is_dropped() -> None:
+async def test_message_is_dropped_when_put_back_after_the_last_receiver_closed() -> None:
     dropped: list[Any] = []
     send, receive = open_mailbox(2, on_drop=lambda *drop: dropped.append(drop))
     send.send_nowait("a")
@@ -280,7 +282,7 @@ async def test_after_the_last_receiver_has_closed_it_is_dropped() -> None:
     assert counts(receive) == {"cancelled": 1}
 
 
-async def test_while_a_clone_is_open_it_goes_back() -> None:
+async def test_message_is_put_back_while_a_clone_is_open() -> None:
     send, receive = open_mailbox(2)
     clone = receive.clone()
     send.send_nowait("a")
@@ -296,7 +298,7 @@ async def test_while_a_clone_is_open_it_goes_back() -> None:
             pytest.fail("entered")
 
 
-async def test_the_control_lane_has_the_same_rules() -> None:
+async def test_control_messages_are_handled_by_the_same_rules() -> None:
     send, receive = open_mailbox(1)
     send.send_nowait("a")
     send.send_control("first")
@@ -312,7 +314,7 @@ async def test_the_control_lane_has_the_same_rules() -> None:
     assert (control.accepted, control.failed, control.handled) == (3, 1, 2)
 
 
-async def test_what_is_released_is_new(autojump_clock: MockClock) -> None:
+async def test_released_message_may_fail_twice_again_and_has_no_deadline(autojump_clock: MockClock) -> None:
     send, receive = open_mailbox(1)
     send.send_nowait("bad", level=2, deadline=trio.current_time() + 1)
     for _ in range(2):
@@ -324,14 +326,14 @@ async def test_what_is_released_is_new(autojump_clock: MockClock) -> None:
         receive.release(poison)
     assert receive.quarantined() == (poison,)
     receive.receive_nowait()
-    receive.release(poison)  # its deadline has passed, and is not kept
+    receive.release(poison)  # the deadline has passed, and is not kept
     assert not receive.quarantined()
     assert await fail_on_next(receive) == "bad"
     assert await fail_on_next(receive) is None
     assert counts(receive) == {"failed": 2, "handled": 1}
 
 
-async def test_what_is_refused_stays_in_quarantine() -> None:
+async def test_message_whose_release_is_refused_stays_in_quarantine() -> None:
     send, receive = open_mailbox(1, OverloadPolicy.REJECT)
     send.send_nowait("bad")
     for _ in range(2):
@@ -346,7 +348,7 @@ async def test_what_is_refused_stays_in_quarantine() -> None:
         receive.release(poison)
 
 
-async def test_what_is_discarded_is_gone() -> None:
+async def test_discarded_message_leaves_the_quarantine() -> None:
     send, receive = open_mailbox(1)
     send.send_nowait("bad")
     for _ in range(2):
@@ -361,7 +363,7 @@ async def test_what_is_discarded_is_gone() -> None:
         receive.release(poison)
 
 
-async def test_the_quarantine_is_bounded_and_says_what_it_forgets(caplog: pytest.LogCaptureFixture) -> None:
+async def test_full_quarantine_removes_and_logs_the_oldest(caplog: pytest.LogCaptureFixture) -> None:
     send, receive = open_mailbox(math.inf)
     for number in range(66):
         send.send_nowait(number)
@@ -378,7 +380,7 @@ async def test_the_quarantine_is_bounded_and_says_what_it_forgets(caplog: pytest
 
 
 class _Daemon:
-    """Handles numbers, and fails on those in ``bad``, always."""
+    """Handles numbers, and always fails on those in ``bad``."""
 
     def __init__(self, bad: set[int]) -> None:
         self.bad = bad
@@ -413,7 +415,7 @@ async def _supervise(daemon: _Daemon, numbers: range) -> None:
         await trio.sleep(5)
 
 
-async def test_a_daemon_is_restarted_once_for_a_poisonous_message_and_lives_on(
+async def test_daemon_restarts_once_for_a_message_that_always_fails(
     autojump_clock: MockClock,
 ) -> None:
     daemon = _Daemon(bad={4})
@@ -424,7 +426,7 @@ async def test_a_daemon_is_restarted_once_for_a_poisonous_message_and_lives_on(
     assert counts(daemon.receive) == {"handled": 9, "failed": 1}
 
 
-async def test_as_many_bad_messages_as_restarts_are_survived_and_one_more_is_not(
+async def test_daemon_survives_as_many_bad_messages_as_its_restart_intensity(
     autojump_clock: MockClock,
 ) -> None:
     daemon = _Daemon(bad={4, 14, 24})
@@ -435,12 +437,12 @@ async def test_as_many_bad_messages_as_restarts_are_survived_and_one_more_is_not
     another = _Daemon(bad={4, 14, 24, 34})
     with pytest.raises(DaemonDown, match="cannot take 34"):
         await _supervise(another, range(40))
-    # What it failed on, and what waited behind, is still there for whoever comes next.
+    # The message that it failed on and those behind it are still queued.
     assert another.handled == [number for number in range(34) if number not in another.bad]
     assert counts(another.receive) == {"handled": 31, "failed": 3, "queued": 6}
 
 
-# The law with tasks: every message is done once, or dropped once, or poison, whatever happens to whom.
+# The law with tasks: every message is handled, dropped or quarantined exactly once.
 
 
 @settings(max_examples=short_or_full(40, 100))
@@ -459,13 +461,15 @@ async def test_as_many_bad_messages_as_restarts_are_survived_and_one_more_is_not
         max_size=60,
     ),
 )
-def test_every_message_has_exactly_one_fate(capacity: int, policy: OverloadPolicy, operations: Any) -> None:
+def test_every_message_has_exactly_one_outcome(
+    capacity: int, policy: OverloadPolicy, operations: Any
+) -> None:
     if not capacity and policy is not OverloadPolicy.REJECT:
         policy = BLOCK
 
     async def main() -> None:
         async with trio.open_nursery() as nursery:
-            model = _Fates(capacity, policy, nursery)
+            model = _Workers(capacity, policy, nursery)
             for name, number, relative in operations:
                 if name == "pass_time":
                     clock.jump(2)
@@ -477,22 +481,22 @@ def test_every_message_has_exactly_one_fate(capacity: int, policy: OverloadPolic
             model.receive.close()
             nursery.cancel_scope.cancel()
         assert model.send.statistics().messages.waiting == model.send.statistics().control.waiting == 0
-        assert all(len(fate) == 1 for fate in model.fates.values()), model.fates
+        assert all(len(outcome) == 1 for outcome in model.outcomes.values()), model.outcomes
 
     clock = MockClock()
     trio.run(main, clock=clock)
 
 
-class _Fates:
-    """Workers that hold what they get until they are told how to end."""
+class _Workers:
+    """Workers that hold a message until the test ends their block, and the outcome of each value."""
 
     def __init__(self, capacity: int, policy: OverloadPolicy, nursery: trio.Nursery) -> None:
-        self.fates: dict[int, list[str]] = {}
+        self.outcomes: dict[int, list[str]] = {}
         self.send, self.receive = open_mailbox(
             capacity,
             policy,
-            on_drop=lambda value, reason: self.fates[value].append(reason.value),
-            on_poison=lambda poison: self.fates[poison.value].append("poison"),
+            on_drop=lambda value, reason: self.outcomes[value].append(reason.value),
+            on_poison=lambda poison: self.outcomes[poison.value].append("poison"),
         )
         self.nursery = nursery
         self.failures: dict[int, int] = {}
@@ -503,15 +507,15 @@ class _Fates:
         try:
             await self.send.send(value, level=level, deadline=deadline, key=key)
             accepted = True
-        except Exception:  # noqa: BLE001 - refused, late or broken: it was not accepted
+        except Exception:  # noqa: BLE001 - refused, late or broken: not accepted
             pass
         finally:
             if not accepted:
-                self.fates[value].append("not accepted")
+                self.outcomes[value].append("not accepted")
 
     async def receiver(self) -> None:
         with contextlib.suppress(trio.ClosedResourceError):
-            self.fates[await self.receive.receive()].append("received")
+            self.outcomes[await self.receive.receive()].append("received")
 
     async def worker(self) -> None:
         event, end = trio.Event(), ["cancel"]
@@ -523,7 +527,7 @@ class _Fates:
                     if end[0] == "fail":
                         self.failures[value] = self.failures.get(value, 0) + 1
                         fail(value)
-                    self.fates[value].append("done")
+                    self.outcomes[value].append("done")
             except ValueError:
                 assert self.failures[value] == 1
             except trio.ClosedResourceError:
@@ -531,8 +535,8 @@ class _Fates:
 
     def apply(self, name: str, number: int, relative: float) -> None:
         if name in ("send", "control"):
-            value = len(self.fates)
-            self.fates[value] = []
+            value = len(self.outcomes)
+            self.outcomes[value] = []
             if name == "control":
                 self.send.send_control(value)
             else:

@@ -1,4 +1,4 @@
-"""When an operation on a mailbox gives way, and when it goes on in its step."""
+"""When a mailbox operation is a checkpoint, and when it goes on within its step."""
 
 import math
 
@@ -11,13 +11,13 @@ from rtos.testing import TICK, run_virtual, spend
 
 
 async def _settle(end_send, end_receive):
-    """Whoever gave way last knows what loop this is."""
+    """Let the mailbox see the present run queue, which it looks up at each checkpoint."""
     await end_send.send(None)
     await end_receive.receive()
 
 
 async def _turns(operate, *, times, work=0.0):
-    """How often another task came to run while ``operate`` was called."""
+    """How many steps another task ran while ``operate`` was called ``times`` times."""
     turns = 0
 
     async def other():
@@ -39,7 +39,7 @@ async def _turns(operate, *, times, work=0.0):
     return found
 
 
-async def test_in_trios_own_order_each_operation_gives_way():
+async def test_each_operation_is_a_checkpoint_without_a_scheduler():
     send, receive = open_mailbox(math.inf)
     for _ in range(3):
         with assert_checkpoints():
@@ -50,7 +50,7 @@ async def test_in_trios_own_order_each_operation_gives_way():
 
 
 @pytest.mark.parametrize("options", [{"quantum": 0}, {"direct": False}, {"ordered": False}], ids=str)
-def test_in_strict_mode_and_where_nothing_is_lent_each_operation_gives_way(options):
+def test_each_operation_is_a_checkpoint_in_strict_mode_and_without_direct_calls(options):
     async def main():
         send, receive = open_mailbox(math.inf)
         async with open_scheduler(**options):
@@ -61,19 +61,19 @@ def test_in_strict_mode_and_where_nothing_is_lent_each_operation_gives_way(optio
     run_virtual(main)
 
 
-def test_under_the_run_queue_a_task_goes_on_for_a_quantum():
+def test_operations_continue_for_a_quantum_under_the_run_queue():
     async def main():
         send, receive = open_mailbox(math.inf)
         async with open_scheduler(quantum=10 * TICK, reserve=0):
             await _settle(send, receive)
             for operate in (lambda: send.send(1), receive.receive):
-                # 40 operations of three ticks each; each step ends with the one after the tenth tick.
+                # 40 operations of 3 ticks each; the first operation after the tenth tick ends a step.
                 assert 9 <= await _turns(operate, times=40, work=3 * TICK) <= 14
 
     run_virtual(main)
 
 
-def test_where_time_stands_still_a_task_goes_on_for_64_operations():
+def test_operations_continue_64_times_if_they_take_no_virtual_time():
     async def main():
         send, receive = open_mailbox(math.inf)
         async with open_scheduler(reserve=0):
@@ -84,7 +84,7 @@ def test_where_time_stands_still_a_task_goes_on_for_64_operations():
     run_virtual(main)
 
 
-async def test_who_is_cancelled_is_told_so_and_nothing_is_sent_or_taken():
+async def test_cancelled_task_neither_sends_nor_receives_within_its_step():
     send, receive = open_mailbox(math.inf)
     async with open_scheduler():
         await _settle(send, receive)
@@ -97,7 +97,7 @@ async def test_who_is_cancelled_is_told_so_and_nothing_is_sent_or_taken():
         assert send.statistics().current_buffer_used == 2
 
 
-async def test_who_wakes_a_receiver_gives_way_to_it(autojump_clock):
+async def test_send_that_wakes_a_receiver_is_a_checkpoint(autojump_clock):
     send, receive = open_mailbox(math.inf)
     got = []
 
@@ -113,14 +113,14 @@ async def test_who_wakes_a_receiver_gives_way_to_it(autojump_clock):
         assert got == ["it"]
 
 
-def test_a_mailbox_outlives_the_scheduler():
+def test_mailbox_works_with_the_next_scheduler_and_without_one():
     async def main():
         send, receive = open_mailbox(math.inf)
         for _ in range(2):
             async with open_scheduler():
                 await _settle(send, receive)
                 assert await _turns(lambda: send.send(1), times=20) <= 1
-            # The first one to give way notices that the run queue has gone.
+            # The next checkpoint finds that the run queue was removed.
             await _turns(lambda: send.send(1), times=65)
             assert await _turns(lambda: send.send(1), times=20) >= 19
 

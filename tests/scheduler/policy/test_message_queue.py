@@ -1,4 +1,4 @@
-"""Messages in line against a sorted list, whatever comes in order and whatever overtakes."""
+"""The message queue compared with a sorted list, for messages in order and out of order."""
 
 import math
 
@@ -23,36 +23,36 @@ def place(message):
 
 
 @given(OPERATIONS)
-def test_the_first_and_the_last_are_those_of_a_sorted_list(operations):
-    line, waiting = MessageQueue(knows_last=True), []
+def test_head_and_last_are_those_of_a_sorted_list(operations):
+    queue, waiting = MessageQueue(knows_last=True), []
     for number, (name, *rest) in enumerate(operations):
         if name == "push":
             message = Message(number, level=rest[0], deadline=rest[1])
             message.arrival = number
-            line.push(message)
+            queue.push(message)
             waiting.append(message)
         elif name == "pop":
             expected = min(waiting, key=place, default=None)
-            assert line.pop() is expected
+            assert queue.pop() is expected
             if expected is not None:
                 waiting.remove(expected)
         elif waiting and name == "move":
             message = waiting[rest[2] % len(waiting)]
             message.level, message.deadline = rest[:2]
-            line.push(message)
+            queue.push(message)
         elif waiting:
             waiting.pop(rest[0] % len(waiting)).entry = None
-            line.sweep(len(waiting))
-        assert line.head() is min(waiting, key=place, default=None)
-        assert line.last() is max(waiting, key=place, default=None)
-        assert set(line) == set(waiting)
-        assert len(list(line)) == len(waiting)
+            queue.sweep(len(waiting))
+        assert queue.head() is min(waiting, key=place, default=None)
+        assert queue.last() is max(waiting, key=place, default=None)
+        assert set(queue) == set(waiting)
+        assert len(list(queue)) == len(waiting)
 
 
-def test_what_is_popped_is_let_go():
-    line = MessageQueue()
+def test_popped_messages_leave_no_entries():
+    queue = MessageQueue()
     early, late = Message("early", level=1), Message("late", level=2)
     for message in (late, early):
-        line.push(message)
-    assert [line.pop(), line.pop(), line.pop()] == [early, late, None]
-    assert line.entries() == 0
+        queue.push(message)
+    assert [queue.pop(), queue.pop(), queue.pop()] == [early, late, None]
+    assert queue.entries() == 0

@@ -1,4 +1,4 @@
-"""The mailbox's order and policies, and the law of conservation after every single step."""
+"""The order of a mailbox queue, its overload policies, and the law of conservation."""
 
 import math
 import os
@@ -40,16 +40,16 @@ def test_order_is_level_then_deadline_then_arrival():
         message("urgent", level=0),
     )
     assert take_all(queue) == [
-        "urgent",  # the most urgent level, whatever the deadlines
-        "sooner",  # inside a level the nearer deadline
+        "urgent",  # the most urgent level, whatever its deadline
+        "sooner",  # within a level, the earlier deadline
         "later",
-        "plain",  # among equals the one that came first
+        "plain",  # among equals, the first to arrive
         "as plain",
-        "chatty",  # a deadline never jumps a level
+        "chatty",  # a deadline never overtakes a level
     ]
 
 
-def test_promotion_moves_a_message_and_keeps_its_arrival():
+def test_reprioritised_message_moves_and_keeps_its_arrival():
     queue = MailboxQueue(10)
     first, second, third = message("first"), message("second"), message("third")
     offer_all(queue, first, second, third)
@@ -59,7 +59,7 @@ def test_promotion_moves_a_message_and_keeps_its_arrival():
     assert take_all(queue) == ["second", "third", "first"]
 
 
-def test_promotion_of_what_has_left_changes_nothing_here():
+def test_message_that_left_is_not_queued_by_reprioritising_it():
     queue = MailboxQueue(10)
     gone = message("gone")
     offer_all(queue, gone, message("there"))
@@ -69,7 +69,7 @@ def test_promotion_of_what_has_left_changes_nothing_here():
     assert [each.value for each in queue] == ["there"]
 
 
-def test_reject_and_block_refuse_and_keep_what_waits():
+def test_reject_and_block_refuse_the_new_message():
     for policy in (OverloadPolicy.REJECT, OverloadPolicy.BLOCK):
         queue = MailboxQueue(1, policy)
         assert offer_all(queue, message("kept"), message("refused", level=0)) == [True, False]
@@ -77,18 +77,18 @@ def test_reject_and_block_refuse_and_keep_what_waits():
         assert take_all(queue) == ["kept"]
 
 
-def test_dropping_the_oldest():
+def test_drop_oldest_sheds_the_first_to_arrive():
     queue = MailboxQueue(2, OverloadPolicy.DROP_OLDEST)
     oldest, urgent = message("oldest", level=7), message("urgent", level=0)
     offer_all(queue, urgent, oldest)
     accepted, shed = queue.offer(message("newest", level=7))
     assert accepted
-    assert shed is urgent  # the oldest is the one that came first, however urgent it is
+    assert shed is urgent  # the first to arrive, however urgent it is
     assert shed.state is State.SHED
     assert take_all(queue) == ["oldest", "newest"]
 
 
-def test_dropping_the_least_urgent():
+def test_drop_least_urgent_sheds_the_last_in_order():
     queue = MailboxQueue(2, OverloadPolicy.DROP_LEAST_URGENT)
     first, last = message("first", level=4), message("last", level=4)
     offer_all(queue, first, last)
@@ -99,30 +99,33 @@ def test_dropping_the_least_urgent():
     assert take_all(queue) == ["nearer", "first"]
 
 
-def test_coalescing_keeps_the_newest_of_a_key_also_when_there_is_room():
+def test_coalesce_keeps_the_newest_message_of_a_key_even_if_there_is_room():
     queue = MailboxQueue(3, OverloadPolicy.COALESCE)
     old, other, no_key = message("old", key="k"), message("other", key="o"), message("no key")
     offer_all(queue, old, other, no_key)
     assert queue.offer(message("new", key="k")) == (True, old)
     assert queue.offer(message("no room")) == (False, None)
     assert take_all(queue) == ["other", "no key", "new"]
-    assert queue.offer(message("newer", key="k")) == (True, None)  # the one being served is left alone
+    assert queue.offer(message("newer", key="k")) == (
+        True,
+        None,
+    )  # a message that is being served is not shed
 
 
-def test_keys_mean_nothing_under_other_policies():
+def test_other_policies_ignore_keys():
     queue = MailboxQueue(3)
     offer_all(queue, message("one", key="k"), message("two", key="k"), message("three", key=["unhashable"]))
     assert take_all(queue) == ["one", "two", "three"]
 
 
-def test_without_room_for_anything_every_policy_refuses():
+def test_every_policy_refuses_at_capacity_0():
     for policy in OverloadPolicy:
         queue = MailboxQueue(0, policy)
         assert queue.offer(message("x", key="k")) == (False, None)
         assert queue.statistics.conserved()
 
 
-def test_what_is_handed_over_without_waiting_counts_as_accepted():
+def test_message_served_without_queueing_counts_as_accepted():
     queue = MailboxQueue(1)
     direct = message("direct")
     queue.accept_served(direct)
@@ -132,7 +135,7 @@ def test_what_is_handed_over_without_waiting_counts_as_accepted():
     assert queue.statistics == MailboxStatistics(accepted=1, handled=1)
 
 
-def test_what_is_put_back_is_next_among_its_equals_and_needs_no_room():
+def test_message_that_is_put_back_goes_first_among_equals_and_needs_no_room():
     queue = MailboxQueue(2)
     first, second, third = message("first"), message("second"), message("third")
     offer_all(queue, first, second)
@@ -144,7 +147,7 @@ def test_what_is_put_back_is_next_among_its_equals_and_needs_no_room():
     assert take_all(queue) == ["first", "second", "third"]
 
 
-def test_what_is_put_back_is_the_oldest_again():
+def test_message_that_is_put_back_is_the_oldest_again():
     queue = MailboxQueue(2, OverloadPolicy.DROP_OLDEST)
     first = message("first")
     offer_all(queue, first, message("second"))
@@ -156,7 +159,7 @@ def test_what_is_put_back_is_the_oldest_again():
 
 
 @pytest.mark.parametrize("newer", ["waits", "is served", "is handled"])
-def test_what_a_newer_one_of_its_key_has_replaced_is_shed_on_its_return(newer):
+def test_message_is_shed_when_put_back_after_a_newer_one_of_its_key(newer):
     queue = MailboxQueue(3, OverloadPolicy.COALESCE)
     old, new = message("old", key="k"), message("new", key="k")
     offer_all(queue, old)
@@ -172,7 +175,7 @@ def test_what_a_newer_one_of_its_key_has_replaced_is_shed_on_its_return(newer):
     assert queue.statistics.conserved()
 
 
-def test_a_newer_one_replaces_what_was_put_back_also_beyond_the_capacity():
+def test_newer_message_replaces_one_that_was_put_back_beyond_the_capacity():
     queue = MailboxQueue(1, OverloadPolicy.COALESCE)
     old, new = message("old", key="k"), message("new", key="k")
     offer_all(queue, old)
@@ -183,7 +186,7 @@ def test_a_newer_one_replaces_what_was_put_back_also_beyond_the_capacity():
     assert take_all(queue) == ["other", "new"]
 
 
-def test_a_message_cannot_be_settled_or_withdrawn_twice():
+def test_message_cannot_be_settled_or_withdrawn_twice():
     queue = MailboxQueue(2)
     one = message("one")
     offer_all(queue, one)
@@ -194,7 +197,7 @@ def test_a_message_cannot_be_settled_or_withdrawn_twice():
         queue.withdraw(one, State.EXPIRED)
 
 
-def test_promoting_and_withdrawing_leave_no_trail():
+def test_reprioritising_and_withdrawing_leave_no_stale_entries():
     queue = MailboxQueue(10_000)
     waiting = message("waiting")
     offer_all(queue, waiting)
@@ -208,7 +211,7 @@ def test_promoting_and_withdrawing_leave_no_trail():
 
 
 @pytest.mark.parametrize("policy", OverloadPolicy)
-def test_what_is_taken_leaves_no_trail(policy):
+def test_taking_leaves_no_stale_entries(policy):
     queue = MailboxQueue(10_000, policy)
     offer_all(queue, message("last", level=7))
     for number in range(1000):
@@ -218,7 +221,7 @@ def test_what_is_taken_leaves_no_trail(policy):
     assert take_all(queue) == ["last"]
 
 
-def test_the_law_notices_a_loss():
+def test_conserved_is_false_if_a_message_is_missing():
     assert MailboxStatistics(accepted=3, handled=1, queued=1, served=1).conserved()
     assert not MailboxStatistics(accepted=3, handled=1, queued=1).conserved()
 
@@ -265,7 +268,7 @@ deadlines = st.sampled_from([1.0, 2.0, math.inf])
 
 
 class QueueMachine(RuleBasedStateMachine):
-    """Every policy against plain lists."""
+    """Every policy, compared with plain lists."""
 
     @initialize(policy=st.sampled_from(OverloadPolicy), capacity=st.sampled_from([0, 1, 2, 5, math.inf]))
     def start(self, policy, capacity):
@@ -274,8 +277,8 @@ class QueueMachine(RuleBasedStateMachine):
         self.capacity = capacity
         self.waiting = []  # in order of arrival
         self.served = []
-        self.excess = 0  # of what waits over the capacity
-        self.newest = {}  # of each key, settled or not
+        self.excess = 0  # messages queued beyond the capacity
+        self.newest = {}  # the newest message of each key, settled or not
         self.counts = dict.fromkeys(("handled", "failed", "expired", "shed", "cancelled"), 0)
         self.accepted = self.refused = self.high_water = 0
 
@@ -284,7 +287,7 @@ class QueueMachine(RuleBasedStateMachine):
         return entry.level, entry.deadline, entry.arrival
 
     def victim(self, newcomer):
-        """What the naive model sheds, and whether the newcomer gets in."""
+        """The message that the naive model sheds, and whether it accepts the newcomer."""
         same = [each for each in self.waiting if newcomer.key is not None and each.key == newcomer.key]
         if self.policy is OverloadPolicy.COALESCE and same:
             return same[0], True
@@ -321,7 +324,7 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(level=levels, key=st.sampled_from([None, "a", "b"]))
     def accept_served(self, level, key):
         if any(each.key == key for each in self.waiting):
-            key = None  # who waits for a key would have been given what waits
+            key = None  # a waiting receiver would have been given the queued one
         direct = Message(object(), level=level, key=key)
         self.queue.stamp(direct)
         self.queue.accept_served(direct)
@@ -374,7 +377,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.waiting or self.served)
     @rule(data=st.data(), level=levels, deadline=deadlines)
-    def promote(self, data, level, deadline):
+    def reprioritise(self, data, level, deadline):
         self.queue.reprioritise(data.draw(st.sampled_from(self.waiting + self.served)), level, deadline)
 
     @invariant()
@@ -390,7 +393,7 @@ class QueueMachine(RuleBasedStateMachine):
     @invariant()
     def agrees(self):
         assert len(self.queue) == len(self.waiting)
-        # Going back asks for no room; everything else does.
+        # Only messages that are put back may exceed the capacity.
         excess = max(len(self.waiting) - self.capacity, 0)
         assert excess <= self.excess
         self.excess = excess
