@@ -1,9 +1,9 @@
-"""A thousand senders, one receiver.
+"""A thousand senders and one receiver.
 
-Messages that nobody answers go through a mailbox, or through Trio's channel, taken
-one by one or as many as there are, or through asyncio's queue, taken as many as there
-are; calls go through a port. Senders wait when there is no room, so nothing is lost, and
-every message is counted. Beside it asyncio's queue without a bound, where nobody waits.
+Messages without a reply go through a mailbox or Trio's channel, received one by one or in
+batches, and through asyncio's queue in batches. Calls go through a port. Senders wait while
+there is no room, so no message is lost, and every message is counted. For comparison,
+asyncio's queue without a bound, where no sender waits.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ async def _one_by_one(receive: Any, latencies: list[int]) -> None:
 async def _in_batches(receive: Any, latencies: list[int]) -> None:
     while True:
         try:
-            # Read before the clock is, or the wait for the next one would be taken off.
+            # In a statement of its own: within the next one the clock would be read before the wait.
             sent = await receive.receive()
             while True:
                 latencies.append(perf_counter_ns() - sent)
@@ -86,7 +86,7 @@ async def _mailbox(drain: Callable[..., Any], senders: int, each: int) -> Sample
 
 
 async def _mailbox_above(drain: Callable[..., Any], senders: int, each: int) -> Sample:
-    """The receiver goes before its senders, as a server should: the mailbox never fills."""
+    """The receiver is more urgent than its senders, as a server should be: the mailbox never fills."""
     async with open_scheduler() as scheduler:
 
         async def drain_above(receive: Any, latencies: list[int]) -> None:
@@ -148,7 +148,7 @@ async def _calls(way: Callable[[], Any], senders: int, each: int) -> Sample:
 
 
 def variants(size: Size) -> dict[str, Callable[[], Sample]]:
-    """Messages, then calls, Trio's own first; then messages elsewhere."""
+    """Messages, then calls, each with Trio first; then messages in other loops."""
     senders, each = size.of(20, 1000, 1000), size.of(3, 5, 15)
     trio_ends = partial(trio.open_memory_channel, CAPACITY)
     bodies = {

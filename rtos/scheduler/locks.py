@@ -32,7 +32,7 @@ from rtos.scheduler.dispatch.current import context_of
 from rtos.scheduler.policy.wait_queue import Waiter, WaitQueue
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
     from types import TracebackType
 
     from trio.lowlevel import ParkingLot, RaiseCancelT, Task
@@ -48,14 +48,12 @@ class Lock:
     acquires it on entering and releases it on leaving; only entering is a checkpoint.
     """
 
-    __slots__ = ("__weakref__", "_broken", "_exit_watch", "_owner", "_queue")
+    __slots__ = ("__weakref__", "_exit_watch", "_owner", "_queue")
 
     def __init__(self) -> None:
         self._owner: Task | None = None
-        # Whether the owner has exited without releasing the lock.
-        self._broken = False
-        self._exit_watch = cast("ParkingLot", _ExitWatch(self._break))
         self._queue = WaitQueue()
+        self._exit_watch = _ExitWatch(self._queue)
 
     def __repr__(self) -> str:
         name, waiters = f"Lock object at {id(self):#x}", len(self._queue)
@@ -95,8 +93,8 @@ class Lock:
         try:
             self.acquire_nowait()
         except trio.WouldBlock:
-            if self._broken:
-                raise self._broken_error() from None
+            if self._exit_watch.broken_by is not None:
+                raise _broken_error(self._exit_watch.broken_by) from None
         else:
             await trio.lowlevel.cancel_shielded_checkpoint()
             return
@@ -113,7 +111,7 @@ class Lock:
         """
         self._check_owner("can't release a Lock you don't own")
         assert self._owner is not None
-        trio.lowlevel.remove_parking_lot_breaker(self._owner, self._exit_watch)
+        trio.lowlevel.remove_parking_lot_breaker(self._owner, cast("ParkingLot", self._exit_watch))
         self._owner = None
         if self._queue:
             owner = _wake(self._queue.pop())
@@ -137,7 +135,7 @@ class Lock:
 
     def _own(self, task: Task) -> None:
         self._owner = task
-        trio.lowlevel.add_parking_lot_breaker(task, self._exit_watch)
+        trio.lowlevel.add_parking_lot_breaker(task, cast("ParkingLot", self._exit_watch))
 
     def _check_owner(self, message: str) -> None:
         if current_task() is not self._owner:
@@ -148,16 +146,6 @@ class Lock:
         if self._owner is not None:
             self._queue.set_holders(_contexts_of((self._owner,)))
         self._queue.add(waiter)
-
-    def _break(self) -> None:
-        """Fail all waiters: the owner has exited."""
-        self._broken = True
-        self._queue.set_holders(())
-        while self._queue:
-            _wake(self._queue.pop(), self._broken_error())
-
-    def _broken_error(self) -> trio.BrokenResourceError:
-        return trio.BrokenResourceError(f"Owner of this lock exited without releasing: {self._owner}")
 
 
 @final
@@ -394,19 +382,28 @@ class Condition:
 
 
 class _ExitWatch:
-    """Trio calls ``break_lot`` when a task exits for which this was registered as a parking lot.
+    """Fails the waiters of a lock when its owner exits without releasing it.
 
-    A real parking lot wakes its tasks in order of arrival only.
+    Trio calls ``break_lot`` of what is registered as a parking lot of the exiting task. A real
+    parking lot would wake its tasks in order of arrival only.
     """
 
-    __slots__ = ("_notify",)
+    __slots__ = ("broken_by", "queue")
 
-    def __init__(self, notify: Callable[[], None]) -> None:
-        self._notify = notify
+    def __init__(self, queue: WaitQueue) -> None:
+        self.queue = queue
+        self.broken_by: Task | None = None
 
-    def break_lot(self, _: Task) -> None:
-        """The task has exited."""
-        self._notify()
+    def break_lot(self, task: Task) -> None:
+        """``task``, the owner of the lock, has exited."""
+        self.broken_by = task
+        self.queue.set_holders(())
+        while self.queue:
+            _wake(self.queue.pop(), _broken_error(task))
+
+
+def _broken_error(owner: Task) -> trio.BrokenResourceError:
+    return trio.BrokenResourceError(f"Owner of this lock exited without releasing: {owner}")
 
 
 def _new_waiter() -> Waiter:

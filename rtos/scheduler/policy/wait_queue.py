@@ -15,7 +15,7 @@ from rtos.scheduler.policy.levels import DEFAULT_LEVEL
 from rtos.scheduler.policy.message_queue import Message, MessageQueue
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from rtos.scheduler.policy.context import SchedulingContext
 
@@ -62,12 +62,6 @@ class WaitQueue:
 
     def __len__(self) -> int:
         return self._size
-
-    def __iter__(self) -> Iterator[Waiter]:
-        """The waiters, in no particular order."""
-        for waiter in self._waiters:
-            assert isinstance(waiter, Waiter)
-            yield waiter
 
     def add(self, waiter: Waiter) -> None:
         """Add a task that starts to wait."""
