@@ -1,11 +1,10 @@
-"""Every error that a host can act on, sorted by whose fault it is.
+"""The errors that a program can handle, grouped by whose fault they are.
 
-Law: a class answers two questions, who was wrong and whether trying again is
-safe. Fields come first and the text is made from them, so that a program never
-has to parse a message. Texts are lower-case, name the operation and the value,
-and end with a remedy after a semicolon.
+The class of an error says who was wrong and whether a retry is safe. Errors carry fields,
+and the message is made from them, so a program never has to parse a message. A message is
+lower-case, names the operation and the value, and ends with a remedy after a semicolon.
 
-This module must import nothing of the package.
+This module must not import any other module of the package.
 """
 
 from __future__ import annotations
@@ -14,19 +13,25 @@ import attrs
 
 
 class RtosError(Exception):
-    """What a host can act on. Never raised itself."""
+    """Base class of every error that a program can handle. Not raised itself."""
 
     def __str__(self) -> str:
         return self.message()
 
     def message(self) -> str:
-        """The text, made from the fields; lower-case, with a remedy."""
+        """The message, made from the fields: lower-case, with a remedy."""
         return type(self).__name__
 
 
 @attrs.define(eq=False, str=False)
 class Refused(RtosError):
-    """Nothing happened, and trying again is safe."""
+    """The request was refused before anything happened; a retry is safe.
+
+    Attributes:
+      target: what refused it, for example a daemon.
+      reason: why.
+      remedy: what the caller can do.
+    """
 
     target: str
     reason: str
@@ -37,23 +42,26 @@ class Refused(RtosError):
 
 
 class MailboxFull(Refused):
-    """The mailbox had no room; the daemon never saw the message."""
+    """The mailbox is full; the daemon has not seen the message."""
 
 
 class NotAdmitted(Refused):
-    """Accepting the work would break a guarantee that was given to others."""
+    """Accepting the work could make other jobs miss their deadlines."""
 
 
 class Overloaded(Refused):
-    """Shed after it was accepted, because something more urgent needed the room."""
+    """The request was dropped from a full queue in favour of a more urgent one."""
 
 
 @attrs.define(eq=False, str=False)
 class CommandRejected(RtosError):
-    """The caller sent something invalid; raised before delivery, nothing changed.
+    """The command is invalid; raised before delivery, nothing changed.
 
-    ``parameter`` names the offending parameter, or is ``None`` when the whole
-    command is meant.
+    Attributes:
+      command: its name.
+      reason: what is wrong.
+      parameter: the invalid parameter; ``None`` if the command as a whole is invalid.
+      remedy: what the caller can do.
     """
 
     command: str
@@ -67,16 +75,21 @@ class CommandRejected(RtosError):
 
 
 class UnknownCommand(CommandRejected):
-    """No daemon serves a command of that name."""
+    """No daemon serves a command with this name."""
 
 
 class CallCycle(CommandRejected):
-    """The call would wait for itself: the path leads back to a daemon that waits."""
+    """The call would deadlock: a daemon on the path to it waits for its reply."""
 
 
 @attrs.define(eq=False, str=False)
 class CommandFailed(RtosError):
-    """The daemon raised while it served the command; ``__cause__`` has the error."""
+    """The daemon raised an error while it served the command.
+
+    Attributes:
+      command: its name.
+      reason: the daemon's error as text; ``__cause__`` is the error itself.
+    """
 
     command: str
     reason: str
@@ -87,10 +100,12 @@ class CommandFailed(RtosError):
 
 @attrs.define(eq=False, str=False)
 class DeadlineMissed(RtosError):
-    """Not answered in time.
+    """The command was not answered by its deadline.
 
-    ``started`` says whether the daemon had begun; if not, nothing happened.
-    ``late`` is how far past the deadline it was noticed, in seconds.
+    Attributes:
+      command: its name.
+      started: whether the daemon had started to serve it; if not, nothing happened.
+      late: seconds between the deadline and its detection.
     """
 
     command: str
@@ -105,7 +120,13 @@ class DeadlineMissed(RtosError):
 
 @attrs.define(eq=False, str=False)
 class DaemonDown(RtosError):
-    """The daemon is gone for good, or parked until an operator unparks it."""
+    """The daemon has ended and will not be restarted, or is parked until an operator unparks it.
+
+    Attributes:
+      daemon: its name.
+      reason: why it is down.
+      restarts: how often it was restarted before.
+    """
 
     daemon: str
     reason: str
@@ -120,7 +141,13 @@ class DaemonDown(RtosError):
 
 @attrs.define(eq=False, str=False)
 class StoreError(RtosError):
-    """A store could not do what it was asked; the data is as it was before."""
+    """A storage operation failed; the data is unchanged.
+
+    Attributes:
+      operation: what was attempted.
+      reason: why it failed.
+      remedy: what the caller can do.
+    """
 
     operation: str
     reason: str
@@ -131,23 +158,23 @@ class StoreError(RtosError):
 
 
 class StoreBusy(StoreError):
-    """Another process holds the database; trying again is safe."""
+    """Another process has locked the database; a retry is safe."""
 
 
 class StoreCorrupt(StoreError):
-    """The file is not a database, or is damaged. It is never deleted."""
+    """The file is damaged, or is not a database. It is never deleted."""
 
 
 class StoreFull(StoreError):
-    """No space left, or a limit of the file system was reached."""
+    """The disk is full, or a limit of the file system was reached."""
 
 
 class SchemaTooNew(StoreError):
-    """Written by a newer version of this program; it is left untouched."""
+    """The database was written by a newer version of this program; it is left unchanged."""
 
 
 class Conflict(StoreError):
-    """The record exists already, or is not at the version that was expected."""
+    """The record exists already, or does not have the expected version."""
 
 
 class NotFound(StoreError):
@@ -155,7 +182,12 @@ class NotFound(StoreError):
 
 
 class ConfigurationError(RtosError):
-    """The system cannot start as it is configured; nothing was changed."""
+    """The configuration is invalid; nothing was changed.
+
+    Attributes:
+      reason: what is wrong.
+      remedy: what to change.
+    """
 
     def __init__(self, reason: str, remedy: str) -> None:
         super().__init__(reason, remedy)
@@ -168,10 +200,12 @@ class ConfigurationError(RtosError):
 
 @attrs.define(eq=False, str=False)
 class SchedulerClosed(RtosError):
-    """A scheduler was used before its block began or after it ended, or closed during a wait.
+    """A scheduler was used outside its ``async with`` block, or closed while a task waited for it.
 
-    ``operation`` is what was attempted, or what waited. An operation that is refused
-    with this error has changed nothing.
+    An operation that starts nothing because of this error has changed nothing.
+
+    Attributes:
+      operation: what was attempted, or what was waiting.
     """
 
     operation: str
@@ -184,11 +218,11 @@ class SchedulerClosed(RtosError):
 
 
 class UnsupportedTrio(ConfigurationError):
-    """Trio's run loop is not shaped as the run queue needs it."""
+    """The run queue does not know the internals of this Trio version."""
 
 
 class KernelBug(Exception):
-    """An invariant of ours broke.
+    """An invariant of the kernel is broken.
 
-    Outside the tree on purpose, so that no ``except RtosError`` hides it.
+    Not a subclass of ``RtosError``, so that ``except RtosError`` does not hide it.
     """

@@ -1,14 +1,16 @@
-"""The scheduling context: what is effective, what is inherited, who is told."""
+"""The scheduling context: its effective level and deadline, inheritance, and its lifetime."""
 
 import contextvars
+import gc
 import math
+import weakref
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rtos.scheduler.policy.context import SchedulingContext, context_variable
-from rtos.scheduler.policy.levels import LEVELS, check_level
+from rtos.scheduler.policy.levels import LEVELS, check_deadline, check_level
 
 
 class Waited:
@@ -33,10 +35,10 @@ def effective(context):
         ((4, 5.0), (4, 5.0)),  # inside a level the nearer deadline
         ((4, 50.0), (4, 10.0)),
         ((4, math.inf), (4, 10.0)),
-        ((6, 1.0), (4, 10.0)),  # what is less urgent changes nothing, however near its deadline
+        ((6, 1.0), (4, 10.0)),  # a less urgent level changes nothing, even with a nearer deadline
     ],
 )
-def test_the_more_urgent_takes_effect(inherited, expected):
+def test_more_urgent_of_own_and_inherited_takes_effect(inherited, expected):
     context = SchedulingContext("c", level=4, deadline=10.0)
     context.inherit(*inherited)
     assert effective(context) == expected
@@ -45,7 +47,7 @@ def test_the_more_urgent_takes_effect(inherited, expected):
     assert effective(context) == (4, 10.0)
 
 
-def test_inheriting_replaces_what_was_inherited_before():
+def test_inherit_replaces_what_was_inherited_before():
     context = SchedulingContext("c", level=4)
     context.inherit(1, math.inf)
     context.inherit(3, math.inf)
@@ -94,7 +96,7 @@ def test_queued_context_moves_when_a_source_comes_and_goes():
     assert moves == [2, 5]
 
 
-def test_rebase_keeps_what_is_inherited():
+def test_rebase_keeps_the_inherited_level():
     context = SchedulingContext("c", level=4)
     context.inherit(1, 7.0)
     context.rebase(6)
@@ -107,7 +109,7 @@ def test_rebase_keeps_what_is_inherited():
     assert effective(context) == (5, math.inf)
 
 
-def test_rebase_changes_what_nested_calls_get_unless_a_call_is_served():
+def test_rebase_changes_the_deadline_of_nested_calls_unless_a_call_is_served():
     context = SchedulingContext("c", deadline=10.0)
     context.rebase(3, 20.0)
     assert context.job_deadline == 20.0
@@ -116,7 +118,7 @@ def test_rebase_changes_what_nested_calls_get_unless_a_call_is_served():
     assert context.job_deadline == 2.0
 
 
-def test_everything_waited_for_is_told_of_every_change_and_of_nothing_else():
+def test_waits_are_reprioritised_at_each_change_and_at_no_other_time():
     context, call = SchedulingContext("c", level=4), Waited()
     context.waits[call] = None
     context.inherit(2, math.inf)
@@ -186,7 +188,7 @@ def test_effective_is_the_minimum_of_own_served_call_and_sources(level, deadline
         assert call.told == told
 
 
-def test_entering_twice_is_refused():
+def test_entering_twice_raises_runtime_error():
     def body():
         context = SchedulingContext("c")
         with (
@@ -200,12 +202,41 @@ def test_entering_twice_is_refused():
 
 
 @pytest.mark.parametrize("level", [-1, LEVELS, 1.5, "2", None])
-def test_a_level_that_does_not_exist(level):
+def test_level_that_does_not_exist_raises_value_error(level):
     with pytest.raises(ValueError, match=r"there: level .* does not exist; use 0 \(most urgent\) to 7"):
         check_level("there", level)
     with pytest.raises(ValueError, match="rebase: level"):
         SchedulingContext("c").rebase(level)
 
 
-def test_repr_names_it():
+@pytest.mark.parametrize("deadline", [math.nan, "soon", None])
+def test_deadline_that_is_not_a_time_raises_value_error(deadline):
+    with pytest.raises(ValueError, match=r"there: deadline .* is not a time; use absolute Trio time"):
+        check_deadline("there", deadline)
+
+
+@pytest.mark.parametrize("deadline", [0, -1.5, math.inf, -math.inf])
+def test_any_other_number_is_a_deadline(deadline):
+    check_deadline("there", deadline)
+
+
+def test_context_that_was_entered_and_left_is_freed_without_the_garbage_collector():
+    gc.collect()
+    gc.disable()
+    try:
+        context = SchedulingContext("c")
+        with context:
+            copied = contextvars.copy_context()
+            context.inherit_from("lock", 1, math.inf)
+            context.disinherit("lock")
+        gone = weakref.ref(context)
+        del context
+        assert gone() is not None, "a task started in the block still has it"
+        del copied
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
+def test_repr_shows_name_and_level():
     assert repr(SchedulingContext("name", level=3)) == "<SchedulingContext 'name' level=3>"
