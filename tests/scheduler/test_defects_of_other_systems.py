@@ -1,6 +1,6 @@
-"""Failures that were reported of other systems, and that must not be possible here.
+"""Regression tests against defects that were reported of other schedulers and actor systems.
 
-One test each. Its docstring says what went wrong there, and why it cannot here.
+The docstring of each test names the report, what went wrong there, and what prevents it here.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ if TYPE_CHECKING:
 
 
 async def test_timers_that_are_always_due_do_not_starve_messages(autojump_clock: MockClock) -> None:
-    """There (rclcpp#392) an executor looked at timers first, each time, and never came to the messages.
+    """rclcpp#392: an executor served due timers first, every time, and never reached the messages.
 
-    Here whatever is due shares one step, and timers that are due again after each step have to
-    give way now and then, so that whoever is less urgent goes on.
+    Here all due timers share one step, and a timer that is always due again must let other tasks
+    run now and then, whatever their level.
     """
     fired = 0
-    # In virtual time, where no quantum ends, a step takes up to 64 of them.
+    # In virtual time, where no quantum ends, a step receives up to 64 messages.
     messages = 20 * 65
     async with open_scheduler(reserve=0) as scheduler, trio.open_nursery() as nursery:
         send, receive = open_mailbox(math.inf)
@@ -60,7 +60,7 @@ async def test_timers_that_are_always_due_do_not_starve_messages(autojump_clock:
         def fire() -> None:
             nonlocal fired
             fired += 1
-            if not received.is_set() and fired < 1000:  # or a failure would have no end
+            if not received.is_set() and fired < 1000:  # the bound ends the test if it fails
                 scheduler.add_timer(trio.current_time(), fire)
 
         async def serve() -> None:
@@ -77,18 +77,16 @@ async def test_timers_that_are_always_due_do_not_starve_messages(autojump_clock:
         before = scheduler.statistics().passes
         await received.wait()
         assert fired > 20, "the timer was not due all the time"
-        # One pass in nine at the least is the reader's, or the host's.
+        # At least one pass in nine is the reader's, or the host's.
         assert scheduler.statistics().passes - before <= 9 * 23
 
 
 @pytest.mark.parametrize("policy", OverloadPolicy)
-async def test_a_backlog_never_grows_past_its_bound(
-    autojump_clock: MockClock, policy: OverloadPolicy
-) -> None:
-    """Elsewhere queues have no bound unless one asks: senders faster than the receiver fill the memory.
+async def test_backlog_never_exceeds_the_capacity(autojump_clock: MockClock, policy: OverloadPolicy) -> None:
+    """Elsewhere queues are unbounded by default, and senders faster than the receiver fill the memory.
 
-    Here a mailbox has to be given a bound. What does not fit waits with its sender, is refused
-    or is shed, and whoever sheds is told of each.
+    Here a mailbox must have a capacity. A message that does not fit waits with its sender, is
+    refused, or is dropped, and every dropped message is reported to ``on_drop``.
     """
     dropped: list[object] = []
     send, receive = open_mailbox(8, policy, on_drop=lambda value, _: dropped.append(value))
@@ -117,8 +115,8 @@ async def test_a_backlog_never_grows_past_its_bound(
         assert received == 5 * 40
 
 
-async def test_what_is_urgent_is_received_first_though_it_was_sent_last(autojump_clock: MockClock) -> None:
-    """There (ros2_documentation#6502) the order of a queue was taken for one of priorities, and was FIFO.
+async def test_urgent_message_is_received_first_although_sent_last(autojump_clock: MockClock) -> None:
+    """ros2_documentation#6502: a queue was documented as ordered by priority, and was FIFO.
 
     Here a mailbox is ordered by level, then deadline, and by arrival only among equals.
     """
@@ -129,20 +127,20 @@ async def test_what_is_urgent_is_received_first_though_it_was_sent_last(autojump
     send.send_nowait("urgent", level=0)
     got = [receive.receive_nowait() for _ in range(7)]
     assert got == [
-        "urgent",  # the most urgent one, though it came last
-        "soon",  # then the one that has a deadline
-        *(f"early {number}" for number in range(5)),  # and equals in order of arrival
+        "urgent",  # the most urgent message, although sent last
+        "soon",  # then the message with a deadline
+        *(f"early {number}" for number in range(5)),  # then equals in order of arrival
     ]
 
 
 @pytest.mark.parametrize("seed", range(20))
-async def test_priorities_that_change_while_queued_lose_nobody_and_keep_the_order(
+async def test_priority_changes_while_queued_lose_no_task_and_keep_the_order(
     autojump_clock: MockClock, seed: int
 ) -> None:
-    """There (embassy-rs/embassy#4666) a new priority of a queued task broke the list that it stood in.
+    """embassy-rs/embassy#4666: changing the priority of a queued task corrupted the list it was in.
 
-    Here a change moves the entry, whoever makes it and whenever: each step is that of the most
-    urgent task, by the priorities at that moment, and each task runs exactly once.
+    Here a change moves the queued entry. Each step is that of the most urgent task, by the
+    priorities at that moment, and each task runs exactly once.
     """
     chance = random.Random(seed)
     waiting: dict[int, SchedulingContext] = {}
@@ -171,11 +169,11 @@ async def test_priorities_that_change_while_queued_lose_nobody_and_keep_the_orde
     assert sorted(ran) == list(range(150))
 
 
-def test_who_measures_does_not_disturb_what_is_measured() -> None:
-    """There (zephyr#87010) the thread that printed the figures of a benchmark was in the figures.
+def test_task_that_reads_statistics_does_not_delay_urgent_tasks() -> None:
+    """zephyr#87010: the thread that printed the results of a benchmark was part of the results.
 
-    Here it is less urgent than what it looks at, and reading the accounts and the trace takes no
-    lock: an urgent task waits for one of its steps at most, as for anybody's.
+    Here the reporting task is less urgent than the tasks it reports on, and reading the accounts
+    and the trace takes no lock: an urgent task waits for at most one of its steps.
     """
 
     async def main() -> list[float]:
@@ -204,18 +202,18 @@ def test_who_measures_does_not_disturb_what_is_measured() -> None:
         nursery.cancel_scope.cancel()
 
     waits = run_virtual(main)
-    assert 0 < max(waits) <= TICK, "and never waiting would mean that nobody reported"
+    assert 0 < max(waits) <= TICK, "no wait at all would mean that the reporting task never ran"
 
 
 @pytest.mark.parametrize("run", [trio.run, run_virtual], ids=["real", "virtual"])
 @pytest.mark.parametrize("shared", [True, False], ids=["one context", "contexts"])
-def test_io_is_looked_at_between_the_steps_of_tasks_that_are_always_ready(
+def test_io_is_polled_between_the_steps_of_tasks_that_are_always_ready(
     run: Callable[..., int], *, shared: bool
 ) -> None:
-    """There (micropython-lib#287) I/O was polled only when every ready task had run, some of them twice.
+    """micropython-lib#287: I/O was polled only after every ready task had run, some of them twice.
 
-    Here the loop looks after each pass, which is one step, or the short ones of one context: an
-    urgent reader runs after two passes at most, however many tasks want to run.
+    Here the loop polls after each pass, which is one step, or several short steps of one context:
+    an urgent reader runs after at most two passes, however many tasks are ready.
     """
 
     async def main() -> int:
@@ -258,7 +256,7 @@ def test_io_is_looked_at_between_the_steps_of_tasks_that_are_always_ready(
 
 
 async def _miss(hog: Callable[[], Awaitable[None]], *, level: int) -> MissReport:
-    """The report of a call that is due after 20 ticks, and pauses for one, beside a hog."""
+    """The report of a call that has 20 ticks and needs two, beside a task that takes the CPU."""
     async with (
         open_scheduler(reserve=0, direct=False, trace=4096) as scheduler,
         trio.open_nursery() as nursery,
@@ -289,17 +287,17 @@ async def _miss(hog: Callable[[], Awaitable[None]], *, level: int) -> MissReport
 
 
 def _ticks(report: MissReport, part: Part) -> dict[str | None, tuple[float, float]]:
-    """What a part took, by context: in all, and at a time; in ticks."""
+    """The time of one part of the report by context, in ticks: the sum, and the longest piece."""
     scale = TICK * 1e9
     shares = [share for share in report.shares if share.part is part]
     return {share.who: (round(share.ns / scale, 3), round(share.longest / scale, 3)) for share in shares}
 
 
-def test_many_short_steps_that_block_like_a_long_one_are_named() -> None:
-    """There (python/cpython#101946) ten callbacks of 10 ms held everybody up and no warning came.
+def test_miss_report_names_a_task_that_blocked_in_many_short_steps() -> None:
+    """python/cpython#101946: ten callbacks of 10 ms blocked the loop, and no warning came.
 
-    The warning looked at each alone. Here a missed deadline is explained from its own window,
-    whatever the pieces, and the causes add up to all of it.
+    The warning looked at each callback alone. Here the report on a missed deadline adds up all
+    steps in the window of the call, and its causes add up to the whole window.
     """
 
     async def in_steps() -> None:
@@ -314,21 +312,21 @@ def test_many_short_steps_that_block_like_a_long_one_are_named() -> None:
     assert report.offender.who == "hog"
 
 
-def test_a_long_step_of_somebody_less_urgent_is_named() -> None:
-    """As above: less urgent work runs while the server pauses, and is called by its name too."""
+def test_miss_report_names_a_less_urgent_task_that_blocked_in_one_long_step() -> None:
+    """As above, for a less urgent task that runs while the server sleeps."""
 
     async def at_once() -> None:
         spend(50 * TICK)
 
     report = run_virtual(lambda: _miss(at_once, level=6))
-    # The pause was over at some time within the step, and nobody could see it before its end.
+    # The server's sleep ended at some time within the step, which hid it.
     assert _ticks(report, Part.BLOCKING) == {"hog": (50, 50)}
     assert sum(share.ns for share in report.shares) == report.window
     assert "hog" in str(report)
 
 
-def test_what_many_short_steps_cost_is_known_beforehand() -> None:
-    """As above: who is more urgent than the ten steps waits for one, who is less urgent for all."""
+def test_analysis_bounds_the_delay_by_many_short_steps() -> None:
+    """As above, before run time: a more urgent job waits for one step, a less urgent one for all ten."""
     urgent = Job(name="urgent", level=0, cost=5, period=1000)
     hog = Job(name="hog", level=1, cost=100, period=1000, longest_step=10)
     low = Job(name="low", level=2, cost=5, period=1000)
@@ -339,17 +337,17 @@ def test_what_many_short_steps_cost_is_known_beforehand() -> None:
     assert 5 + 99 <= analyse([urgent, whole, low]).jobs[0].response <= 5 + 100
 
 
-def test_who_waits_by_asking_again_and_again_is_reported() -> None:
-    """There (python-trio/trio#672) a task that kept waking up for nothing was noticed by nobody.
+def test_task_that_polls_is_reported() -> None:
+    """python-trio/trio#672: nothing reported a task that kept waking up for nothing.
 
-    Here the watchdog is told who runs, and asks about a context that runs often and does nothing.
+    Here the watchdog samples which context runs, and reports one that runs often and does no work.
     """
     detector = PollingDetector(window=2.0)
     told: list[PollingReport] = []
 
     class Watch:
         def woke(self, _: int) -> None:
-            """Not asked for here."""
+            """Ignored here."""
 
         def ran(self, context: SchedulingContext, now_ns: int) -> None:
             told.extend(detector.see(context, now_ns))
@@ -377,11 +375,11 @@ def test_who_waits_by_asking_again_and_again_is_reported() -> None:
 
 
 @pytest.mark.parametrize("direct", [True, False], ids=["direct", "queued"])
-def test_nobody_pays_for_a_schedule_point_that_lets_nobody_in(*, direct: bool) -> None:
-    """There (python-trio/trio#1757) every operation went round the loop, also with nothing else ready.
+def test_operations_that_need_not_wait_cost_no_pass_of_the_loop(*, direct: bool) -> None:
+    """python-trio/trio#1757: every operation took a pass of the loop, even with no other task ready.
 
-    Here a daemon drains what waits within one step while its quantum lasts, and a call to one that
-    is idle runs inside the caller's step, with no pass of its own.
+    Here a worker serves waiting calls within one step while its quantum lasts, and a call to an
+    idle worker runs inside the caller's step, without a pass of its own.
     """
 
     async def main() -> tuple[int, int, int]:
@@ -424,13 +422,13 @@ def test_nobody_pays_for_a_schedule_point_that_lets_nobody_in(*, direct: bool) -
 
     drained, passes, lent = trio.run(main)
     assert drained <= 4
-    # Nor is there a pass of the loop for each of the forty steps of calls that are queued.
+    # The forty steps of queued calls take no pass of the loop each either.
     assert passes <= 1
     assert lent == (20 if direct else 0)
 
 
 async def _crash_until_down(backoff: Backoff, lives: Iterable[float], *, intensity: int) -> list[float]:
-    """When a child was started that lives so long each time, until its supervisor gives up."""
+    """Start times of a child that crashes after each time of ``lives``, until its supervisor gives up."""
     began: list[float] = []
     ages = iter(lives)
 
@@ -450,23 +448,23 @@ async def _crash_until_down(backoff: Backoff, lives: Iterable[float], *, intensi
     return began
 
 
-async def test_a_crash_loop_does_not_burn_its_restarts_within_an_instant(autojump_clock: MockClock) -> None:
-    """There (erlang PR 1287) restarts followed at once, and the whole allowance was gone in microseconds.
+async def test_crash_loop_spreads_its_restarts_over_time(autojump_clock: MockClock) -> None:
+    """erlang PR 1287: restarts followed at once, and the whole allowance was used up in microseconds.
 
-    Here the first restart is at once, as most crashes are by chance, and each one after it waits
-    twice as long as the one before.
+    Here the first restart is immediate, since most crashes are isolated, and each further one
+    waits twice as long as the one before.
     """
     began = await _crash_until_down(Backoff(first=0.25, cap=0.75), itertools.repeat(0.0), intensity=4)
     assert [after - before for before, after in itertools.pairwise(began)] == [0.0, 0.25, 0.5, 0.75]
 
 
 @pytest.mark.parametrize("seed", range(20))
-async def test_there_are_never_more_restarts_in_any_window_than_allowed(
+async def test_restarts_in_any_window_never_exceed_the_intensity(
     autojump_clock: MockClock, seed: int
 ) -> None:
-    """There (elle 1211) the window was counted in messages, so that the limit was never reached.
+    """elle#1211: the window was counted in messages, so the limit was never reached.
 
-    Here it is counted in time, and over every window of that length, wherever it begins.
+    Here it is measured in time, and the limit holds for every window of that length.
     """
     chance = random.Random(seed)
     lives = (chance.choice([0.0, 0.5, 1.5, 3.0]) for _ in itertools.count())
@@ -477,10 +475,10 @@ async def test_there_are_never_more_restarts_in_any_window_than_allowed(
         assert len([at for at in restarts if start <= at < start + 5.0]) <= 3
 
 
-async def test_what_never_becomes_ready_does_not_keep_its_parent_waiting(autojump_clock: MockClock) -> None:
-    """There (tractor) a child died before it could say that it was there, and its parent waited for ever.
+async def test_child_that_never_becomes_ready_fails_its_start(autojump_clock: MockClock) -> None:
+    """tractor: a child died before it could report that it was ready, and its parent waited for ever.
 
-    Here a start has a limit, and a child that ends before it is ready has not started.
+    Here a start has a timeout, and a child that ends before it is ready has failed to start.
     """
 
     async def never_ready(_: Callable[[], None]) -> None:
@@ -500,11 +498,11 @@ async def test_what_never_becomes_ready_does_not_keep_its_parent_waiting(autojum
             assert trio.current_time() - before == limit
 
 
-async def test_a_flood_evicts_no_control_message(autojump_clock: MockClock) -> None:
-    """There (actor-ts 310, 1148) what was shed first were notes of death and of acknowledgement.
+async def test_flood_of_messages_drops_no_control_message(autojump_clock: MockClock) -> None:
+    """actor-ts#310 and #1148: a full queue dropped death notices and acknowledgements first.
 
-    Whoever waited for them waited for ever. Here control messages have a lane of their own, which
-    goes first and is never shed.
+    Tasks that waited for them waited for ever. Here control messages have a lane of their own,
+    which is received first and from which nothing is dropped.
     """
     dropped: list[object] = []
     send, receive = open_mailbox(
@@ -519,11 +517,11 @@ async def test_a_flood_evicts_no_control_message(autojump_clock: MockClock) -> N
     assert dropped == list(range(96))
 
 
-async def test_a_daemon_that_writes_to_itself_does_not_freeze_the_host(autojump_clock: MockClock) -> None:
-    """There (Thespian) sending did not return while anything was queued.
+async def test_task_that_sends_to_itself_does_not_block_the_host(autojump_clock: MockClock) -> None:
+    """Thespian: sending did not return while any message was queued.
 
-    One actor that wrote to itself held the whole program. Here its turns share a step for a quantum,
-    or 64 of them, and the host, as urgent as it is, gets its own in between.
+    So one actor that sent to itself blocked the whole program. Here its operations share a step
+    for one quantum, or 64 operations, and a host task of the same level gets its turn in between.
     """
     turns = 0
 
@@ -546,10 +544,11 @@ async def test_a_daemon_that_writes_to_itself_does_not_freeze_the_host(autojump_
 
 
 @pytest.mark.parametrize("direct", [True, False], ids=["direct", "queued"])
-async def test_a_call_to_oneself_is_refused_with_its_path(autojump_clock: MockClock, *, direct: bool) -> None:
-    """There (orleans 5331, pykka 48, dask 4224) an actor that called itself, by way of others, hung.
+async def test_call_cycle_is_rejected_with_its_path(autojump_clock: MockClock, *, direct: bool) -> None:
+    """orleans#5331, pykka#48, dask#4224: an actor that called itself through other actors hung.
 
-    Here the kernel knows who waits for whom, and refuses the call that would close the ring.
+    Here the kernel knows which daemon waits for which, and rejects the call that would close the
+    cycle.
     """
     async with open_scheduler(reserve=0, direct=direct) as scheduler, trio.open_nursery() as nursery:
         names = ("a", "b", "c")
@@ -567,17 +566,17 @@ async def test_a_call_to_oneself_is_refused_with_its_path(autojump_clock: MockCl
         for name in names:
             nursery.start_soon(serve, name)
         await trio.testing.wait_all_tasks_blocked()
-        for _ in range(2):  # the second time daemons are known well enough to be lent a step
+        for _ in range(2):  # at the second call the daemons' steps are known, and donated
             with pytest.raises(CallCycle, match="a -> b -> c -> a"), trio.fail_after(1):
                 await ports["a"].call(CallStatistics("a"), None)
         nursery.cancel_scope.cancel()
 
 
-async def test_what_has_expired_is_not_executed(autojump_clock: MockClock) -> None:
-    """There (akka 32721, proto.actor dotnet 1433) requests were worked off whose callers had left.
+async def test_expired_call_is_not_started(autojump_clock: MockClock) -> None:
+    """akka#32721, proto.actor dotnet#1433: requests were served although their callers had left.
 
-    So under load nothing was in time any more. Here they are answered when they expire, and their
-    bodies never begin.
+    So under load no reply was in time any more. Here calls are answered when they expire, and an
+    expired call is never started.
     """
     begun: list[object] = []
 
@@ -607,11 +606,11 @@ async def test_what_has_expired_is_not_executed(autojump_clock: MockClock) -> No
     assert begun == ["first", "last"]
 
 
-@pytest.mark.parametrize(("crowded", "longest"), [(True, 1), (False, 300)], ids=["crowd", "nursery"])
-def test_a_crowd_is_stopped_in_slices(*, crowded: bool, longest: int) -> None:
-    """There (trio) cancelling 100 000 parked tasks took 4 s in a single pass: the loop was dead meanwhile.
+@pytest.mark.parametrize(("grouped", "longest"), [(True, 1), (False, 300)], ids=["task group", "nursery"])
+def test_many_tasks_are_cancelled_in_slices(*, grouped: bool, longest: int) -> None:
+    """trio: cancelling 100 000 parked tasks took 4 s in a single pass, which blocked the loop.
 
-    Here a crowd is cancelled slice by slice, and what is urgent runs in between.
+    Here a task group is cancelled in slices, and urgent tasks run in between.
     """
 
     async def park() -> None:
@@ -632,7 +631,7 @@ def test_a_crowd_is_stopped_in_slices(*, crowded: bool, longest: int) -> None:
                 late = max(late, trio.current_time() - due)
 
         async with open_scheduler() as scheduler, trio.open_nursery() as nursery:
-            opened = open_task_group(scheduler) if crowded else trio.open_nursery()
+            opened = open_task_group(scheduler) if grouped else trio.open_nursery()
             with scheduler.context("urgent", level=0):
                 nursery.start_soon(tick)
             async with opened as tasks:
@@ -648,11 +647,11 @@ def test_a_crowd_is_stopped_in_slices(*, crowded: bool, longest: int) -> None:
     assert longest - 1 <= run_virtual(main) <= longest
 
 
-def test_an_alarm_on_a_loaded_machine_does_not_blame_the_code() -> None:
-    """There (temporal sdk-python 1050) two seconds of the wall clock were called a deadlock.
+def test_alarm_on_a_loaded_machine_does_not_blame_the_code() -> None:
+    """temporal sdk-python#1050: two seconds of wall-clock time were reported as a deadlock.
 
-    The process had not been given the CPU. Here an alarm compares the clocks of the thread, and
-    says which of the two it was.
+    The process had not been given the CPU. Here an alarm compares wall-clock and CPU time of the
+    thread, and says which of the two causes it was.
     """
     before = Sample(wall=0, cpu=0, queued=0, process=0)
     two = 2_000_000_000
@@ -663,8 +662,8 @@ def test_an_alarm_on_a_loaded_machine_does_not_blame_the_code() -> None:
     assert before.cause(Sample(wall=two, cpu=0, queued=0, process=0)) is Cause.BLOCKED
 
 
-async def test_every_refused_or_dropped_call_is_answered(autojump_clock, caplog):
-    """lambdaclass, ergo#94: what a full mailbox dropped was dropped silently, and its sender waited."""
+async def test_every_call_that_a_full_port_refuses_is_answered(autojump_clock, caplog):
+    """lambdaclass, ergo#94: a full mailbox dropped requests silently, and their senders waited."""
     outcomes = []
     async with open_scheduler() as scheduler, trio.open_nursery() as nursery:
         port, kind = (
