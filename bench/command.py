@@ -27,6 +27,7 @@ from bench import others
 from bench.harness import Benchmark, Sample, Size, Stopwatch
 from bench.svg import histogram
 from rtos.bus import Bus, command
+from rtos.runtime.runtime import TRACE
 from rtos.scheduler import CallStatistics, open_scheduler, open_supervisor
 from rtos.scheduler.calls.port import Port
 
@@ -72,9 +73,11 @@ async def _echo(request: int) -> int:
 
 
 @asynccontextmanager
-async def through_bus(*, deadline: bool = False, direct: bool = False, **settings: Any) -> AsyncIterator[Any]:
+async def through_bus(
+    *, deadline: bool = False, direct: bool = False, trace: int = TRACE
+) -> AsyncIterator[Any]:
     """The whole way: name, check of the parameters, port, worker."""
-    async with open_scheduler(direct=direct, **settings) as scheduler:
+    async with open_scheduler(direct=direct, trace=trace) as scheduler:
         bus = Bus(scheduler)
         with bus.attach(Echo()) as spec:
             async with open_supervisor(scheduler, [spec]):
@@ -89,10 +92,10 @@ async def through_bus(*, deadline: bool = False, direct: bool = False, **setting
 
 @asynccontextmanager
 async def through_port(
-    *, deadline: bool = False, direct: bool = False, **settings: Any
+    *, deadline: bool = False, direct: bool = False, trace: int = TRACE
 ) -> AsyncIterator[Any]:
     """A port, and one worker."""
-    async with open_scheduler(direct=direct, **settings) as scheduler, trio.open_nursery() as nursery:
+    async with open_scheduler(direct=direct, trace=trace) as scheduler, trio.open_nursery() as nursery:
         port, kind = Port(scheduler, "echo"), CallStatistics("echo")
         context = scheduler.context("echo")
         with context:

@@ -50,7 +50,7 @@ def configuration() -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "quantum_us": QUANTUM * 1e6,
         "reserve": RESERVE,
-        "trace_records": TRACE,
+        "runtime_trace_records": TRACE,
         "switch_interval_us": sys.getswitchinterval() * 1e6,
         "gc_thresholds": list(gc.get_threshold()),
         "load_average": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
