@@ -334,6 +334,25 @@ async def test_first_scheduler_of_a_loop_may_close_first(autojump_clock):
     await second.__aexit__(None, None, None)
 
 
+async def test_throttled_task_goes_on_when_the_scheduler_closes(autojump_clock):
+    steps = []
+
+    async def burn():
+        for number in range(3):
+            autojump_clock.jump(1.0)
+            steps.append(number)
+            await trio.lowlevel.checkpoint()
+
+    async with trio.open_nursery() as nursery:
+        async with open_scheduler(host_level=0) as scheduler:
+            with scheduler.context("burner", level=2, budget=Budget(1.0, 1000.0, Exhausted.THROTTLE)):
+                nursery.start_soon(burn)
+            await trio.sleep(5)
+            assert steps == [0]
+    assert steps == [0, 1, 2]
+    assert trio.current_time() < 100
+
+
 async def test_scheduler_closes_although_its_instrument_has_raised(monkeypatch, caplog):
     """Trio removes an instrument that raises; closing must still put Trio's run queue back."""
     async with open_scheduler() as scheduler:
