@@ -96,13 +96,15 @@ async def through_port(
 ) -> AsyncIterator[Any]:
     """A port, and one worker."""
     async with open_scheduler(direct=direct, trace=trace) as scheduler, trio.open_nursery() as nursery:
-        port, kind = Port(scheduler, "echo"), CallStatistics("echo")
+        port, kind = Port[int, int](scheduler, "echo"), CallStatistics("echo")
         context = scheduler.context("echo")
         with context:
             nursery.start_soon(partial(port.serve, _echo, context=context))
 
         async def ask(number: int) -> Any:
-            return await port.call(kind, number, deadline=trio.current_time() + FAR if deadline else math.inf)
+            return await port.call(
+                number, deadline=trio.current_time() + FAR if deadline else math.inf, statistics=kind
+            )
 
         yield ask
         nursery.cancel_scope.cancel()

@@ -20,7 +20,7 @@ import trio
 
 from bench import others
 from bench.harness import Benchmark, Sample, Size, Stopwatch
-from rtos.scheduler import CallStatistics, OverloadPolicy, open_mailbox, open_scheduler
+from rtos.scheduler import CallStatistics, open_mailbox, open_scheduler
 from rtos.scheduler.calls.port import Port
 
 if TYPE_CHECKING:
@@ -103,11 +103,11 @@ async def _served_port() -> AsyncIterator[Callable[[], Any]]:
         return request
 
     async with open_scheduler() as scheduler, trio.open_nursery() as nursery:
-        port = Port(scheduler, "sink", capacity=CAPACITY, policy=OverloadPolicy.BLOCK)
+        port = Port[int, int](scheduler, "sink", capacity=CAPACITY)
         kind, context = CallStatistics("sink/put"), scheduler.context("sink")
         with context:
             nursery.start_soon(partial(port.serve, echo, context=context))
-        yield lambda: port.call(kind, 1, deadline=math.inf)
+        yield lambda: port.call(1, deadline=math.inf, statistics=kind)
         nursery.cancel_scope.cancel()
 
 

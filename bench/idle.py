@@ -92,7 +92,8 @@ async def _ports(number: int, seconds: float) -> dict[str, Any]:
             for _ in range(number):
                 context = scheduler.context("actor")
                 with context:
-                    crowd.start_soon(partial(Port(scheduler, "actor").serve, serve, context=context))
+                    port = Port[object, None](scheduler, "actor")
+                    crowd.start_soon(partial(port.serve, serve, context=context))
 
         return await _watch(scheduler, start, number, seconds)
 

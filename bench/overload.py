@@ -107,7 +107,7 @@ async def by_order(load: Load, work: Work) -> tuple[dict[int, Tally], dict[str, 
     """A port, on the scheduler; and how many requests are missing in its account or its clients'."""
     tallies = {level: Tally() for level in SHARES}
     async with open_scheduler() as scheduler, trio.open_nursery() as nursery:
-        port, kind = Port(scheduler, "server", capacity=CAPACITY), CallStatistics("server/work")
+        port, kind = Port[Any, Any](scheduler, "server", capacity=CAPACITY), CallStatistics("server/work")
         context = scheduler.context("server", level=7)
 
         async def serve(request: tuple[float, Tally]) -> None:
@@ -118,7 +118,7 @@ async def by_order(load: Load, work: Work) -> tuple[dict[int, Tally], dict[str, 
             nursery.start_soon(partial(port.serve, serve, context=context))
 
         async def client(due: float, tally: Tally) -> None:
-            await port.call(kind, (due, tally), deadline=due)
+            await port.call((due, tally), deadline=due, statistics=kind)
 
         await _offer(load, tallies, client, scheduler)
         lost = _lost(tallies, port.queue.statistics)

@@ -140,7 +140,7 @@ async def _deadlock_break(rounds: int, *, inherits: bool) -> Sample:
     waits: list[float] = []
     async with open_scheduler(quantum=0, reserve=0) as scheduler, trio.open_nursery() as nursery:
         port, kind, context = (
-            Port(scheduler, "server"),
+            Port[Any, Any](scheduler, "server"),
             CallStatistics("use"),
             scheduler.context("server", level=7),
         )
@@ -154,7 +154,7 @@ async def _deadlock_break(rounds: int, *, inherits: bool) -> Sample:
             nursery.start_soon(partial(port.serve, use, context=context))
 
         async def call() -> None:
-            await port.call(kind, None)
+            await port.call(None, statistics=kind)
 
         async def call_without() -> None:
             # As a lock would have it: who holds it learns nothing of who waits.

@@ -207,12 +207,12 @@ async def _command(scheduler: Any, rounds: int) -> None:
     async def echo(message: bytes) -> bytes:
         return message
 
-    port, kind, context = Port(scheduler, "echo"), CallStatistics("echo"), scheduler.context("echo")
+    port, kind, context = Port[Any, Any](scheduler, "echo"), CallStatistics("echo"), scheduler.context("echo")
     async with trio.open_nursery() as nursery:
         with context:
             nursery.start_soon(partial(port.serve, echo, context=context))
         for _ in range(rounds):
-            await port.call(kind, MESSAGE)
+            await port.call(MESSAGE, statistics=kind)
         nursery.cancel_scope.cancel()
 
 

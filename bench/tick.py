@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 from functools import partial
 from time import perf_counter_ns
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
@@ -45,7 +45,7 @@ async def _reply(request: int) -> int:
 
 
 async def _ask(scheduler: Scheduler, instants: int, waits: list[int], scope: trio.CancelScope) -> None:
-    port, kind = Port(scheduler, "urgent"), CallStatistics("urgent/ask")
+    port, kind = Port[Any, Any](scheduler, "urgent"), CallStatistics("urgent/ask")
     context = scheduler.context("urgent", level=0)
     async with trio.open_nursery() as nursery:
         with context:
@@ -54,7 +54,7 @@ async def _ask(scheduler: Scheduler, instants: int, waits: list[int], scope: tri
         while index < instants:
             due = start + index * PERIOD
             await _sleep_until(scheduler, due)
-            await port.call(kind, index)
+            await port.call(index, statistics=kind)
             now = scheduler.now()
             waits.append(round((now - due) * 1e9))
             # An instant that has passed while an answer was owed is not asked at.

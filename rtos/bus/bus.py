@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import trio
 
-from rtos.bus.commands import Commands, Route, run_request
+from rtos.bus.commands import Commands, Request, Route, run_request
 from rtos.bus.declare import DeclaredCommand, DeclaredSubscription, Signature, declared
 from rtos.bus.events import Events, Subscription
 from rtos.errors import ConfigurationError
@@ -56,8 +56,8 @@ class Bus:
         self.scheduler = scheduler
         self.commands = Commands()
         self.events = Events()
-        self.ports: dict[str, Port] = {}
-        self.controls: dict[str, Port] = {}
+        self.ports: dict[str, Port[Request, Any]] = {}
+        self.controls: dict[str, Port[Request, Any]] = {}
 
     @contextmanager
     def attach(self, daemon: Daemon) -> Iterator[ChildSpec]:
@@ -94,10 +94,11 @@ class Bus:
             del self.ports[daemon.name]
             self.controls.pop(daemon.name, None)
 
-    def _open_ports(self, daemon: Daemon) -> dict[bool, Port]:
+    def _open_ports(self, daemon: Daemon) -> dict[bool, Port[Request, Any]]:
         """Make the daemon's port, and one for its control lane if it declares control commands."""
-        ports = {False: Port(self.scheduler, daemon.name, capacity=daemon.capacity)}
-        self.ports[daemon.name] = ports[False]
+        port = Port[Request, Any](self.scheduler, daemon.name, capacity=daemon.capacity)
+        ports = {False: port}
+        self.ports[daemon.name] = port
         if any(isinstance(fact, DeclaredCommand) and fact.control for fact, _ in declared(daemon)):
             ports[True] = Port(self.scheduler, f"{daemon.name} control", capacity=math.inf)
             self.controls[daemon.name] = ports[True]
@@ -111,7 +112,7 @@ class _Serving:
         self,
         bus: Bus,
         daemon: Daemon,
-        ports: dict[bool, Port],
+        ports: dict[bool, Port[Request, Any]],
         handlers: Sequence[tuple[DeclaredSubscription, Callable[..., Any]]],
     ) -> None:
         self._bus = bus
@@ -168,12 +169,12 @@ class _Serving:
         if self._control is not None:
             self._start_worker(nursery, self._control, self._control.name, 0)
 
-    def _start_worker(self, nursery: trio.Nursery, port: Port, name: str, level: int) -> None:
+    def _start_worker(self, nursery: trio.Nursery, port: Port[Request, Any], name: str, level: int) -> None:
         context = self._bus.scheduler.context(name, level=level)
         with context:
             nursery.start_soon(self._work, port, context, name=f"{name} worker")
 
-    async def _work(self, port: Port, context: SchedulingContext) -> None:
+    async def _work(self, port: Port[Request, Any], context: SchedulingContext) -> None:
         await port.serve(run_request, context=context)
 
     @contextmanager

@@ -28,8 +28,8 @@ class Route:
     declared: DeclaredCommand
     signature: Signature
     handler: Callable[..., Awaitable[Any]]
-    port: Port
-    kind: CallStatistics
+    port: Port[Request, Any]
+    statistics: CallStatistics
 
 
 @attrs.define
@@ -81,7 +81,9 @@ class Commands:
         """
         route = self.route(name)
         request = Request(route, route.signature.check(parameters, lax=lax))
-        return await route.port.call(route.kind, request, deadline=math.inf if deadline is None else deadline)
+        return await route.port.call(
+            request, deadline=math.inf if deadline is None else deadline, statistics=route.statistics
+        )
 
     def route(self, name: str) -> Route:
         """The route of the command ``name``.

@@ -17,8 +17,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from rtos.scheduler.calls.call import CallStatistics
-    from rtos.scheduler.calls.port import Port
+    from rtos.scheduler.calls.call_statistics import CallStatistics
+    from rtos.scheduler.calls.port import Port, open_port
     from rtos.scheduler.diagnosis.attribution import MissReport
     from rtos.scheduler.diagnosis.watchdog import Alarm
     from rtos.scheduler.dispatch.current import current_context
@@ -67,6 +67,7 @@ __all__ = [
     "Supervisor",
     "current_context",
     "open_mailbox",
+    "open_port",
     "open_scheduler",
     "open_supervisor",
     "periodic",
@@ -78,7 +79,7 @@ _MODULES: Final = {
     "Backoff": "supervision.restart_policy",
     "BandwidthServer": "policy.bandwidth_server",
     "Budget": "policy.bandwidth_server",
-    "CallStatistics": "calls.call",
+    "CallStatistics": "calls.call_statistics",
     "ChildSpec": "supervision.child",
     "Condition": "locks",
     "DropReason": "mailbox.envelope",
@@ -102,6 +103,7 @@ _MODULES: Final = {
     "Supervisor": "supervision.supervisor",
     "current_context": "dispatch.current",
     "open_mailbox": "mailbox.channels",
+    "open_port": "calls.port",
     "open_scheduler": "scheduler",
     "open_supervisor": "supervision.supervisor",
     "periodic": "periodic_jobs.periodic",

@@ -19,8 +19,8 @@ class FakePort:
         self.name = name
         self.calls = []
 
-    async def call(self, kind, request, *, deadline=math.inf):
-        self.calls.append((kind.name, request.parameters, deadline))
+    async def call(self, request, *, deadline=math.inf, statistics):
+        self.calls.append((statistics.name, request.parameters, deadline))
         await trio.lowlevel.checkpoint()
         return await request.route.handler(**request.parameters)
 

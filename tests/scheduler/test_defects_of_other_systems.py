@@ -279,7 +279,9 @@ async def _miss(hog: Callable[[], Awaitable[None]], *, level: int) -> MissReport
         await trio.testing.wait_all_tasks_blocked()
         sent.set()
         with scheduler.context("client", level=2), pytest.raises(DeadlineMissed):
-            await port.call(CallStatistics("data/read"), None, deadline=trio.current_time() + 20 * TICK)
+            await port.call(
+                None, deadline=trio.current_time() + 20 * TICK, statistics=CallStatistics("data/read")
+            )
         await trio.testing.wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
     (report,) = scheduler.misses
@@ -390,7 +392,7 @@ def test_operations_that_need_not_wait_cost_no_pass_of_the_loop(*, direct: bool)
             done += 1
 
         async def ask() -> None:
-            await port.call(kind, None)
+            await port.call(None, statistics=kind)
 
         kind = CallStatistics("echo")
         async with (
@@ -415,7 +417,7 @@ def test_operations_that_need_not_wait_cost_no_pass_of_the_loop(*, direct: bool)
             await trio.testing.wait_all_tasks_blocked()
             before = scheduler.statistics()
             for _ in range(20):
-                await port.call(kind, None)
+                await port.call(None, statistics=kind)
             called = scheduler.statistics()
             nursery.cancel_scope.cancel()
         return drained, called.passes - before.passes, called.donated - before.donated
@@ -558,7 +560,7 @@ async def test_call_cycle_is_rejected_with_its_path(autojump_clock: MockClock, *
             following = names[(names.index(name) + 1) % len(names)]
 
             async def pass_on(request: object) -> None:
-                await ports[following].call(CallStatistics(following), request)
+                await ports[following].call(request)
 
             with scheduler.context(name, level=2) as context:
                 await ports[name].serve(pass_on, context=context)
@@ -568,7 +570,7 @@ async def test_call_cycle_is_rejected_with_its_path(autojump_clock: MockClock, *
         await trio.testing.wait_all_tasks_blocked()
         for _ in range(2):  # at the second call the daemons' steps are known, and donated
             with pytest.raises(CallCycle, match="a -> b -> c -> a"), trio.fail_after(1):
-                await ports["a"].call(CallStatistics("a"), None)
+                await ports["a"].call(None)
         nursery.cancel_scope.cancel()
 
 
@@ -587,7 +589,7 @@ async def test_expired_call_is_not_started(autojump_clock: MockClock) -> None:
     async def ask(number: int) -> None:
         due = trio.current_time() + 5
         with pytest.raises(DeadlineMissed):
-            await port.call(CallStatistics("slow"), number, deadline=due)
+            await port.call(number, deadline=due, statistics=CallStatistics("slow"))
         assert trio.current_time() == due
 
     async with open_scheduler(reserve=0) as scheduler, trio.open_nursery() as nursery:
@@ -597,11 +599,11 @@ async def test_expired_call_is_not_started(autojump_clock: MockClock) -> None:
             nursery.start_soon(lambda: port.serve(serve, context=context))
         await trio.testing.wait_all_tasks_blocked()
         async with trio.open_nursery() as callers:
-            callers.start_soon(port.call, CallStatistics("slow"), "first")
+            callers.start_soon(port.call, "first")
             await trio.testing.wait_all_tasks_blocked()
             for number in range(20):
                 callers.start_soon(ask, number)
-        await port.call(CallStatistics("slow"), "last")
+        await port.call("last", statistics=CallStatistics("slow"))
         nursery.cancel_scope.cancel()
     assert begun == ["first", "last"]
 
@@ -666,14 +668,11 @@ async def test_every_call_that_a_full_port_refuses_is_answered(autojump_clock, c
     """lambdaclass, ergo#94: a full mailbox dropped requests silently, and their senders waited."""
     outcomes = []
     async with open_scheduler() as scheduler, trio.open_nursery() as nursery:
-        port, kind = (
-            Port(scheduler, "server", capacity=2, policy=OverloadPolicy.DROP_OLDEST),
-            CallStatistics("work"),
-        )
+        port = Port(scheduler, "server", capacity=2)
 
         async def client(number):
             try:
-                outcomes.append(await port.call(kind, number))
+                outcomes.append(await port.call(number))
             except Exception as error:  # noqa: BLE001 - every outcome counts
                 outcomes.append(type(error).__name__)
 
@@ -689,6 +688,6 @@ async def test_every_call_that_a_full_port_refuses_is_answered(autojump_clock, c
                 nursery.start_soon(client, number)
             await trio.sleep(100)
         assert len(outcomes) == 10
-        assert outcomes.count("Overloaded") == 7
+        assert outcomes.count("MailboxFull") == 7
         assert not caplog.records
         nursery.cancel_scope.cancel()

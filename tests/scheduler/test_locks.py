@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from rtos.scheduler import CallStatistics, open_scheduler
+from rtos.scheduler import open_scheduler
 from rtos.scheduler.calls.port import Port
 from rtos.scheduler.locks import Condition, Lock, Semaphore
 from rtos.scheduler.policy.wait_queue import WaitQueue
@@ -261,15 +261,11 @@ async def test_inheritance_passes_through_a_call_of_the_owner(scheduler: Schedul
     async def handle(_: None) -> None:
         await done.wait()
 
-    port, served, server = (
-        Port(scheduler, "server"),
-        CallStatistics("served"),
-        scheduler.context("server", level=7),
-    )
+    port, server = Port(scheduler, "server"), scheduler.context("server", level=7)
 
     async def call_holding_the_lock() -> None:
         async with lock:
-            await port.call(served, None)
+            await port.call(None)
 
     async with trio.open_nursery() as nursery:
         start(nursery, server, partial(port.serve, handle, context=server))

@@ -1,9 +1,9 @@
-"""What a port looks like just now: for an operator, and within bounds.
+"""A snapshot of a port for an operator.
 
-Reading is synchronous, takes no lock and disturbs nobody: a port that is full, or
-whose daemon hangs, is read like any other. The head of a queue is at most ``limit``
-calls, and so are the latest ones, so the answer is as short for a million waiting
-calls as for ten; finding the head looks at each of them once.
+Reading is synchronous, takes no lock and changes nothing, so a port that is full, or whose
+daemon hangs, is read like any other. Each list holds at most ``limit`` calls, so the answer
+is as short for a million waiting calls as for ten. Finding the head of the queue looks at
+every waiting call once.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ if TYPE_CHECKING:
     from rtos.scheduler.policy.overload import MailboxStatistics
 
 LOOKED_AT = 8192
-"""Records of the trace that are searched for the latest calls."""
+"""Trace records that are searched for the latest calls."""
 
 
 @attrs.frozen
-class CallState:
+class CallSnapshot:
     """One call; times in seconds.
 
     Attributes:
-      kind: the name of the command.
-      sender: the name of the context that sent it.
+      kind: name of its statistics, for example of the command.
+      sender: name of the context that sent it.
       level: its effective level.
-      age: since it was sent.
-      left: until its deadline; ``None`` if it has none.
-      state: ``waiting``, ``served``, or its outcome.
+      age: time since it was sent.
+      left: time until its deadline; ``None`` if it has none.
+      state: ``waiting``, ``served``, or its final state.
     """
 
     kind: str
@@ -49,17 +49,18 @@ class CallState:
 
 
 @attrs.frozen
-class PortState:
+class PortSnapshot:
     """A port at one instant.
 
     Attributes:
+      name: of the port.
       state: ``serving``, ``suspended``, ``draining`` or ``down``.
-      workers: how many tasks serve it.
-      idle: how many of them wait for a call.
-      statistics: of its queue.
-      serving: the calls that are being served.
-      head: those that are served next, in order.
-      latest: those that were settled last, the latest first; their age is that at their end.
+      workers: tasks that serve it.
+      idle: workers that wait for a call.
+      statistics: counts of its queue.
+      serving: calls that are being served.
+      head: calls that are served next, in order.
+      latest: calls that ended last, the latest first; ``age`` is that at their end.
     """
 
     name: str
@@ -67,52 +68,52 @@ class PortState:
     workers: int
     idle: int
     statistics: MailboxStatistics
-    serving: tuple[CallState, ...]
-    head: tuple[CallState, ...]
-    latest: tuple[CallState, ...]
+    serving: tuple[CallSnapshot, ...]
+    head: tuple[CallSnapshot, ...]
+    latest: tuple[CallSnapshot, ...]
 
 
-def inspect(port: Port, *, limit: int = 10) -> PortState:
-    """Look at a port. Not a checkpoint.
+def inspect(port: Port[Any, Any], *, limit: int = 10) -> PortSnapshot:
+    """Take a snapshot of a port. Not a checkpoint.
 
     Args:
-      port: any that is open.
-      limit: most calls in each of the lists.
+      port: of an open scheduler.
+      limit: most calls in each of the lists, 0 or more.
 
     Raises:
       ValueError: the limit is below 0.
     """
     if limit < 0:
-        msg = f"inspect({port.name!r}): limit {limit!r} is no number of calls; use 0 or more"
+        msg = f"inspect({port.name!r}): limit {limit!r} is not a number of calls; use 0 or more"
         raise ValueError(msg)
-    workers = port.workers()
+    workers = port.workers
     serving = [worker.call for worker in workers if worker.call is not None]
     calls = (message for message in port.queue if isinstance(message, Call))
     head = nsmallest(limit, calls, key=lambda call: (call.level, call.deadline, call.arrival))
     now = port.scheduler.now()
-    return PortState(
+    return PortSnapshot(
         name=port.name,
         state=port.state,
         workers=len(workers),
         idle=sum(worker.call is None for worker in workers),
         statistics=attrs.evolve(port.queue.statistics),
-        serving=tuple(_state(call, now, "served") for call in serving[:limit]),
-        head=tuple(_state(call, now, "waiting") for call in head),
+        serving=tuple(_snapshot(call, now, "served") for call in serving[:limit]),
+        head=tuple(_snapshot(call, now, "waiting") for call in head),
         latest=tuple(islice(_latest(port), limit)),
     )
 
 
-def _state(call: Call, now: float, state: str) -> CallState:
+def _snapshot(call: Call, now: float, state: str) -> CallSnapshot:
     left = None if call.due == float("inf") else call.due - now
-    return CallState(call.kind.name, call.sender.name, call.level, now - call.sent, left, state)
+    return CallSnapshot(call.statistics.name, call.sender.name, call.level, now - call.sent, left, state)
 
 
-def _latest(port: Port) -> Iterator[CallState]:
+def _latest(port: Port[Any, Any]) -> Iterator[CallSnapshot]:
     for raw in port.scheduler.trace.newest(LOOKED_AT):
         if raw[0] == CALLED and raw[6] == port.name:
-            yield _settled(raw)
+            yield _ended(raw)
 
 
-def _settled(raw: tuple[Any, ...]) -> CallState:
+def _ended(raw: tuple[Any, ...]) -> CallSnapshot:
     _, at, _, kind, _, sender, _, level, sent, _, _, _, outcome = raw
-    return CallState(kind, sender, level, at - sent, None, outcome)
+    return CallSnapshot(kind, sender, level, at - sent, None, outcome)

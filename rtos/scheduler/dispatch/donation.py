@@ -13,8 +13,6 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
-import outcome
-
 from rtos.scheduler.dispatch.accounting import Accounts
 from rtos.scheduler.dispatch.trio_compat import RUN_CONTEXT, act_upon, hooks_of, running_loop
 from rtos.scheduler.tracing.raw import STEP
@@ -89,7 +87,7 @@ class StepDonation(Accounts):
 
         Args:
           task: parked in ``wait_task_rescheduled``; nobody else may reschedule it. The
-            caller parks it again (``park``) or resumes it (``donate_step``).
+            caller parks it again (``park``), or lets it wait for something else (``suspend``).
           step: runs in the task's context variables and under its cancel scopes.
           value: argument of ``step``.
           context: scheduling context of ``task``.
@@ -145,32 +143,9 @@ class StepDonation(Accounts):
         task._abort_func = abort
         task._attempt_delivery_of_any_pending_cancel()
 
-    def donate_step(
-        self,
-        task: Task,
-        value: Any,
-        *,
-        context: SchedulingContext,
-        abort: Callable[[RaiseCancelT], Abort],
-    ) -> None:
-        """``donate`` a whole step: the one that ``task`` runs once it is rescheduled with ``value``."""
-        ended: outcome.Outcome[Any] | None = None
-        message: Any = None
-        # Unlike Trio's ``reschedule``, this leaves ``custom_sleep_data``: the part that an earlier
-        # ``donate`` has begun has set it, and its abort function looks for it.
-        try:
-            message = self.donate(task, task.coro.send, outcome.Value(value), context=context, abort=abort)
-        except StopIteration as stop:
-            ended = outcome.Value(stop.value)
-        except BaseException as error:  # noqa: BLE001 - the task's nursery gets it
-            ended = outcome.Error(error)
-        # Outside the except blocks, or the error would become the context of others.
-        if ended is None:
-            act_upon(self._runner, task, message)
-        else:
-            self._runner.task_exited(task, ended)
-        # The traceback of an error keeps this frame, which must keep nothing else alive.
-        message = ended = None
+    def suspend(self, task: Task, message: Any) -> None:
+        """Let ``task`` wait for what ``message`` asks the loop for; ``donate`` has yielded it."""
+        act_upon(self._runner, task, message)
 
     def end_pass(self) -> bool:
         """End the pass with the running step, if other steps have run in it.

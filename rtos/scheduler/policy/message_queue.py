@@ -98,12 +98,14 @@ class MessageQueue:
 
     def push(self, message: Message) -> None:
         """Insert a message, or move it after its level or deadline changed."""
-        message.entry = entry = (message.level, message.deadline, message.arrival, message)
+        entry = (message.level, message.deadline, message.arrival, message)
         run = self._run
         if not run or run[-1] < entry:
             run.append(entry)
         else:
             heappush(self._heap, entry)
+        # Last, so that a message has an entry only while it is queued, also after an exception.
+        message.entry = entry
         if self._backwards is not None:
             heappush(self._backwards, (-message.level, -message.deadline, -message.arrival, entry))
             # Entries of popped messages stay in this heap, and ``last`` may never be called.

@@ -181,8 +181,9 @@ class MailboxQueue:
         self._arrivals = message.arrival = self._arrivals + 1
         if self._superseded:
             self._supersede(message)
-        statistics.accepted += 1
         self._queue(message)
+        # Last, so that an exception on the way, for example RecursionError, leaves the law in force.
+        statistics.accepted += 1
         return True, shed
 
     @_conserving

@@ -123,7 +123,7 @@ def test_jobs_can_be_read_from_a_real_trace() -> None:
             with context:
                 nursery.start_soon(lambda: port.serve(work, context=context))
             for _ in range(20):
-                await port.call(kind, None)
+                await port.call(None, statistics=kind)
                 # The cost of all is that of the costliest: it has to fit the mean distance.
                 await trio.sleep(0.005)
             nursery.cancel_scope.cancel()

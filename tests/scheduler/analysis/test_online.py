@@ -45,7 +45,7 @@ async def test_commands_in_the_trace_count() -> None:
         with context:
             nursery.start_soon(lambda: port.serve(work, context=context))
         for _ in range(20):
-            await port.call(kind, None)
+            await port.call(None, statistics=kind)
         verdict = await verdict_now(scheduler, [URGENT], _new(1))
         assert set(verdict.bounds) == {"urgent", "new", "server/work"}
         nursery.cancel_scope.cancel()

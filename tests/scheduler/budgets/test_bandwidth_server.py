@@ -713,7 +713,7 @@ async def test_a_daemon_without_a_budget_charges_its_caller(autojump_clock: Mock
 
         async def call() -> None:
             for _ in range(3):
-                await port.call(kind, 1.5)
+                await port.call(1.5, statistics=kind)
                 replies.append(trio.current_time())
 
         async with trio.open_nursery() as callers:
@@ -740,14 +740,14 @@ async def test_an_urgent_caller_raises_a_demoted_daemon(autojump_clock: MockCloc
             await port.serve(serve, context=worker)
 
         under(worker, serving)(nursery)
-        await port.call(kind, 3.0)
+        await port.call(3.0, statistics=kind)
         assert worker.level == 7
         under(scheduler.context("hog", level=5), work.burn, "hog", 1.0, 4)(nursery)
         await trio.lowlevel.checkpoint()
         urgent = scheduler.context("urgent", level=1)
 
         async def ask() -> None:
-            await port.call(kind, 1.0)
+            await port.call(1.0, statistics=kind)
             work.trace.append(("reply", trio.current_time()))
 
         under(urgent, ask)(nursery)

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from trio.testing import wait_all_tasks_blocked
 
 from rtos.errors import RtosError
-from rtos.scheduler import Budget, CallStatistics, Exhausted, OverloadPolicy, current_context, open_scheduler
+from rtos.scheduler import Budget, CallStatistics, Exhausted, current_context, open_scheduler
 from rtos.scheduler.calls.port import Port
 from rtos.scheduler.dispatch.current import current_deadline, current_level
 from rtos.scheduler.tracing.records import Step
@@ -86,7 +86,6 @@ DAEMONS = st.fixed_dictionaries(
                 "level": st.integers(0, 7),
                 "workers": st.integers(1, 2),
                 "capacity": st.integers(1, 2),
-                "policy": st.sampled_from(list(OverloadPolicy)),
             }
         )
         for name in NAMES
@@ -118,7 +117,7 @@ class World:
         self.levels = {name: options["level"] for name, options in daemons.items()}
         self.contexts = {name: [] for name in daemons}
         for name, options in daemons.items():
-            self.ports[name] = Port(scheduler, name, capacity=options["capacity"], policy=options["policy"])
+            self.ports[name] = Port(scheduler, name, capacity=options["capacity"])
             for _ in range(options["workers"]):
                 self.start_worker(name)
 
@@ -203,9 +202,7 @@ class World:
             if send.patience is not None:
                 scope.deadline = trio.current_time() + send.seconds(send.patience, "patience")
             try:
-                return await self.ports[send.to].call(
-                    self.kinds[send.to], send, deadline=deadline, key=send.number % 2
-                )
+                return await self.ports[send.to].call(send, deadline=deadline, statistics=self.kinds[send.to])
             except (RtosError, ValueError, KeyError) as error:
                 return error
         return "cancelled"
@@ -315,7 +312,7 @@ CANCELLED_BY_ITS_CALL = [
         ],
     )
 ]
-PLAIN = {"level": 0, "workers": 1, "capacity": 1, "policy": OverloadPolicy.BLOCK}
+PLAIN = {"level": 0, "workers": 1, "capacity": 1}
 
 
 @settings(max_examples=short_or_full(60, 300))
@@ -335,11 +332,8 @@ def test_the_scenarios_are_served_directly_often_enough_to_mean_something():
     """The property would hold of a path that is never taken."""
     script = (("look",), ("sleep", 1), ("look",))
     clients = [(3, [(1, Send(0, name, None, None, script if name == "b" else ())) for name in NAMES * 3])]
-    daemons = {
-        name: {"level": 2, "workers": 1, "capacity": 1, "policy": OverloadPolicy.REJECT} for name in NAMES
-    }
-    # A call that goes on with what was begun in its caller's step takes two lent steps.
-    assert run(daemons, uniquely_numbered(clients), direct=True)[2] == 12
+    daemons = {name: {"level": 2, "workers": 1, "capacity": 1} for name in NAMES}
+    assert run(daemons, uniquely_numbered(clients), direct=True)[2] == 9
 
 
 class Served:
@@ -357,7 +351,7 @@ class Served:
         await self.port.serve(lambda body: body(), context=self.context)
 
     async def call(self, body=None, **options):
-        return await self.port.call(self.kind, body or _nothing, **options)
+        return await self.port.call(body or _nothing, statistics=self.kind, **options)
 
     def donated(self):
         return self.scheduler.statistics().donated

@@ -25,7 +25,7 @@ async def _sleep(seconds):
 
 async def _call(port, kind, seconds, deadline=math.inf):
     try:
-        await port.call(kind, seconds, deadline=deadline)
+        await port.call(seconds, deadline=deadline, statistics=kind)
     except RtosError:
         return
 
@@ -92,5 +92,5 @@ async def test_looking_changes_nothing(scheduler, autojump_clock):
 
 
 async def test_a_limit_below_zero_is_refused(scheduler, autojump_clock):
-    with pytest.raises(ValueError, match="limit -1 is no number of calls; use 0 or more"):
+    with pytest.raises(ValueError, match="limit -1 is not a number of calls; use 0 or more"):
         inspect(Port(scheduler, "daemon"), limit=-1)

@@ -40,7 +40,7 @@ class Server:
 
     async def client(self) -> None:
         try:
-            await self.port.call(self.kind, None, deadline=trio.current_time() + DEADLINE)
+            await self.port.call(None, deadline=trio.current_time() + DEADLINE, statistics=self.kind)
             self.in_time += 1
         except DeadlineMissed:
             self.missed += 1

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from rtos.errors import CallCycle, DaemonDown, DeadlineMissed, MailboxFull, Overloaded
-from rtos.scheduler import CallStatistics, OverloadPolicy, current_context, open_scheduler
+from rtos.errors import CallCycle, DaemonDown, DeadlineMissed, MailboxFull
+from rtos.scheduler import CallStatistics, current_context, open_scheduler
 from rtos.scheduler.calls.port import Port
 from rtos.scheduler.dispatch.current import current_deadline, current_level
 from rtos.scheduler.policy.overload import MailboxStatistics
@@ -80,14 +80,15 @@ class Daemon:
             await trio.sleep(request)
         return request
 
-    async def call(self, request=0, *, deadline=math.inf, key=None):
-        return await self.port.call(self.kind, request, deadline=deadline, key=key)
+    async def call(self, request=0, *, deadline=math.inf):
+        return await self.port.call(request, deadline=deadline, statistics=self.kind)
 
     def counts(self):
         """What is not zero, but for what was accepted."""
         counts = self.port.queue.statistics
         assert counts.conserved()
-        assert self.port._porch.statistics.conserved()
+        blocked = self.port._core.blocked
+        assert blocked is None or blocked.statistics.conserved()
         names = ("handled", "failed", "expired", "shed", "cancelled", "queued", "served")
         return {name: value for name in names if (value := getattr(counts, name))}
 
@@ -219,7 +220,7 @@ async def test_the_border_refuses_nonsense_before_anything_changes(scheduler, au
         Port(scheduler, "p", capacity=0)
     port = Port(scheduler, "p")
     with pytest.raises(ValueError, match="kind: deadline nan is not a time; use absolute Trio time"):
-        await port.call(CallStatistics("kind"), None, deadline=math.nan)
+        await port.call(None, deadline=math.nan, statistics=CallStatistics("kind"))
     assert port.queue.statistics == MailboxStatistics()
 
 
@@ -502,42 +503,21 @@ async def test_an_estimate_that_shuts_everybody_out_is_doubted(scheduler, autoju
 # Overload.
 
 
-async def overload(scheduler, nursery, policy, **keys):
-    """A daemon that is busy until 10, with room for two, and four more callers."""
-    daemon = Daemon(scheduler, nursery, policy=policy, capacity=2)
-    callers = Outcomes(nursery)
-    callers.start("busy", lambda: daemon.call(("busy", 10)))
-    await wait_all_tasks_blocked()
-    for name, level in (("one", 4), ("two", 5), ("three", 4), ("urgent", 2)):
-        context = scheduler.context(name, level=level)
-        key = keys.get(name)
-        callers.start(name, lambda n=name, k=key: daemon.call((n, 1), key=k), context=context)
-        await wait_all_tasks_blocked()
-    assert daemon.counts()["queued"] <= 2
-    await trio.sleep(30)
-    assert len(callers.of) == 5
-    return [name for name, _ in daemon.ran[1:]], callers.kinds(), daemon
-
-
-POLICIES = {
-    OverloadPolicy.REJECT: (["one", "two"], {"three": "MailboxFull", "urgent": "MailboxFull"}),
-    OverloadPolicy.BLOCK: (["one", "urgent", "three", "two"], {}),
-    OverloadPolicy.DROP_OLDEST: (["urgent", "three"], {"one": "Overloaded", "two": "Overloaded"}),
-    OverloadPolicy.DROP_LEAST_URGENT: (["urgent", "one"], {"two": "Overloaded", "three": "Overloaded"}),
-    OverloadPolicy.COALESCE: (["urgent", "two"], {"one": "Overloaded", "three": "Overloaded"}),
-}
-
-
-@pytest.mark.parametrize("policy", OverloadPolicy)
-async def test_overload(scheduler, autojump_clock, policy):
+async def test_full_port_refuses_further_calls(scheduler, autojump_clock):
     async with trio.open_nursery() as nursery:
-        ran, kinds, daemon = await overload(scheduler, nursery, policy, one="k", three="k", urgent="k")
-        expected, lost = POLICIES[policy]
-        assert {name: what for name, what in kinds.items() if isinstance(what, str)} == lost
-        assert ran == expected
-        assert daemon.counts().get("shed", 0) == sum(what == "Overloaded" for what in lost.values())
-        refuses = policy in (OverloadPolicy.REJECT, OverloadPolicy.BLOCK)
-        assert daemon.port.queue.statistics.refused == (2 if refuses else 0)
+        daemon = Daemon(scheduler, nursery, capacity=2)
+        callers = Outcomes(nursery)
+        for name in ("busy", "one", "two", "three", "urgent"):
+            context = scheduler.context(name, level=2 if name == "urgent" else 4)
+            callers.start(name, lambda n=name: daemon.call((n, 1)), context=context)
+            await wait_all_tasks_blocked()
+        await trio.sleep(30)
+        assert [name for name, _ in daemon.ran] == ["busy", "one", "two"]
+        assert callers.kinds() == {name: (name, 1) for name in ("busy", "one", "two")} | {
+            "three": "MailboxFull",
+            "urgent": "MailboxFull",
+        }
+        assert daemon.port.queue.statistics.refused == 2
         nursery.cancel_scope.cancel()
 
 
@@ -551,38 +531,31 @@ async def test_the_refusal_names_the_daemon_and_its_size(scheduler, autojump_clo
         nursery.cancel_scope.cancel()
 
 
-async def test_a_shed_caller_is_told(scheduler, autojump_clock):
+@pytest.mark.parametrize("end", ["cancelled", "deadline", "closed", "served"])
+async def test_call_that_a_drain_blocks_has_one_outcome(scheduler, autojump_clock, end):
     async with trio.open_nursery() as nursery:
-        daemon = Daemon(scheduler, nursery, workers=0, capacity=1, policy=OverloadPolicy.DROP_OLDEST)
+        daemon = Daemon(scheduler, nursery)
         callers = Outcomes(nursery)
-        callers.start("old", daemon.call)
+        callers.start("busy", lambda: daemon.call(("busy", 10)))
         await wait_all_tasks_blocked()
-        callers.start("new", daemon.call)
+        nursery.start_soon(daemon.port.drain)
         await wait_all_tasks_blocked()
-        assert isinstance(callers.of["old"][0], Overloaded)
-        nursery.cancel_scope.cancel()
-
-
-@pytest.mark.parametrize("end", ["cancelled", "deadline", "closed"])
-async def test_a_blocked_sender_has_one_outcome_too(scheduler, autojump_clock, end):
-    async with trio.open_nursery() as nursery:
-        daemon = Daemon(scheduler, nursery, policy=OverloadPolicy.BLOCK, capacity=1)
-        callers = Outcomes(nursery)
-        for name in ("busy", "waiting"):
-            callers.start(name, lambda n=name: daemon.call((n, 10)))
-            await wait_all_tasks_blocked()
         deadline = 5.0 if end == "deadline" else math.inf
         callers.start("blocked", lambda: daemon.call(("blocked", 1), deadline=deadline))
         await trio.sleep(1)
-        if end == "cancelled":
-            callers.cancel("blocked")
-        elif end == "closed":
-            daemon.port.close(DaemonDown("daemon", "it has gone"))
+        assert "blocked" not in callers.of
+        match end:
+            case "cancelled":
+                callers.cancel("blocked")
+            case "closed":
+                daemon.port.close(DaemonDown("daemon", "it has gone"))
+            case "served":
+                await trio.sleep(20)
+                daemon.start()
         await trio.sleep(60)
-        kind = {"cancelled": "cancelled", "deadline": "DeadlineMissed", "closed": "DaemonDown"}[end]
-        assert callers.kinds()["blocked"] == kind
-        assert ("blocked", 1) not in daemon.ran
-        assert not len(daemon.port._porch)
+        kind = {"cancelled": "cancelled", "deadline": "DeadlineMissed", "closed": "DaemonDown"}
+        assert callers.kinds()["blocked"] == kind.get(end, ("blocked", 1))
+        assert (("blocked", 1) in daemon.ran) == (end == "served")
         nursery.cancel_scope.cancel()
 
 
@@ -1090,7 +1063,7 @@ async def play(scheduler, nursery, daemon, callers, script):
     for number, (what, which, length, until) in enumerate(script):
         if what == "call":
             deadline = trio.current_time() + until if until < 5 else math.inf
-            call = partial(daemon.call, (number, length), deadline=deadline, key=which % 2)
+            call = partial(daemon.call, (number, length), deadline=deadline)
             callers.start(number, call, context=scheduler.context(f"{number}", level=which))
         elif what == "cancel" and callers.scopes:
             callers.cancel(sorted(callers.scopes)[which % len(callers.scopes)])
@@ -1108,7 +1081,7 @@ async def play(scheduler, nursery, daemon, callers, script):
 
 def check_outcome(result, *, ran):
     """What the caller was told against what happened."""
-    if isinstance(result, (MailboxFull, Overloaded)):
+    if isinstance(result, MailboxFull):
         assert not ran
     elif isinstance(result, DeadlineMissed):
         assert result.started is ran
@@ -1118,15 +1091,14 @@ def check_outcome(result, *, ran):
 
 @settings(max_examples=short_or_full(50, 150))
 @given(
-    policy=st.sampled_from(OverloadPolicy),
     capacity=st.integers(1, 3),
     workers=st.integers(1, 3),
     script=st.lists(steps, max_size=30),
 )
-def test_every_call_has_one_outcome_and_the_law_holds(policy, capacity, workers, script):
+def test_every_call_has_one_outcome_and_the_law_holds(capacity, workers, script):
     async def main():
         async with open_scheduler(reserve=0) as scheduler, trio.open_nursery() as nursery:
-            daemon = Daemon(scheduler, nursery, policy=policy, capacity=capacity, workers=workers)
+            daemon = Daemon(scheduler, nursery, capacity=capacity, workers=workers)
             callers = Outcomes(nursery)
             await play(scheduler, nursery, daemon, callers, script)
             daemon.port.resume()

@@ -142,7 +142,7 @@ async def test_a_miss_names_who_was_in_the_way(mock_clock):
         await wait_all_tasks_blocked()
         mock_clock.autojump_threshold = 0
         with scheduler.context("client", level=3), pytest.raises(DeadlineMissed):
-            await port.call(CallStatistics("data/read"), 1, deadline=scheduler.now() + 0.01)
+            await port.call(1, deadline=scheduler.now() + 0.01, statistics=CallStatistics("data/read"))
         await trio.sleep(1)
         assert list(scheduler.misses) == reports
         assert scheduler.statistics().misses == 1
@@ -156,7 +156,7 @@ async def test_misses_can_be_logged(autojump_clock, caplog):
     async with open_scheduler(on_miss=log_miss, trace=4096) as scheduler, trio.open_nursery() as nursery:
         port = await serve_one(scheduler, nursery, trio.sleep)
         with caplog.at_level(logging.WARNING, "rtos.misses"), pytest.raises(DeadlineMissed):
-            await port.call(CallStatistics("data/read"), 5, deadline=scheduler.now() + 1)
+            await port.call(5, deadline=scheduler.now() + 1, statistics=CallStatistics("data/read"))
         await trio.sleep(1)
         nursery.cancel_scope.cancel()
     assert "data/read (to 'data', from 'host', level 4) missed its deadline" in caplog.text
@@ -170,7 +170,7 @@ async def test_a_reply_that_comes_late_is_a_miss_too(mock_clock):
             mock_clock.jump(2)  # a step that runs past the deadline, so that no timer can fire first
 
         port, kind = await serve_one(scheduler, nursery, body), CallStatistics("data/read")
-        await port.call(kind, 1, deadline=scheduler.now() + 1)
+        await port.call(1, deadline=scheduler.now() + 1, statistics=kind)
         mock_clock.autojump_threshold = 0
         await trio.sleep(1)
         (report,) = scheduler.misses

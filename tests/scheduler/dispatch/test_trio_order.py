@@ -180,7 +180,7 @@ async def test_a_call_is_answered_at_its_level_and_by_its_deadline(scheduler, au
 
     async with served(scheduler, body, level=5) as (port, _):
         with scheduler.context("client", level=1):
-            assert await port.call(KIND, "a", deadline=math.inf) == ("a", 1, 0.0)
+            assert await port.call("a", deadline=math.inf, statistics=KIND) == ("a", 1, 0.0)
     assert scheduler.statistics().donated == 0
 
 
@@ -190,7 +190,7 @@ async def test_what_a_daemon_raises_reaches_its_caller(scheduler, autojump_clock
 
     async with served(scheduler, body) as (port, _):
         with pytest.raises(LookupError, match="nothing there"):
-            await port.call(KIND, None)
+            await port.call(None, statistics=KIND)
 
 
 async def test_a_deadline_ends_a_call_on_time_and_is_explained(scheduler, autojump_clock):
@@ -199,7 +199,7 @@ async def test_a_deadline_ends_a_call_on_time_and_is_explained(scheduler, autoju
 
     async with served(scheduler, body) as (port, _):
         with pytest.raises(DeadlineMissed, match="missed its deadline"):
-            await port.call(KIND, None, deadline=3.0)
+            await port.call(None, deadline=3.0, statistics=KIND)
         assert trio.current_time() == 3.0
         await trio.sleep(1)
     assert scheduler.statistics().misses == 1
@@ -219,10 +219,10 @@ async def test_a_cancelled_call_never_runs_and_a_running_one_is_cancelled(schedu
             raise
 
     async with served(scheduler, body) as (port, _), trio.open_nursery() as nursery:
-        nursery.start_soon(port.call, KIND, "running")
+        nursery.start_soon(port.call, "running")
         await wait_all_tasks_blocked()
         with trio.move_on_after(1):
-            await port.call(KIND, "queued")
+            await port.call("queued", statistics=KIND)
         nursery.cancel_scope.cancel()
     assert seen == ["running", "running cancelled"]
 
@@ -235,7 +235,7 @@ async def test_calls_wait_in_order_of_level_then_deadline_then_arrival(scheduler
         await trio.sleep(1)
 
     async def send(name, deadline):
-        await port.call(KIND, name, deadline=deadline)
+        await port.call(name, deadline=deadline, statistics=KIND)
 
     async with served(scheduler, body) as (port, _), trio.open_nursery() as nursery:
         waiting = [
@@ -387,7 +387,7 @@ async def test_what_is_served_is_billed_to_the_caller(scheduler, autojump_clock)
     async with served(scheduler, body) as (port, context):
         client = scheduler.context("client")
         with client:
-            await port.call(KIND, None)
+            await port.call(None, statistics=KIND)
     assert client.billed_ns == 2 * 10**9
     assert context.cpu_ns == 2 * 10**9
     assert client.cpu_ns == 0
@@ -442,4 +442,4 @@ async def test_a_stopped_daemon_tells_its_callers(scheduler, autojump_clock):
     port = Port(scheduler, "daemon")
     port.close(DaemonDown("daemon", "it has been stopped"))
     with pytest.raises(DaemonDown, match="it has been stopped"):
-        await port.call(KIND, None)
+        await port.call(None, statistics=KIND)

@@ -123,7 +123,7 @@ async def call_once(scheduler, value=1, **options):
             nursery.start_soon(serve)
         await trio.testing.wait_all_tasks_blocked()
         with client:
-            reply = await outcome.acapture(port.call, kind, value, **options)
+            reply = await outcome.acapture(port.call, value, statistics=kind, **options)
         nursery.cancel_scope.cancel()
     return reply.unwrap()
 
