@@ -389,14 +389,25 @@ async def test_release_by_another_task_ends_the_oldest_hold(scheduler: Scheduler
         nursery.cancel_scope.cancel()
 
 
-async def test_semaphore_forgets_tasks_that_exit_without_releasing() -> None:
-    semaphore = Semaphore(100)
+async def test_task_that_exits_without_releasing_holds_the_semaphore_no_longer(scheduler: Scheduler) -> None:
+    semaphore, done = Semaphore(1), trio.Event()
+    holder = scheduler.context("holder", level=6)
+
+    async def acquire_and_exit() -> None:
+        await semaphore.acquire()
+        await done.wait()
+
     async with trio.open_nursery() as nursery:
-        for _ in range(100):
-            nursery.start_soon(semaphore.acquire)
-    del nursery
-    await trio.lowlevel.checkpoint()
-    assert len(semaphore._holders) <= 1  # the loop may still know the task that ran last
+        start(nursery, holder, acquire_and_exit)
+        await wait_all_tasks_blocked()
+        start(nursery, scheduler.context("urgent", level=1), semaphore.acquire)
+        await wait_all_tasks_blocked()
+        assert holder.level == 1
+        done.set()
+        await wait_all_tasks_blocked()
+        assert holder.level == 6
+        semaphore.release()
+    assert not semaphore._holders.tasks
 
 
 async def test_semaphore_that_is_acquired_twice_is_held_until_the_second_release(

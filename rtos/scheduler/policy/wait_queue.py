@@ -15,8 +15,6 @@ from rtos.scheduler.policy.levels import DEFAULT_LEVEL
 from rtos.scheduler.policy.message_queue import Message, MessageQueue
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from rtos.scheduler.policy.context import SchedulingContext
 
 
@@ -48,7 +46,7 @@ class Waiter(Message):
 class WaitQueue:
     """The tasks that wait for one resource, and the contexts that hold it."""
 
-    __slots__ = ("_arrivals", "_contexts", "_donees", "_holders", "_size", "_waiters")
+    __slots__ = ("_arrivals", "_contexts", "_holders", "_size", "_waiters")
 
     def __init__(self) -> None:
         self._waiters = MessageQueue()
@@ -56,9 +54,8 @@ class WaitQueue:
         self._arrivals = 0
         # How many of the waiting tasks each context has.
         self._contexts: dict[SchedulingContext, int] = {}
-        self._holders: tuple[SchedulingContext, ...] = ()
-        # The contexts that inherit from this queue.
-        self._donees: tuple[SchedulingContext, ...] = ()
+        # How many times each context holds the resource.
+        self._holders: dict[SchedulingContext, int] = {}
 
     def __len__(self) -> int:
         return self._size
@@ -70,7 +67,7 @@ class WaitQueue:
         self._size += 1
         waiter.queue, context = self, waiter.context
         if context is not None:
-            self._contexts[context] = self._contexts.get(context, 0) + 1
+            _count(self._contexts, context, 1)
             context.waits[waiter] = None
         self._donate()
 
@@ -93,49 +90,51 @@ class WaitQueue:
         self._waiters.sweep(self._size)
         self._donate()
 
-    def set_holders(self, holders: Iterable[SchedulingContext]) -> None:
-        """Set the contexts that hold the resource, until no task waits; all of them inherit."""
-        self._holders = tuple(dict.fromkeys(holders))
-        self._donate()
+    def add_holder(self, context: SchedulingContext) -> None:
+        """Note that a task of ``context`` holds the resource, once more."""
+        _count(self._holders, context, 1)
+        self._donate_to(context)
+
+    def remove_holder(self, context: SchedulingContext) -> None:
+        """Undo one ``add_holder``."""
+        if not _count(self._holders, context, -1):
+            context.disinherit(self)
 
     def _forget(self, waiter: Waiter) -> None:
         self._size -= 1
         waiter.queue, context = None, waiter.context
         if context is not None:
+            _count(self._contexts, context, -1)
             del context.waits[waiter]
-            left = self._contexts[context] - 1
-            if left:
-                self._contexts[context] = left
-            else:
-                del self._contexts[context]
-        if not self._size:
-            # A context is freed once nothing refers to it.
-            self._holders = ()
         self._donate()
 
     def _donate(self) -> None:
-        """Let the holders inherit from the most urgent waiter, and nobody else."""
-        before, self._donees = self._donees, self._holders if self._contexts else ()
-        for context in before:
-            if context not in self._donees:
-                context.disinherit(self)
-        for context in self._donees:
-            place = self._most_urgent_beside(context)
-            if place is None:
-                context.disinherit(self)
-            else:
-                context.inherit_from(self, *place)
+        for context in self._holders:
+            self._donate_to(context)
 
-    def _most_urgent_beside(self, holder: SchedulingContext) -> tuple[int, float] | None:
-        """The level and deadline of the most urgent waiter of another context."""
-        head = self._waiters.head()
-        assert isinstance(head, Waiter)
-        urgent: SchedulingContext | Waiter | None = head
-        if head.context is holder:
-            others = (context for context in self._contexts if context is not holder)
-            urgent = min(others, key=_place, default=None)
-        # System tasks are above all levels, and nothing else may be.
-        return None if urgent is None else (max(urgent.level, 0), urgent.deadline)
+    def _donate_to(self, holder: SchedulingContext) -> None:
+        """Let a holder inherit from the most urgent waiter of another context."""
+        urgent: SchedulingContext | Waiter | None = None
+        if self._contexts:
+            head = self._waiters.head()
+            assert isinstance(head, Waiter)
+            urgent = head
+            if head.context is holder:
+                others = (context for context in self._contexts if context is not holder)
+                urgent = min(others, key=_place, default=None)
+        if urgent is None:
+            holder.disinherit(self)
+        else:
+            # System tasks are above all levels, and nothing else may be.
+            holder.inherit_from(self, max(urgent.level, 0), urgent.deadline)
+
+
+def _count(counts: dict[SchedulingContext, int], context: SchedulingContext, change: int) -> int:
+    """Change a count, drop it when it is 0, and return it."""
+    count = counts[context] = counts.get(context, 0) + change
+    if not count:
+        del counts[context]
+    return count
 
 
 def _place(context: SchedulingContext) -> tuple[int, float]:

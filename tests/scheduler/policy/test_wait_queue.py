@@ -38,7 +38,8 @@ def test_waiter_moves_with_its_context_and_back():
 def test_holders_inherit_from_the_head_until_it_leaves():
     queue, context = WaitQueue(), SchedulingContext("c", level=1, deadline=3.0)
     holders = [SchedulingContext("h", level=6), SchedulingContext("h", level=0)]
-    queue.set_holders(holders)
+    for holder in holders:
+        queue.add_holder(holder)
     waiter = wait(queue, "w", context)
     assert [(each.level, each.deadline) for each in holders] == [(1, 3.0), (0, math.inf)]
     queue.remove(waiter)
@@ -48,15 +49,27 @@ def test_holders_inherit_from_the_head_until_it_leaves():
 def test_holder_that_is_replaced_gives_back():
     queue = WaitQueue()
     old, new = SchedulingContext("old", level=6), SchedulingContext("new", level=6)
-    queue.set_holders([old])
+    queue.add_holder(old)
     wait(queue, "w", SchedulingContext("c", level=1))
-    queue.set_holders([new, new])
+    queue.remove_holder(old)
+    queue.add_holder(new)
     assert (old.level, new.level) == (6, 1)
+
+
+def test_context_that_holds_twice_inherits_until_it_is_removed_twice():
+    queue, holder = WaitQueue(), SchedulingContext("h", level=6)
+    wait(queue, "w", SchedulingContext("c", level=1))
+    queue.add_holder(holder)
+    queue.add_holder(holder)
+    queue.remove_holder(holder)
+    assert holder.level == 1
+    queue.remove_holder(holder)
+    assert holder.level == 6
 
 
 def test_holder_does_not_inherit_from_its_own_tasks():
     queue, holder = WaitQueue(), SchedulingContext("h", level=5)
-    queue.set_holders([holder])
+    queue.add_holder(holder)
     own = wait(queue, "own", holder)
     urgent = wait(queue, "urgent", SchedulingContext("c", level=2))
     assert (holder.level, own.level) == (2, 2)
@@ -70,7 +83,7 @@ def test_holder_does_not_inherit_from_its_own_tasks():
 
 def test_tasks_without_a_context_raise_nobody():
     queue, holder = WaitQueue(), SchedulingContext("h", level=6)
-    queue.set_holders([holder])
+    queue.add_holder(holder)
     wait(queue, "w")
     assert holder.level == 6
 
@@ -78,17 +91,19 @@ def test_tasks_without_a_context_raise_nobody():
 def test_holder_is_never_raised_to_the_level_of_system_tasks():
     queue, holder, system = WaitQueue(), SchedulingContext("h", level=6), SchedulingContext("s")
     system.base_level = system.level = SYSTEM_LEVEL
-    queue.set_holders([holder])
+    queue.add_holder(holder)
     wait(queue, "w", system)
     assert holder.level == 0
 
 
-def test_queue_keeps_no_context_once_no_task_waits():
+def test_queue_keeps_no_context_of_a_task_that_left():
     queue, holder = WaitQueue(), SchedulingContext("h")
     for leave in (queue.remove, lambda _: queue.pop()):
-        queue.set_holders([holder])
+        queue.add_holder(holder)
         leave(wait(queue, "w", SchedulingContext("c")))
-        assert not any((queue._holders, queue._donees, queue._contexts))
+        queue.remove_holder(holder)
+        assert not queue._holders
+        assert not queue._contexts
 
 
 def test_many_changes_of_a_waiting_context_leave_no_entries_behind():
