@@ -47,6 +47,8 @@ suppress_warnings = ["ref.python"]
 
 MODULE = re.compile(r"``\w+``(, ``\w+``|,? and ``\w+``)*: ")
 
+smartquotes = False
+
 html_theme = "furo"
 html_title = f"rtos {version}"
 html_static_path = ["_static"]

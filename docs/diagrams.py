@@ -11,8 +11,10 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rtos.scheduler.calls.states import transitions
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Mapping, Sequence
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -20,6 +22,7 @@ WIDTH = 900
 STYLE = """<style>
 text { font: 14px system-ui, sans-serif; fill: #1b2733 }
 .name { font: 600 14px ui-monospace, monospace }
+.state { font: 600 11px ui-monospace, monospace }
 .small { font-size: 12px; fill: #4a5a6a }
 .box { fill: #e8f1f8; stroke: #1b6ca8 }
 .end { fill: #eceff1; stroke: #607080 }
@@ -32,7 +35,11 @@ text { font: 14px system-ui, sans-serif; fill: #1b2733 }
 
 def diagrams() -> dict[str, str]:
     """The text of each file by its name, relative to this folder."""
-    return {"design/layers.svg": layers(kernel_layers())}
+    return {
+        "design/layers.svg": layers(kernel_layers()),
+        "design/call-states.svg": states("call"),
+        "design/worker-states.svg": states("worker"),
+    }
 
 
 def kernel_layers() -> list[list[tuple[str, str]]]:
@@ -81,39 +88,43 @@ def _wrapped(text: str, width: int) -> list[str]:
     return lines
 
 
-def states(transitions: Iterable[tuple[str, str, str]]) -> str:
-    """One column for each state, one arrow for each transition: source, target, and what makes it."""
-    rows = list(transitions)
-    names = list(dict.fromkeys(name for row in rows for name in row[:2]))
-    sources = {source for source, _, _ in rows}
-    step, top = WIDTH / len(names), 24
+def states(machine: str) -> str:
+    """One column for each state of a machine, one arrow for each pair of states with its events."""
+    arrows: dict[tuple[str, str], list[str]] = {}
+    for one in transitions():
+        if one.machine == machine:
+            arrows.setdefault((one.state, one.next_state), []).append(one.event)
+    names = list(dict.fromkeys(name for pair in arrows for name in pair))
+    # Final states stand on the right.
+    names.sort(key=lambda name: all(name != source for source, _ in arrows))
+    return _svg(*_columns(names, arrows))
+
+
+def _columns(names: Sequence[str], arrows: Mapping[tuple[str, str], Sequence[str]]) -> tuple[list[str], int]:
+    step, top, row = WIDTH / len(names), 24, 30
     at = {name: step * (index + 0.5) for index, name in enumerate(names)}
-    bottom = top + 36 + 34 * len(rows)
+    bottom = top + 36 + row * len(arrows)
     parts = []
     for name in names:
-        width = min(step - 10, 130)
-        kind = "box" if name in sources else "end"
-        parts.append(f'<line class="line" x1="{at[name]:.0f}" y1="{top}" x2="{at[name]:.0f}" y2="{bottom}"/>')
-        parts.append(
-            f'<rect class="{kind}" x="{at[name] - width / 2:.0f}" y="{top - 16}" width="{width:.0f}" '
-            f'height="32" rx="6"/>'
-        )
-        parts.append(
-            f'<text class="name" text-anchor="middle" x="{at[name]:.0f}" y="{top + 5}">{escape(name)}</text>'
-        )
-    for index, (source, target, label) in enumerate(rows):
-        parts += _arrow(at[source], at[target], top + 58 + 34 * index, label)
-    return _svg(parts, bottom + 12)
-
-
-def _arrow(x: float, to: float, y: int, label: str) -> Iterator[str]:
-    if x == to:
-        yield f'<path class="arrow" d="M{x:.0f} {y - 10}h26v12h-25"/>'
-        yield f'<text class="small" x="{x + 34:.0f}" y="{y}">{escape(label)}</text>'
-    else:
-        yield f'<path class="arrow" d="M{x:.0f} {y}H{to:.0f}"/>'
-        start = min(x, to) + 8
-        yield f'<text class="small" x="{start:.0f}" y="{y - 5}">{escape(label)}</text>'
+        width = min(step - 6, 130)
+        left = at[name] - width / 2
+        kind = "box" if any(name == source for source, _ in arrows) else "end"
+        parts += [
+            f'<line class="line" x1="{at[name]:.0f}" y1="{top}" x2="{at[name]:.0f}" y2="{bottom}"/>',
+            f'<rect class="{kind}" x="{left:.0f}" y="8" width="{width:.0f}" height="32" rx="6"/>',
+            f'<text class="state" text-anchor="middle" x="{at[name]:.0f}" y="28">{escape(name)}</text>',
+        ]
+    for index, ((source, target), events) in enumerate(arrows.items()):
+        y = top + 54 + row * index
+        start, end = at[source], at[target]
+        x, anchor = (start + 8, "start") if end > start else (start - 8, "end")
+        label = escape(", ".join(events))
+        parts += [
+            f'<circle cx="{start:.0f}" cy="{y}" r="3" fill="#1b6ca8"/>',
+            f'<path class="arrow" d="M{start:.0f} {y}H{end:.0f}"/>',
+            f'<text class="small" text-anchor="{anchor}" x="{x:.0f}" y="{y - 5}">{label}</text>',
+        ]
+    return parts, bottom + 12
 
 
 def _svg(parts: Sequence[str], height: int) -> str:

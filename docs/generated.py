@@ -51,7 +51,7 @@ def system_fields() -> dict[str, str]:
         lines += [f"### `{table}`" if table else "### At the top", ""]
         lines += ["| Field | Value | Default | Meaning |", "|---|---|---|---|"]
         for field in rows:
-            value = f"{field.type}: {field.allowed}. Example: `{field.example}`"
+            value = f"{field.allowed}. Example: `{field.example}`"
             default = "required" if field.default is None else field.default
             lines.append(f"| `{field.name}` | {value} | {default} | {field.meaning} |")
         lines.append("")
