@@ -1,19 +1,21 @@
-"""What ends the loop's sleep when a kernel timer is due.
+"""Wake-up of the sleeping loop when a kernel timer is due.
 
-Two sources behind one shape: a ``timerfd``, which is armed only when the loop is
-about to sleep and is some 0.2 ms late, and Trio's own clock, which is up to 1 ms
-late because epoll sleeps in whole milliseconds, and is what a clock that is not
-the system's (a virtual one) must be driven through.
+Two sources with one interface. A Linux ``timerfd`` is armed only when the loop is about
+to sleep, and is some 0.2 ms late. Trio's own deadlines work everywhere, and are up to
+1 ms late, because epoll sleeps in whole milliseconds; a clock that is not the system's
+(a virtual one) needs them.
 
-Neither runs timers: the run queue looks at the heap on every pass.
+Neither source runs timers: the run queue looks at the timer heap on every pass.
+
+Imports on every platform; a ``timerfd`` is looked for when a source is opened.
 """
 
 from __future__ import annotations
 
-import ctypes
 import math
 import os
 import sys
+import time
 from typing import TYPE_CHECKING, Protocol
 
 import trio
@@ -21,22 +23,22 @@ import trio
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_CLOCK_MONOTONIC = 1
-_NONBLOCK_CLOEXEC = os.O_NONBLOCK | getattr(os, "O_CLOEXEC", 0)
-
 
 class WakeUp(Protocol):
     """Ends the sleep of the loop at an instant."""
+
+    lazy: bool
+    """Whether ``arm`` still takes effect once the loop has decided how long to sleep."""
 
     def arm(self, at: float) -> None:
         """End the sleep at ``at`` (absolute Trio time), or never (``math.inf``)."""
 
     async def run(self) -> None:
-        """Wait, again and again, until cancelled; holds what the source needs."""
+        """Wait, again and again, until cancelled; owns the source's resources."""
 
 
 class ClockWakeUp:
-    """Through Trio's own deadlines. ``arm`` takes effect for the next time the loop sleeps."""
+    """Wakes the loop through Trio's deadlines. ``arm`` takes effect when the loop sleeps next."""
 
     lazy = False
 
@@ -54,14 +56,19 @@ class ClockWakeUp:
         while True:
             with self._scope:
                 await trio.sleep_forever()
-            # Who runs the timers may have armed the next one in the meantime.
+            # The timer task may have armed the next instant in the meantime.
             if self._at <= trio.current_time():
                 self._at = math.inf
             self._scope = trio.CancelScope(deadline=self._at)
 
 
 class TimerfdWakeUp:
-    """Through a Linux ``timerfd``. May be armed when the loop has decided to sleep."""
+    """Wakes the loop through a Linux ``timerfd``.
+
+    Args:
+      settime: ``settime(fd, delay)`` arms the timer; 0 seconds disarms it.
+      fd: file descriptor of the timer; ``run`` closes it.
+    """
 
     lazy = True
 
@@ -75,7 +82,7 @@ class TimerfdWakeUp:
         if at == self._at:
             return
         self._at = at
-        # Zero would disarm it; what is due already is due in a nanosecond.
+        # Zero would disarm it, so a time that has passed is due in a nanosecond.
         delay = 0.0 if at == math.inf else max(at - trio.current_time(), 1e-9)
         self._settime(self._fd, delay)
 
@@ -98,38 +105,28 @@ def is_system(clock: trio.abc.Clock) -> bool:
 
 def open_wakeup(clock: trio.abc.Clock) -> ClockWakeUp | TimerfdWakeUp:
     """The best source for the loop that runs on ``clock``."""
-    if sys.platform != "linux" or not is_system(clock):
-        return ClockWakeUp()
-    if sys.version_info >= (3, 13):
-        fd = os.timerfd_create(_CLOCK_MONOTONIC, flags=os.TFD_NONBLOCK | os.TFD_CLOEXEC)
-        return TimerfdWakeUp(_settime, fd)
-    libc = ctypes.CDLL(None, use_errno=True)
-    if not hasattr(libc, "timerfd_create"):
-        return ClockWakeUp()
-    fd = libc.timerfd_create(_CLOCK_MONOTONIC, _NONBLOCK_CLOEXEC)
-    return TimerfdWakeUp(_settime_by(libc), fd) if fd >= 0 else ClockWakeUp()
+    timer = open_timerfd() if is_system(clock) else None
+    return ClockWakeUp() if timer is None else TimerfdWakeUp(*timer)
 
 
-if sys.version_info >= (3, 13) and sys.platform == "linux":
+def open_timerfd() -> tuple[Callable[[int, float], None], int] | None:
+    """A function that arms a new ``timerfd``, and its descriptor; ``None`` where there is none."""
+    if sys.platform != "linux":
+        return None
+    try:
+        if sys.version_info >= (3, 13):
+            flags = os.TFD_NONBLOCK | os.TFD_CLOEXEC
+            return _settime, os.timerfd_create(time.CLOCK_MONOTONIC, flags=flags)
+        # Not imported elsewhere: it takes a millisecond.
+        from rtos.scheduler.dispatch.timerfd import settime, timerfd_create
+
+        return settime, timerfd_create(time.CLOCK_MONOTONIC, os.O_NONBLOCK | os.O_CLOEXEC)
+    except (AttributeError, ImportError, OSError):
+        # The C library, the kernel or a sandbox does not have it.
+        return None
+
+
+if sys.platform == "linux" and sys.version_info >= (3, 13):
 
     def _settime(fd: int, delay: float) -> None:
         os.timerfd_settime(fd, initial=delay)
-
-
-class _Timespec(ctypes.Structure):
-    _fields_ = (("seconds", ctypes.c_long), ("nanoseconds", ctypes.c_long))
-
-
-class _Itimerspec(ctypes.Structure):
-    _fields_ = (("interval", _Timespec), ("value", _Timespec))
-
-
-def _settime_by(libc: ctypes.CDLL) -> Callable[[int, float], None]:
-    def settime(fd: int, delay: float) -> None:
-        nanoseconds = math.ceil(delay * 1e9)
-        value = _Timespec(nanoseconds // 1_000_000_000, nanoseconds % 1_000_000_000)
-        spec = _Itimerspec(_Timespec(0, 0), value)
-        if libc.timerfd_settime(fd, 0, ctypes.byref(spec), None) != 0:
-            raise OSError(ctypes.get_errno(), "timerfd_settime")
-
-    return settime

@@ -1,8 +1,8 @@
-"""What ends the loop's sleep: both sources, armed, armed anew, disarmed, and gone."""
+"""Wake-up of the loop: both sources, armed, armed again, disarmed and closed."""
 
-import ctypes
 import math
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from rtos.scheduler import kernel, open_scheduler
-from rtos.scheduler.dispatch import wakeup
+from rtos.scheduler.dispatch import timerfd, wakeup
 from rtos.scheduler.dispatch.wakeup import ClockWakeUp, TimerfdWakeUp, open_wakeup
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="needs a timerfd")
@@ -20,7 +20,7 @@ on_linux = pytest.mark.skipif(sys.platform != "linux", reason="needs a timerfd")
 # Trio's clock.
 
 
-async def test_the_clock_moves_to_what_is_armed(autojump_clock):
+async def test_clock_source_wakes_at_every_armed_instant(autojump_clock):
     source, times = ClockWakeUp(), []
     async with trio.open_nursery() as nursery:
         nursery.start_soon(source.run)
@@ -36,7 +36,7 @@ async def test_the_clock_moves_to_what_is_armed(autojump_clock):
     assert not source.lazy
 
 
-async def test_what_is_armed_while_it_wakes_is_not_lost(autojump_clock):
+async def test_instant_armed_during_a_wake_up_is_kept(autojump_clock):
     source = ClockWakeUp()
     seen = []
 
@@ -45,7 +45,7 @@ async def test_what_is_armed_while_it_wakes_is_not_lost(autojump_clock):
         await wait_all_tasks_blocked()
         source.arm(5.0)
         await trio.sleep(5.0)
-        # It may have run, or be about to: either way the next instant must hold.
+        # The source may have run already, or be about to; the next instant must hold in both cases.
         source.arm(8.0)
         await wait_all_tasks_blocked()
         seen.append(source._scope.deadline)
@@ -53,7 +53,7 @@ async def test_what_is_armed_while_it_wakes_is_not_lost(autojump_clock):
     assert seen == [8.0]
 
 
-async def test_a_wake_up_without_anything_new_sleeps_for_good(autojump_clock):
+async def test_clock_source_sleeps_until_armed_again(autojump_clock):
     source = ClockWakeUp()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(source.run)
@@ -61,13 +61,13 @@ async def test_a_wake_up_without_anything_new_sleeps_for_good(autojump_clock):
         source.arm(5.0)
         await trio.sleep(6.0)
         assert source._scope.deadline == math.inf
-        source.arm(5.0)  # in the past by now: it wakes at once, and only once
+        source.arm(5.0)  # has passed: wakes at once, and only once
         await trio.sleep(1.0)
         assert source._scope.deadline == math.inf
         nursery.cancel_scope.cancel()
 
 
-async def test_cancelled_together_with_its_instant(autojump_clock):
+async def test_clock_source_is_cancelled_at_its_armed_instant(autojump_clock):
     source = ClockWakeUp()
     with trio.move_on_after(5.0) as scope:
         source.arm(5.0)
@@ -75,8 +75,8 @@ async def test_cancelled_together_with_its_instant(autojump_clock):
     assert scope.cancelled_caught
 
 
-async def test_real_time_without_a_timerfd(monkeypatch):
-    """As on another platform: one timer after the other, and nothing else that would wake the loop."""
+async def test_timers_fire_in_real_time_without_timerfd(monkeypatch):
+    """As on another platform: only the timers wake the loop."""
     monkeypatch.setattr(kernel, "open_wakeup", lambda _clock: ClockWakeUp())
     async with open_scheduler() as scheduler:
         fired, done = [], trio.Event()
@@ -94,7 +94,7 @@ async def test_real_time_without_a_timerfd(monkeypatch):
 
 
 class FakeTimer:
-    """A pipe in the place of a timerfd: readable when the test says so."""
+    """A pipe in place of a timerfd, which the test makes readable."""
 
     def __init__(self):
         self.readable, self._write = os.pipe2(os.O_NONBLOCK)
@@ -119,22 +119,22 @@ def fake():
 
 
 @on_linux
-async def test_armed_only_when_the_instant_changes(autojump_clock, fake):
+async def test_timerfd_is_armed_only_when_the_instant_changes(autojump_clock, fake):
     source = TimerfdWakeUp(fake.settime, fake.readable)
     for at in (math.inf, 5.0, 5.0, 3.0, math.inf, math.inf, -1.0):
         source.arm(at)
     assert fake.set == [
-        5.0,  # that it starts disarmed needs no call
+        5.0,  # it starts disarmed, so inf makes no call
         3.0,
         0.0,  # zero disarms
-        1e-9,  # what is due already is due at once, and must not disarm
+        1e-9,  # a time that has passed is due at once, and must not disarm
     ]
     assert source.lazy
     os.close(fake.readable)
 
 
 @on_linux
-async def test_after_it_has_fired_the_same_instant_is_armed_again(autojump_clock, fake):
+async def test_timerfd_is_armed_again_for_the_instant_at_which_it_fired(autojump_clock, fake):
     source = TimerfdWakeUp(fake.settime, fake.readable)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(source.run)
@@ -145,11 +145,11 @@ async def test_after_it_has_fired_the_same_instant_is_armed_again(autojump_clock
         assert fake.set == [5.0, 5.0]
         nursery.cancel_scope.cancel()
     with pytest.raises(OSError, match="Bad file descriptor"):
-        os.fstat(fake.readable)  # closed by whoever waited for it
+        os.fstat(fake.readable)  # closed by the waiting task
 
 
 @on_linux
-async def test_the_real_one_fires_and_is_closed():
+async def test_real_timerfd_fires_and_is_closed():
     source = open_wakeup(trio.lowlevel.current_clock())
     assert isinstance(source, TimerfdWakeUp)
     async with trio.open_nursery() as nursery:
@@ -163,44 +163,67 @@ async def test_the_real_one_fires_and_is_closed():
 
 
 @on_linux
-@pytest.mark.skipif(sys.version_info >= (3, 13), reason="Python has it")
-def test_an_error_of_the_system_call_is_raised():
-    settime = wakeup._settime_by(ctypes.CDLL(None, use_errno=True))
-    with pytest.raises(OSError, match="timerfd_settime"):
-        settime(-1, 1.0)
+def test_error_of_the_system_call_is_raised():
+    with pytest.raises(OSError, match="timerfd_settime: Bad file descriptor"):
+        timerfd.settime(-1, 1.0)
+    with pytest.raises(OSError, match="timerfd_create: Invalid argument"):
+        timerfd.timerfd_create(-1, 0)
 
 
 # Which one.
 
 
 @on_linux
-async def test_the_systems_clock_gets_a_timerfd_and_a_virtual_one_does_not():
+async def test_system_clock_gets_timerfd_and_virtual_clock_does_not():
     source = open_wakeup(trio.lowlevel.current_clock())
     assert isinstance(source, TimerfdWakeUp)
     os.close(source._fd)
     assert isinstance(open_wakeup(MockClock()), ClockWakeUp)
 
 
-async def test_elsewhere_trios_clock_is_used(monkeypatch):
+async def test_another_platform_gets_trios_clock(monkeypatch):
     monkeypatch.setattr(wakeup.sys, "platform", "darwin")
     assert isinstance(open_wakeup(trio.lowlevel.current_clock()), ClockWakeUp)
 
 
 @on_linux
-@pytest.mark.skipif(sys.version_info >= (3, 13), reason="Python has it")
-@pytest.mark.parametrize("missing", ["function", "descriptor"])
-async def test_without_a_timerfd_trios_clock_is_used(monkeypatch, missing):
-    class Library:
-        def __init__(self, *_args, **_kwargs):
-            if missing == "descriptor":
-                self.timerfd_create = lambda *_: -1
+@pytest.mark.parametrize("error", [OSError, AttributeError], ids=["system call fails", "C library lacks it"])
+async def test_without_timerfd_trios_clock_is_used(monkeypatch, error):
+    def fail(*_args, **_kwargs):
+        raise error("timerfd_create")
 
-    monkeypatch.setattr(wakeup.ctypes, "CDLL", Library)
+    monkeypatch.setattr(timerfd, "timerfd_create", fail)
+    monkeypatch.setattr(os, "timerfd_create", fail, raising=False)
     assert isinstance(open_wakeup(trio.lowlevel.current_clock()), ClockWakeUp)
 
 
+@pytest.mark.parametrize("platform", ["win32", "darwin"])
+def test_every_module_of_the_kernel_is_imported_on_another_platform(platform):
+    """As far as a process on this one can tell: without what only POSIX, or only Linux, has."""
+    program = f"""
+import os, pkgutil, sys, importlib, trio
+sys.platform = {platform!r}
+for name in dir(os):
+    if name.startswith(("O_", "TFD_", "timerfd_", "sched_", "CLOCK_")) and name not in ("O_RDONLY", "O_RDWR"):
+        delattr(os, name)
+import rtos.scheduler
+for module in pkgutil.walk_packages(rtos.scheduler.__path__, "rtos.scheduler."):
+    if module.name != "rtos.scheduler.dispatch.timerfd":
+        importlib.import_module(module.name)
+
+async def main():
+    async with rtos.scheduler.open_scheduler(watchdog=10) as scheduler:
+        fired = trio.Event()
+        scheduler.add_timer(trio.current_time() + 0.001, fired.set)
+        await fired.wait()
+
+trio.run(main)
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
 @on_linux
-async def test_no_descriptor_is_left_open():
+async def test_closed_scheduler_leaves_no_descriptor_open():
     def descriptors():
         return len(list(Path("/proc/self/fd").iterdir()))
 
