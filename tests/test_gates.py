@@ -27,6 +27,7 @@ FORBIDDEN = {
     ),
     "SQLite outside the store": ("import sqlite3\n\nDB = sqlite3\n", "TID251"),
     "the driver outside the store": ("import apsw\n\nDB = apsw\n", "TID251"),
+    "the internals of Trio": ("from trio._core import _run\n\nRUN = _run\n", "TID251"),
     "another loop": ("import asyncio\n\nLOOP = asyncio\n", "TID251"),
 }
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import trio
-from trio._core import _run as trio_run
+from trio._core import _run as trio_run  # noqa: TID251 - it replaces Trio's own loop function
 
 from rtos.scheduler import open_scheduler
 from rtos.scheduler.kernel import QUANTUM
@@ -50,6 +50,7 @@ def _under_scheduler(body: Callable[..., Awaitable[Any]]) -> Callable[..., Await
     return main
 
 
+@functools.wraps(_plain_run)  # so that the kernel finds the source of the loop
 def _ordered_run(runner: Any, body: Any, *rest: Any, **options: Any) -> Any:
     # Every way to start a loop comes through here, guest mode included.
     _counts["runs"] += 1

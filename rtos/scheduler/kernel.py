@@ -69,7 +69,8 @@ class Kernel(trio.abc.Instrument):
       timers: all timers of the loop.
       settings: what its schedulers have in common.
       queue: the run queue, or what stands in for it in Trio's own order.
-      direct: the run queue, for step donation; ``None`` in Trio's own order.
+      direct: the run queue, for step donation; ``None`` in Trio's own order, and with an
+        untested release of Trio.
       users: number of schedulers that have joined and not left.
       sleeps: how often the loop has gone to sleep.
       now: reads the Trio time, in seconds.
@@ -79,9 +80,11 @@ class Kernel(trio.abc.Instrument):
         self.timers = TimerHeap()
         self.settings = settings
         self.direct: RunQueue | None = None
+        self._run_queue: RunQueue | None = None
         self.queue: RunQueue | PlainOrder
         if settings.ordered:
-            self.queue = self.direct = _open_run_queue(settings, self.timers, records)
+            self.queue = self._run_queue = _open_run_queue(settings, self.timers, records)
+            self.direct = self._run_queue if self._run_queue.imitates_trio else None
         else:
             from rtos.scheduler.dispatch.trio_order import PlainOrder
 
@@ -120,13 +123,13 @@ class Kernel(trio.abc.Instrument):
 
     def join_budget(self, context: SchedulingContext, server: BandwidthServer) -> None:
         """Put ``context`` under the budget of ``server``."""
-        assert self.direct is not None, "budgets need the run queue"
+        assert self._run_queue is not None, "budgets need the run queue"
         if not self._has_budgets:
             self._has_budgets = True
-            self.direct.enforce_budgets(self.add_timer, self._notify)
+            self._run_queue.enforce_budgets(self.add_timer, self._notify)
         # A budget sets its timers between passes, where no task can be started.
         self.start()
-        self.direct.enforcement.join(context, server)
+        self._run_queue.enforcement.join(context, server)
 
     def install(self) -> None:
         """Replace the run queue of the running loop, and start to observe it."""

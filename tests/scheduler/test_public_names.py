@@ -47,7 +47,7 @@ def test_unknown_name_raises_attribute_error():
 LOADED_BY_OPEN_SCHEDULER = """
 budgets budgets.starvation_guard
 dispatch dispatch.accounting dispatch.current dispatch.donation dispatch.ready_queue dispatch.run_queue
-dispatch.trio_compat dispatch.trio_versions dispatch.wakeup
+dispatch.timerfd dispatch.trio_compat dispatch.trio_versions dispatch.wakeup
 kernel
 policy policy.context policy.levels policy.timer_heap
 scheduler statistics

@@ -15,6 +15,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from rtos.errors import ConfigurationError, SchedulerClosed
 from rtos.scheduler import Budget, Exhausted, current_context, open_scheduler
+from rtos.scheduler.dispatch.trio_compat import running_loop
 from rtos.scheduler.dispatch.wakeup import ClockWakeUp
 from rtos.scheduler.scheduler import SchedulerState
 
@@ -32,10 +33,10 @@ from rtos.scheduler.scheduler import SchedulerState
     ],
 )
 async def test_invalid_setting_is_rejected_and_the_loop_stays_unchanged(options, match):
-    runq = trio._core._run.GLOBAL_RUN_CONTEXT.runner.runq
+    runq = running_loop().runq
     with pytest.raises(ValueError, match=match):
         await open_scheduler(**options).__aenter__()
-    assert trio._core._run.GLOBAL_RUN_CONTEXT.runner.runq is runq
+    assert running_loop().runq is runq
 
 
 @pytest.mark.parametrize(
@@ -360,7 +361,7 @@ async def test_scheduler_closes_although_its_instrument_has_raised(monkeypatch, 
             patch.setattr(scheduler._kernel.queue, "close_pass", lambda: 1 / 0)
             await trio.lowlevel.checkpoint()
         assert "Instrument has been disabled" in caplog.text
-    assert type(trio._core._run.GLOBAL_RUN_CONTEXT.runner.runq).__name__ == "deque"
+    assert type(running_loop().runq).__name__ == "deque"
     assert scheduler.state is SchedulerState.CLOSED
 
 

@@ -1,6 +1,7 @@
 """Access to Trio's internals: the only module that imports Trio's private modules.
 
-Relies on the following and checks that the names exist (``check_trio``):
+Relies on the following, and checks that the names exist (``check_trio``) and that the
+functions imitated here are those of a tested release (``is_tested``):
 
 * ``trio._core._run.GLOBAL_RUN_CONTEXT`` is the thread's state: ``runner`` is the loop
   that runs in this thread, ``task`` the task whose step is running.
@@ -13,7 +14,7 @@ Relies on the following and checks that the names exist (``check_trio``):
   ``trio.run``'s argument, and new system tasks start from ``runner.system_context``.
 * A step of a task is ``task.context.run(task._next_send_fn, task._next_send)``. It
   yields one of the messages of ``trio._core._traps``, on which the loop acts as
-  ``_act_upon`` does. A parked task has an ``_abort_func``; ``runner.task_exited`` is
+  ``act_upon`` does. A parked task has an ``_abort_func``; ``runner.task_exited`` is
   called for a task that has ended.
 * A cancellation, or Ctrl-C for the main task, calls a task's ``_abort_func`` once, also
   while the task is released and waits to run. If that returns ``Abort.FAILED``, Trio
@@ -30,7 +31,15 @@ Trio is public: instruments, a task's context, ``reschedule``.
 
 from __future__ import annotations
 
+import inspect
+import logging
+import sys
 from collections import deque
+from contextlib import suppress
+from functools import cache
+from hashlib import sha256
+from operator import attrgetter
+from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
@@ -40,7 +49,7 @@ from trio._core import _run as trio_run
 from trio._core import _traps as trio_traps
 from trio.lowlevel import Abort
 
-from rtos.scheduler.dispatch.trio_versions import unsupported
+from rtos.scheduler.dispatch.trio_versions import SOURCES, TESTED, unsupported
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -48,6 +57,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from trio.lowlevel import RaiseCancelT
+
+log = logging.getLogger("rtos.scheduler")
 
 RUN_CONTEXT: Final[Any] = trio_run.GLOBAL_RUN_CONTEXT
 """Trio's thread-local state: the loop that runs in this thread, and the running task."""
@@ -96,9 +107,87 @@ def check_trio() -> None:
     )
     missing += [name for name in _TRAPS if not hasattr(trio_traps, name)]
     missing += [name for name in _TASK if not hasattr(getattr(runner, "init_task", None), name)]
+    missing += [] if hasattr(trio_run, "unrolled_run") else ["unrolled_run"]
     if missing or type(runner.runq) is not deque:
         found = f"it lacks {missing}" if missing else f"runq is {type(runner.runq)!r}"
         raise unsupported(found)
+    used = inspect.unwrap(trio_run.unrolled_run).__code__.co_names
+    if not {"runq", "list", "clear"} <= set(used):
+        raise unsupported("its loop does not copy and clear runq")
+
+
+@cache
+def is_tested() -> bool:
+    """Whether the functions of Trio that are imitated here are those of a tested release.
+
+    Reads the source of Trio, which takes a millisecond, once per process; logs a warning
+    if a function is not known, or has no source.
+    """
+    changed = changed_functions()
+    if changed:
+        log.warning(
+            "trio %s differs from the tested releases (%s to %s) in %s: the loop runs one step per pass,"
+            " and no call is served inside its caller's step",
+            trio.__version__,
+            *TESTED,
+            ", ".join(changed),
+        )
+    return not changed
+
+
+def changed_functions() -> dict[str, str]:
+    """The digests of the imitated functions that no tested release has in this form, by name."""
+    files: dict[str, list[str]] = {}
+    digests = {name: digest_of(_function(name), files) for name in SOURCES}
+    return {name: digest for name, digest in digests.items() if digest not in SOURCES[name]}
+
+
+def _function(name: str) -> Any:
+    for module in (trio_run, trio_traps):
+        with suppress(AttributeError):
+            return attrgetter(name)(module)
+    return None
+
+
+def digest_of(function: Callable[..., Any] | None, files: dict[str, list[str]]) -> str:
+    """A digest of the source of a function, without comments and indentation.
+
+    The source and not the bytecode, which each Python release compiles differently.
+
+    Args:
+      function: any function of Python, a wrapper counts as what it wraps; ``None`` for a
+        function that does not exist.
+      files: the lines of the files read so far, by path.
+
+    Returns:
+      16 hexadecimal digits; "missing" without a function, "no source" if the file cannot be read.
+    """
+    if function is None:
+        return "missing"
+    code = inspect.unwrap(function).__code__
+    try:
+        if code.co_filename not in files:
+            text = Path(code.co_filename).read_text(encoding="utf-8")
+            files[code.co_filename] = text.splitlines()
+    except OSError:
+        return "no source"
+    lines = files[code.co_filename][code.co_firstlineno - 1 :]
+    return sha256("\n".join(_block(lines)).encode()).hexdigest()[:16]
+
+
+def _block(lines: list[str]) -> Iterator[str]:
+    """The lines of the function that begins with the first line, stripped, without comments."""
+    width = len(lines[0]) - len(lines[0].lstrip())
+    has_begun = False
+    for line in lines:
+        text = line.strip()
+        if text and not text.startswith("#"):
+            if len(line) - len(line.lstrip()) > width:
+                has_begun = True
+            elif has_begun and not text.startswith(")"):
+                # Neither a decorator, nor the first or the last line of the header.
+                return
+            yield text
 
 
 def running_loop() -> Any:
@@ -222,3 +311,7 @@ def _without_our_frames(traceback: TracebackType | None) -> TracebackType | None
         if traceback is not None:
             traceback = traceback.tb_next
     return traceback
+
+
+if __name__ == "__main__":
+    sys.stdout.writelines(f"{name}: {digest}\n" for name, digest in changed_functions().items())

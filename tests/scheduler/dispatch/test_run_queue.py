@@ -8,15 +8,12 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trio
-import trio._core._run as trio_run
+import trio._core._run as trio_run  # noqa: TID251 - the test looks into Trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from rtos.errors import UnsupportedTrio
 from rtos.scheduler import SchedulingContext, open_scheduler
 from rtos.scheduler.dispatch.current import current_level
 from rtos.scheduler.dispatch.run_queue import RunQueue
-from rtos.scheduler.dispatch.trio_compat import check_trio
-from rtos.scheduler.policy.context import context_variable
 
 SEEDS = range(25)
 
@@ -500,45 +497,6 @@ async def test_looking_at_the_queue_takes_nothing_off_it():
         assert len(runner().runq.tasks()) == 5
         repr(runner())
     assert sorted(ran) == list(range(5))
-
-
-async def test_an_unknown_queue_is_refused_and_nothing_changed():
-    class Strange(deque):
-        pass
-
-    found = runner().runq
-    strange = runner().runq = Strange(found)
-    try:
-        instruments = dict(runner().instruments)
-        tasks = len(runner().tasks)
-        with pytest.raises(UnsupportedTrio, match="runq is .*Strange.*; use a version from 0.30.0 to"):
-            await open_scheduler().__aenter__()
-        assert runner().runq is strange
-        assert runner().instruments == instruments
-        assert len(runner().tasks) == tasks
-        assert trio.lowlevel.current_task().context.get(context_variable) is None
-    finally:
-        runner().runq = found
-    async with open_scheduler():
-        pass
-
-
-async def test_an_unknown_runner_is_refused(monkeypatch):
-    class Runner:
-        runq = runner().runq
-
-    class Context:
-        runner = Runner()
-
-    with monkeypatch.context() as patch:
-        patch.setattr(trio_run, "GLOBAL_RUN_CONTEXT", Context())
-        with pytest.raises(UnsupportedTrio, match=r"it lacks \['init_task', 'main_task'"):
-            check_trio()
-
-
-def test_outside_of_a_loop():
-    with pytest.raises(UnsupportedTrio, match=r"it lacks \['runq'"):
-        check_trio()
 
 
 # Many loops.

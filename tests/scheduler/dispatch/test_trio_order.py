@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trio
-import trio._core._run as trio_run
+import trio._core._run as trio_run  # noqa: TID251 - the test looks into Trio
 from trio.testing import wait_all_tasks_blocked
 
 from rtos.errors import ConfigurationError, DaemonDown, DeadlineMissed, UnsupportedTrio
