@@ -25,7 +25,7 @@ from weakref import WeakKeyDictionary
 import trio
 
 from rtos.errors import ConfigurationError, SchedulerClosed
-from rtos.scheduler.kernel import Kernel, Settings, join_kernel, leave_kernel
+from rtos.scheduler.kernel import Kernel, Settings, current_kernel, join_kernel, leave_kernel
 from rtos.scheduler.policy.context import SchedulingContext
 from rtos.scheduler.policy.levels import DEFAULT_LEVEL, RESERVE, check_deadline, check_level
 from rtos.scheduler.statistics import SchedulerStatistics, account_of
@@ -272,6 +272,12 @@ class Scheduler:
         """Raise ``SchedulerClosed``, naming ``operation``, unless this scheduler is open."""
         if self.state is not _OPEN:
             raise SchedulerClosed(operation)
+
+    def check_loop(self, operation: str) -> None:
+        """Raise ``ValueError``, naming ``operation``, if another Trio loop than this scheduler's is running."""
+        if current_kernel() is not self._kernel:
+            msg = f"{operation}: the scheduler belongs to another Trio loop; use a scheduler of this loop"
+            raise ValueError(msg)
 
     def on_close(self, owner: ClosesWithScheduler) -> None:
         """Call ``owner.scheduler_closed()`` when this scheduler closes.

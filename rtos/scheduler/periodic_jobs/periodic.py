@@ -1,10 +1,10 @@
-"""Periodic jobs: released on an absolute grid, counted and timed.
+"""Periodic jobs: an ``async for`` loop over releases on an absolute time grid, with statistics.
 
-Owns the wait for the next release and the account of the last one. Which instant is
-next is the grid's business (``periodic_jobs/release_times.py``).
+Waits for the next release, and measures the job that ran at the last one. Which instant
+is next is decided in ``release_times.py``.
 
-Law: one wake-up per release, by a kernel timer at the very instant, and none in
-between. Each instant since the first is released or skipped, exactly once.
+Invariants: one wake-up per release, by a kernel timer for that instant, and none in
+between. Each instant since the first is either released or skipped, exactly once.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class Release:
-    """One release of a periodic job; times are absolute Trio times or seconds.
+    """One release of a periodic job.
 
     Attributes:
-      index: which instant of the grid, counted from its start.
-      due: when it should have been released.
-      late: how long after ``due`` the job got to run, seconds.
-      deadline: when the job has to be done.
-      skipped: releases that were left out just before this one.
+      index: number of the instant in the grid, from 0 at its start.
+      due: when the job should have started; absolute Trio time.
+      late: how long after ``due`` the job started, seconds.
+      deadline: when the job must have ended; absolute Trio time.
+      skipped: how many releases were skipped just before this one.
     """
 
     index: int
@@ -50,7 +50,7 @@ class Release:
 
 @attrs.frozen
 class MinMeanMax:
-    """Least, mean and most of what was measured, in seconds; zeros while nothing was."""
+    """Least, mean and greatest measured value, in seconds; all 0 if nothing was measured."""
 
     least: float
     mean: float
@@ -59,18 +59,18 @@ class MinMeanMax:
 
 @attrs.frozen
 class PeriodicStatistics:
-    """The account of one periodic job.
+    """Statistics of one periodic job.
 
     Attributes:
-      released: releases that got to run.
-      done: those of them that have ended.
-      missed: those that ended after their deadline.
-      skipped: releases that were left out.
-      late: releases that ran later than the jitter they are allowed.
-      stopped: whether an overrun has ended it.
-      wall: from the moment a job got to run until it asked for the next release.
-      cpu: what its scheduling context used in that time.
-      jitter: how late releases were, nanoseconds.
+      released: jobs that started.
+      done: jobs that ended.
+      missed: jobs that ended after their deadline.
+      skipped: releases that were skipped.
+      late: jobs that started later than the allowed jitter after their release.
+      stopped: whether an overrun has ended the loop.
+      wall: time from a job's start until it asked for the next release.
+      cpu: CPU time of its scheduling context in that time.
+      jitter: how late jobs started, nanoseconds.
     """
 
     released: int
@@ -87,8 +87,8 @@ class PeriodicStatistics:
 class Periodic:
     """The releases of one periodic job, for ``async for``. Made by ``periodic``.
 
-    A job is done when it asks for the next release; the last one of a loop that is
-    left by ``break`` is never counted as done.
+    A job ends when it asks for the next release. The last job of a loop that ends with
+    ``break`` is not counted as done.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class Periodic:
         self._deadline = deadline
         self._jitter_allowed = jitter
         self._context = context
-        # The one that is waited for; it stays when the wait is cancelled.
+        # The instant that the loop waits for. A cancelled wait keeps it.
         self._pending: Instant | None = None
         self._running: Release | None = None
         self._began = 0.0
@@ -126,16 +126,20 @@ class Periodic:
 
         Raises:
           SchedulerClosed: the scheduler is closed, or closes during the wait.
+          StopAsyncIteration: an overrun has stopped the job.
+          ValueError: another Trio loop is running than the scheduler's.
 
-        Always a checkpoint. A cancellation ends the job, and releases nothing.
+        Always a checkpoint. A cancelled wait ends the job and releases nothing; the next
+        call waits for the same release, or skips it if it has passed.
         """
         self._finish()
         self._scheduler.check_open("periodic")
+        self._scheduler.check_loop("periodic")
         instant = self._next()
         if instant is None:
             await trio.lowlevel.checkpoint()
             raise StopAsyncIteration
-        # From the instant itself on, and not only once the job runs.
+        # The deadline must hold from the release on, before the job has started.
         if self._context is not None:
             self._context.rebase(self._context.base_level, instant.due + self._deadline)
         if instant.due <= self._scheduler.now():
@@ -145,7 +149,7 @@ class Periodic:
         return self._begin(instant)
 
     def statistics(self) -> PeriodicStatistics:
-        """A snapshot; the histogram of the jitter goes on counting."""
+        """A snapshot, except for the jitter: its histogram keeps counting."""
         return PeriodicStatistics(
             released=self._released,
             done=self._wall.count,
@@ -153,8 +157,8 @@ class Periodic:
             skipped=self._skipped,
             late=self._late,
             stopped=self._stopped,
-            wall=_spread(self._wall),
-            cpu=_spread(self._cpu),
+            wall=_in_seconds(self._wall),
+            cpu=_in_seconds(self._cpu),
             jitter=self._jitter,
         )
 
@@ -235,33 +239,35 @@ def periodic(
     jitter: float = math.inf,
     context: SchedulingContext | None = None,
 ) -> Periodic:
-    """Releases at ``start + offset + k * period``, for ``async for``.
+    """The releases at ``start + offset + k * period``, for ``async for``.
 
     Args:
-      scheduler: the open scheduler.
-      period: seconds between two releases.
+      scheduler: the open scheduler of the running loop.
+      period: seconds between two releases, at least 1e-6.
       offset: seconds from the start of the grid to its first instant.
-      start: absolute Trio time of the start; now, by default. Jobs with one start
-        keep their phases. Where it has passed, the first release is the next
-        instant of the grid.
-      overrun: what happens to releases that have passed when a job is done.
-      catch_up: most releases in a row that CATCH_UP makes up for.
-      deadline: seconds from a release until its job has to be done; by default
-        the period.
-      jitter: how late a release may be, in seconds, before it counts as late.
-      context: the one that the loop runs under, and nobody else: it gets the
-        deadline of each release. Without it deadlines are only counted.
+      start: absolute Trio time of the start; now by default. Jobs with the same start keep
+        their phases. If it has passed, the first release is the next instant of the grid.
+      overrun: what happens to releases that have passed when a job ends.
+      catch_up: with ``CATCH_UP``, how many late releases in a row are made up for at most.
+      deadline: seconds from a release until its job must have ended; the period by default.
+      jitter: how late a job may start, in seconds, before it counts as late.
+      context: the scheduling context of the task that runs the loop, and of no other task:
+        it gets the deadline of each release. Without it missed deadlines are only counted.
 
     Raises:
-      ValueError: the period or the deadline is not above 0, an instant is not
-        finite, or ``catch_up`` is below 1.
       SchedulerClosed: the scheduler is not open.
+      ValueError: a number is NaN or out of its range, or the scheduler belongs to another
+        Trio loop.
 
     Not a checkpoint; waiting for a release is one.
     """
     scheduler.check_open("periodic")
+    scheduler.check_loop("periodic")
     if deadline is not None and not deadline > 0:
-        msg = f"periodic: deadline {deadline!r} has passed at the release; use seconds, above 0"
+        msg = f"periodic: deadline is {deadline!r}; use seconds after the release, above 0"
+        raise ValueError(msg)
+    if not jitter >= 0:
+        msg = f"periodic: jitter is {jitter!r}; use seconds, 0 or more"
         raise ValueError(msg)
     origin = (scheduler.now() if start is None else start) + offset
     grid = Grid(origin, period, overrun, catch_up=catch_up)
@@ -270,5 +276,5 @@ def periodic(
     )
 
 
-def _spread(histogram: Histogram) -> MinMeanMax:
+def _in_seconds(histogram: Histogram) -> MinMeanMax:
     return MinMeanMax(histogram.least / 1e9, histogram.mean / 1e9, histogram.most / 1e9)

@@ -1,29 +1,33 @@
-"""The grid of a periodic job: which instant is the next one, whatever happened before.
+"""The release times of a periodic job: an absolute grid that never drifts, and overrun policies.
 
-Pure: time is handed in. Times are absolute, in seconds.
+Pure: the time is passed in. Times are absolute, in seconds.
 
-Law: instant *k* is ``origin + k * period``, by multiplication, so nothing adds up and
-the grid never drifts. Every index is handed out once or counted as skipped, in
-order; only POSTPONE moves the grid, and then to the moment of the overrun.
+Invariants: instant *k* is ``origin + k * period``, by multiplication, so that rounding
+errors do not add up. Every index is returned once or counted as skipped, in order. Only
+POSTPONE moves the grid, to the moment of the overrun.
 """
 
 from __future__ import annotations
 
 import enum
 import math
+from typing import Final
 
 import attrs
 
+SHORTEST_PERIOD: Final = 1e-6
+"""The shortest period, seconds. Trio's clock and its timers are not finer."""
+
 
 class Overrun(enum.Enum):
-    """What happens to instants that have passed before the job was done."""
+    """What happens to instants that have passed before the job ended."""
 
     SKIP = "skip"
-    """They are left out; the job is released at the next instant that is still to come."""
+    """They are skipped; the next release is the next instant to come."""
     CATCH_UP = "catch up"
-    """The latest of them, up to a limit, are released one after the other; the rest is left out."""
+    """The latest of them, up to a limit, are released one after the other; the rest are skipped."""
     POSTPONE = "postpone"
-    """The first of them is released at once, and the grid goes on from there."""
+    """The first of them is released at once, and the grid continues from there."""
     STOP = "stop"
     """There are no more releases."""
 
@@ -33,9 +37,9 @@ class Instant:
     """One instant of the grid.
 
     Attributes:
-      index: counts from the origin.
-      due: when it is, or was.
-      skipped: how many instants before it were left out.
+      index: number of the instant, 0 at the origin.
+      due: its time.
+      skipped: how many instants just before it were skipped.
     """
 
     index: int
@@ -47,13 +51,13 @@ class Grid:
     """The instants of one periodic job.
 
     Args:
-      origin: instant 0.
-      period: seconds between two instants, above 0.
-      overrun: what happens to instants that were passed over.
-      catch_up: most late instants in a row under CATCH_UP, at least 1.
+      origin: the time of instant 0.
+      period: seconds between two instants, at least ``SHORTEST_PERIOD``.
+      overrun: what happens to instants that have passed.
+      catch_up: with ``CATCH_UP``, how many late instants in a row are released at most.
 
     Raises:
-      ValueError: an argument is out of its range.
+      ValueError: an argument is NaN or out of its range.
     """
 
     __slots__ = ("_base", "_catch_up", "_next", "_origin", "overrun", "period")
@@ -61,17 +65,17 @@ class Grid:
     def __init__(
         self, origin: float, period: float, overrun: Overrun = Overrun.SKIP, *, catch_up: int = 1
     ) -> None:
-        if not (0 < period < math.inf):
-            msg = f"periodic: period {period!r} is not a time between two releases; use seconds, above 0"
+        if not (SHORTEST_PERIOD <= period < math.inf):
+            msg = f"periodic: period is {period!r}; use seconds, {SHORTEST_PERIOD:g} or more"
             raise ValueError(msg)
-        if not math.isfinite(origin):
-            msg = f"periodic: {origin!r} is no time to start; use absolute seconds"
+        if not (math.isfinite(origin) and math.ulp(origin) * 1024 <= period):
+            msg = f"periodic: start and offset give {origin!r}; use absolute Trio time, in seconds"
             raise ValueError(msg)
         if catch_up < 1:
-            msg = f"periodic: catch_up {catch_up!r} allows no release at all; use 1 or more, or SKIP"
+            msg = f"periodic: catch_up is {catch_up!r}; use 1 or more, or Overrun.SKIP"
             raise ValueError(msg)
         self._origin = origin
-        # The index of the instant that the origin stands for; POSTPONE moves both.
+        # The index of the instant at ``_origin``; POSTPONE moves both.
         self._base = 0
         self._next = 0
         self.period = period
@@ -79,17 +83,17 @@ class Grid:
         self._catch_up = catch_up
 
     def at(self, index: int) -> float:
-        """The instant ``index``, as the grid lies now."""
+        """The time of instant ``index`` in the present grid."""
         return self._origin + (index - self._base) * self.period
 
     def begin(self, now: float) -> Instant:
-        """The first instant at or after ``now``; what lies before does not count as skipped."""
+        """The first instant at or after ``now``; earlier ones do not count as skipped."""
         index = max(self._first_from(now), 0)
         self._next = index + 1
         return Instant(index, self.at(index))
 
     def following(self, now: float) -> Instant | None:
-        """The next instant, seen from ``now``; ``None`` once the grid has been stopped."""
+        """The next instant; ``None`` if an overrun has stopped the grid."""
         index, skipped = self._next, 0
         if self.at(index) < now:
             if self.overrun is Overrun.STOP:
@@ -106,13 +110,13 @@ class Grid:
         return Instant(index, self.at(index), skipped)
 
     def put_back(self, instant: Instant) -> None:
-        """The instant that was handed out last was not used; it is the next one again."""
+        """Return the latest instant unused: it is the next one again."""
         self._next = instant.index
 
     def _first_from(self, now: float) -> int:
         """The index of the first instant at or after ``now``."""
         index = math.ceil((now - self._origin) / self.period) + self._base
-        # The division rounds; the instants themselves decide.
+        # The division rounds, so the times of the instants decide.
         while self.at(index) < now:
             index += 1
         while self.at(index - 1) >= now:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 async def run(scheduler: Scheduler, costs: list[float], **settings: Any) -> tuple[list[Release], Any]:
-    """Run one job per cost (virtual seconds that it takes), of period 10, from time 0 on."""
+    """Run one job for each cost, in virtual seconds, with a period of 10 from time 0 on."""
     releases: list[Release] = []
     job = periodic(scheduler, 10.0, **settings)
     if costs:
@@ -28,7 +28,7 @@ async def run(scheduler: Scheduler, costs: list[float], **settings: Any) -> tupl
     return releases, job
 
 
-async def test_releases_lie_on_the_grid(autojump_clock: MockClock) -> None:
+async def test_releases_are_on_the_grid(autojump_clock: MockClock) -> None:
     async with open_scheduler() as scheduler:
         releases, job = await run(scheduler, [0.0, 9.0, 0.5, 0.0], offset=5.0)
     assert releases == [
@@ -42,7 +42,7 @@ async def test_releases_lie_on_the_grid(autojump_clock: MockClock) -> None:
     assert (statistics.jitter.count, statistics.jitter.most, statistics.late) == (4, 0, 0)
 
 
-# What happens at which time, for jobs that take 3, 25, 3 and 3 s. A reason per entry.
+# The releases of jobs that take 3, 25, 3 and 3 s: index, due, late.
 OVERRUNS = [
     (
         Overrun.SKIP,
@@ -112,7 +112,7 @@ async def test_overrun_policies(
     assert statistics.stopped == (overrun is Overrun.STOP)
 
 
-async def test_a_job_that_was_stopped_stays_stopped(autojump_clock: MockClock) -> None:
+async def test_stopped_loop_stays_stopped(autojump_clock: MockClock) -> None:
     async with open_scheduler() as scheduler:
         job = periodic(scheduler, 10.0, overrun=Overrun.STOP)
         await job.__anext__()
@@ -142,7 +142,7 @@ async def test_deadline_and_jitter_are_counted(autojump_clock: MockClock) -> Non
     assert statistics.jitter.most == 2_000_000_000
 
 
-async def test_cpu_is_what_the_steps_of_the_job_cost(autojump_clock: MockClock) -> None:
+async def test_cpu_time_counts_the_steps_and_not_the_waits(autojump_clock: MockClock) -> None:
     async with open_scheduler() as scheduler:
         job = periodic(scheduler, 10.0)
         with scheduler.context("periodic", level=2):
@@ -160,7 +160,7 @@ async def test_cpu_is_what_the_steps_of_the_job_cost(autojump_clock: MockClock) 
     assert statistics.wall.most == pytest.approx(3.5)
 
 
-async def test_one_wake_up_per_release_and_none_in_between(autojump_clock: MockClock) -> None:
+async def test_loop_wakes_once_per_release(autojump_clock: MockClock) -> None:
     class Instants(trio.abc.Instrument):
         def __init__(self) -> None:
             self.seen: list[float] = []
@@ -178,7 +178,7 @@ async def test_one_wake_up_per_release_and_none_in_between(autojump_clock: MockC
         assert scheduler.statistics().timers == 0
 
 
-async def test_it_never_drifts(autojump_clock: MockClock) -> None:
+async def test_grid_never_drifts(autojump_clock: MockClock) -> None:
     dues = []
     async with open_scheduler() as scheduler:
         async for release in periodic(scheduler, 0.1, start=1000.0):
@@ -190,7 +190,7 @@ async def test_it_never_drifts(autojump_clock: MockClock) -> None:
     assert dues == [1000.0 + k * 0.1 for k in range(5001)]
 
 
-async def test_a_cancellation_leaves_no_timer_behind(autojump_clock: MockClock) -> None:
+async def test_cancelled_wait_leaves_no_timer_and_keeps_the_count(autojump_clock: MockClock) -> None:
     async with open_scheduler() as scheduler:
         job = periodic(scheduler, 10.0)
         await job.__anext__()
@@ -209,7 +209,7 @@ async def test_a_cancellation_leaves_no_timer_behind(autojump_clock: MockClock) 
         assert (release.index, release.skipped, job.statistics().skipped) == (3, 1, 1)
 
 
-async def test_asking_for_the_next_release_is_always_a_checkpoint(autojump_clock: MockClock) -> None:
+async def test_next_release_is_always_a_checkpoint(autojump_clock: MockClock) -> None:
     async with open_scheduler() as scheduler:
         job = periodic(scheduler, 10.0, overrun=Overrun.STOP)
         with trio.testing.assert_checkpoints():
@@ -219,14 +219,14 @@ async def test_asking_for_the_next_release_is_always_a_checkpoint(autojump_clock
             await job.__anext__()
 
 
-async def test_a_grid_that_began_before_is_joined(autojump_clock: MockClock) -> None:
+async def test_grid_that_began_before_is_joined(autojump_clock: MockClock) -> None:
     async with open_scheduler() as scheduler:
         await trio.sleep(23)
         release = await periodic(scheduler, 10.0, start=0.0, offset=1.0).__anext__()
     assert (release.index, release.due, release.skipped) == (3, 31.0, 0)
 
 
-async def test_the_context_has_the_deadline_of_the_release(autojump_clock: MockClock) -> None:
+async def test_context_gets_the_deadline_of_the_release(autojump_clock: MockClock) -> None:
     trace: list[tuple[str, float]] = []
 
     async def job(scheduler: Scheduler, name: str, period: float, deadline: float) -> None:
@@ -251,11 +251,39 @@ async def test_the_context_has_the_deadline_of_the_release(autojump_clock: MockC
     ]
 
 
-@pytest.mark.parametrize("deadline", [0, -1.0, math.nan])
-async def test_a_deadline_before_the_release_is_refused(deadline: float) -> None:
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"deadline": 0}, "deadline is 0; use seconds after the release, above 0"),
+        ({"deadline": -1.0}, "deadline is -1.0; use"),
+        ({"deadline": math.nan}, "deadline is nan; use"),
+        ({"jitter": -1.0}, "jitter is -1.0; use seconds, 0 or more"),
+        ({"jitter": math.nan}, "jitter is nan; use"),
+        ({"period": -1.0}, "period is -1.0; use"),
+        ({"period": math.nan}, "period is nan; use"),
+        ({"start": math.nan}, "start and offset give nan; use"),
+        ({"offset": math.nan}, "start and offset give nan; use"),
+        ({"catch_up": 0}, "catch_up is 0; use"),
+    ],
+)
+async def test_wrong_number_is_refused_at_the_call(settings: dict[str, float], text: str) -> None:
     async with open_scheduler() as scheduler:
-        with pytest.raises(ValueError, match="has passed at the release"):
-            periodic(scheduler, 1.0, deadline=deadline)
+        with pytest.raises(ValueError, match=f"periodic: {text}"):
+            periodic(scheduler, **{"period": 1.0, **settings})
+
+
+async def test_scheduler_of_another_loop_is_refused() -> None:
+    async with open_scheduler() as scheduler:
+        job = periodic(scheduler, 1.0)
+
+        async def elsewhere() -> None:
+            async with open_scheduler():
+                with pytest.raises(ValueError, match="periodic: the scheduler belongs to another Trio loop"):
+                    periodic(scheduler, 1.0)
+                with pytest.raises(ValueError, match="periodic: the scheduler belongs to another Trio loop"):
+                    await job.__anext__()
+
+        await trio.to_thread.run_sync(trio.run, elsewhere)
 
 
 async def test_loop_that_waits_when_its_scheduler_closes_raises_at_once(autojump_clock: MockClock) -> None:
