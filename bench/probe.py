@@ -43,7 +43,7 @@ PERIOD: Final = 0.005
 LEVELS: Final = (0, 3, 6)
 LOAD_LEVEL: Final = 5
 RECORDS: Final = 4096
-"""A short trace: only what happened since the release is read, when it is the worst so far."""
+"""A short trace: it is copied at each release that is the worst so far, and read after the run."""
 BUSY, STEP_NS = 50, 200_000
 HEAP: Final = 100_000
 """Cycles that are alive at once, beside which others die."""
@@ -59,7 +59,7 @@ class Probe:
     def __init__(self, level: int) -> None:
         self.level = level
         self.latencies: list[int] = []
-        self._worst: tuple[float, float, SchedulingContext, tuple[Record, ...]] | None = None
+        self._worst: tuple[float, float, SchedulingContext, Callable[[], tuple[Record, ...]]] | None = None
 
     async def run(self, scheduler: Scheduler, context: SchedulingContext, start: float, times: int) -> None:
         """Take ``times`` samples."""
@@ -70,7 +70,7 @@ class Probe:
             self.latencies.append(late)
             if late > worst:
                 worst = late
-                records = scheduler.trace.since(nanoseconds(release.due), limit=RECORDS)
+                records = scheduler.trace.later(limit=RECORDS)
                 self._worst = (release.due, release.due + release.late, context, records)
             if len(self.latencies) == times:
                 return
@@ -85,7 +85,7 @@ class Probe:
         serving = Serving(-1, context.number, "probe", sent, None, sent)
         missed = Missed(at, -1, "release", context.number, "grid", "probe", self.level,
                         sent, sent, None, True, (serving,))  # fmt: skip
-        shares = explain(missed, records).shares[:3]
+        shares = explain(missed, records()).shares[:3]
         return f"{(at - sent) / 1e3:.0f} µs: {', '.join(_share(one) for one in shares)}"
 
 

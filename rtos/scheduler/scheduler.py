@@ -274,7 +274,7 @@ class Scheduler:
             raise SchedulerClosed(operation)
 
     def check_loop(self, operation: str) -> None:
-        """Raise ``ValueError``, naming ``operation``, if another Trio loop than this scheduler's is running."""
+        """Raise ``ValueError``, naming ``operation``, unless this scheduler's Trio loop is running."""
         if current_kernel() is not self._kernel:
             msg = f"{operation}: the scheduler belongs to another Trio loop; use a scheduler of this loop"
             raise ValueError(msg)

@@ -1,21 +1,21 @@
-"""Why a call missed its deadline: where its time went, to the last nanosecond.
+"""Attribution of a missed deadline: splits the time of the call by cause, to the nanosecond.
 
-Pure. Owned here: the rules by which the window of a miss, from the sending to the
-moment at which it was noticed, is given to causes. Must not know: where records
-come from, who reads reports.
+Pure. Holds the rules that assign each piece of a miss's window, from the sending of the
+call to the moment at which the miss was noticed, to one cause. Must not depend on where
+records come from, or on who reads reports.
 
-Law: the shares of a report add up to its window exactly, and none is negative.
-That holds for any records, also for contradictory ones: time is walked through
-once, from cut to cut, and each piece is given to one cause.
+Invariant: the shares of a report add up to its window exactly, and none is negative. That
+holds for any records, contradictory ones included: the window is walked through once, from
+cut to cut, and each piece is assigned to one cause.
 
-What the records cannot tell is decided so:
+Where the records are not exact, these rules hold:
 
-* The loop sees once a pass who has become ready. A step during which the awaited
-  worker became ready is counted as having blocked it for the whole of the step,
-  since the worker cannot have become ready in a later one. That is an upper bound.
-* Who is ready is known per context, not per task.
-* Stolen time is measured over a stretch of several steps; it is taken from the
-  longest of them, as a theft is what makes a step long.
+* The loop checks once per pass which contexts became ready. A step in which the awaited
+  worker became ready counts as blocking for its whole length, since the worker cannot have
+  become ready in a later step. That is an upper bound.
+* Readiness is known per context, not per task.
+* Time off the CPU is sampled over several steps. It is taken from the longest of them,
+  because losing the CPU is what makes a step long.
 """
 
 from __future__ import annotations
@@ -34,43 +34,45 @@ if TYPE_CHECKING:
     from rtos.scheduler.tracing.records import Missed, Record
 
 STRIDE: Final = 64
-"""Pieces of time that are explained in one go."""
+"""How many pieces of time one portion of an explanation assigns."""
 
-THEFT: Final = 50_000
-"""Nanoseconds off the CPU, over one measurement, below which clocks merely disagree."""
+CLOCK_NOISE: Final = 50_000
+"""Less time off the CPU than this in one sample, in nanoseconds, is a difference of clocks."""
 
 
 class Part(enum.Enum):
-    """A cause."""
+    """A cause of delay."""
 
     LATE_RELEASE = "late wake-up"
-    """The loop should have been woken, and was not."""
+    """The loop slept longer than planned."""
     INTERFERENCE = "interference"
-    """As urgent or more: what ran first, other calls of the same daemon included."""
+    """Steps that were as urgent or more, other calls of the same daemon included."""
     BLOCKING = "blocking step"
-    """Less urgent, or under way when the call was sent, and not to be cut short."""
+    """A less urgent step, or the step that was running when the call was sent."""
     OWN = "own run"
-    """The call was being served, here or in a daemon that its server called."""
+    """The call was being served, by its daemon or by one that this daemon called."""
     COLLECTION = "garbage collection"
     STOLEN = "off the CPU"
-    """The loop's thread did not run: other processes, other threads, a blocking call."""
+    """The loop's thread did not run: other processes, other threads, or a blocking call."""
     SUSPENDED = "waiting by itself"
-    """The server waited for something else: an offload, a timer, the network."""
+    """The worker waited for something else: a thread, a timer, the network."""
     QUEUED = "no worker free"
-    """It waited in the mailbox while every worker of the daemon waited by itself."""
+    """The call was queued while every worker of the daemon waited for something else."""
     KERNEL = "kernel"
-    """The remainder: the loop and the kernel between steps, polling for I/O, timers."""
+    """The rest: the loop and the kernel between steps, polling for I/O, timers."""
     UNRECORDED = "not recorded"
-    """The trace did not reach back so far, or was off."""
+    """The trace did not reach back that far, or was off."""
 
 
 @attrs.frozen
 class Share:
-    """What one cause took of a window; nanoseconds.
+    """The part of a window that one cause took.
 
     Attributes:
-      who: the name of the context, where there is one.
-      longest: the longest single piece of it.
+      part: the cause.
+      who: the name of the context that caused it; ``None`` where there is none.
+      ns: how long, in all; nanoseconds.
+      longest: the longest single piece; nanoseconds.
     """
 
     part: Part
@@ -81,11 +83,11 @@ class Share:
 
 @attrs.frozen
 class MissReport:
-    """A missed call, and where its time went.
+    """A missed call, and the causes of its delay.
 
     Attributes:
-      missed: the facts.
-      shares: the greatest first; they add up to ``window`` exactly.
+      missed: the record of the miss.
+      shares: the causes, the greatest share first; they add up to ``window`` exactly.
     """
 
     missed: Missed
@@ -93,15 +95,15 @@ class MissReport:
 
     @property
     def window(self) -> int:
-        """From the sending to the notice, nanoseconds."""
+        """The time from sending the call to noticing the miss, nanoseconds."""
         return max(self.missed.at - self.missed.sent, 0)
 
     @property
     def offender(self) -> Share | None:
-        """The share to look at first; ``None`` when there was no time to lose.
+        """The share to look at first; ``None`` if the window is empty.
 
-        The greatest of those with somebody or something to blame; the call's own
-        run and the remainder only if there is no other.
+        The greatest share, except for the call's own run, the kernel and time without
+        records: these only if there is no other.
         """
         blamed = [share for share in self.shares if share.part not in _BLAMELESS]
         return next(iter(blamed or self.shares), None)
@@ -128,28 +130,28 @@ _POINTS: Final = (Released, Sent, Started, Settled)
 
 
 def explain(missed: Missed, records: Iterable[Record]) -> MissReport:
-    """Say where the time of a missed call went.
+    """Split the time of a missed call by cause.
 
     Args:
       missed: the miss.
-      records: in any order; those that lie outside the window do no harm.
+      records: the records of the trace, in any order; records outside the window are ignored.
     """
-    for report in explain_by_and_by(missed, tuple(records)):
+    for report in explain_in_portions(missed, tuple(records)):
         if report is not None:
             return report
     raise AssertionError
 
 
-def explain_by_and_by(missed: Missed, records: Sequence[Record]) -> Generator[MissReport | None]:
-    """As ``explain``, in portions: yields ``None`` after each, and the report at last.
+def explain_in_portions(missed: Missed, records: Sequence[Record]) -> Generator[MissReport | None]:
+    """As ``explain``, in portions: yields ``None`` after each, and the report at the end.
 
-    A portion is about 0.1 ms, so that explaining never becomes a cause itself.
+    A portion takes about 0.1 ms, so that explaining a miss does not cause another.
     """
     sweep = _Sweep(missed, records)
     for number, _ in enumerate(sweep.walk(), start=1):
         if number % STRIDE == 0:
             yield None
-    sweep.take_thefts()
+    sweep.assign_stolen_time()
     yield MissReport(missed, sweep.shares())
 
 
@@ -162,35 +164,35 @@ class _Sweep:
         kinds: defaultdict[type[Record], list[Any]] = defaultdict(list)
         for record in records:
             kinds[type(record)].append(record)
-        # Collections and measurements are remembered longer than, or begin before, the rest.
+        # Collections and samples may begin before all other records that are kept.
         known = [record.at for kind in (Step, Sleep, *_POINTS) for record in kinds[kind]]
         self._known_from = min(known, default=self._end)
-        # Steps and sleeps never overlap in a true trace; in any other the first one wins.
+        # Steps and sleeps of a correct trace never overlap; of an incorrect one the first one counts.
         spans = sorted([*kinds[Step], *kinds[Sleep]], key=_beginning)
         self._spans: list[_Span] = [span for span in spans if span.end > self._begin and span.at < self._end]
         self._collections: deque[Collection] = deque(sorted(kinds[Collection], key=_beginning))
         self._measurements: list[CpuTime] = kinds[CpuTime]
         points = [point for kind in _POINTS for point in kinds[kind]]
         points += _under_way(missed)
-        # On one instant a release comes first: what is sent or begun then, is so in the step after.
+        # At the same instant a release comes first: sending and starting happen in the step after it.
         self._points: deque[_Point] = deque(sorted(points, key=_beginning))
-        # Calls made on behalf of the missed one, itself first, and who serves each.
+        # The missed call and the calls made to serve it, and the context that serves each.
         self._calls = {missed.call, *(serving.call for serving in missed.serving)}
         self._servers: dict[int, int] = {}
         self._serving: defaultdict[int, int] = defaultdict(int)
         self._started = False
         self._direct = False
-        # Contexts that must run for the call to go on; those of them that are ready.
+        # The contexts that must run for the call to make progress, and those of them that are ready.
         self._awaited = _possible_servers(missed, self._points)
         self._ready: set[int] = set()
-        # What each span was given to; -1 is for the time between spans.
+        # How each span was assigned, by its index; -1 is the time between spans.
         self._given: defaultdict[int, defaultdict[_Key, int]] = defaultdict(lambda: defaultdict(int))
-        # Pieces of the latest span, and two causes: the second one if it turns out
-        # that what is awaited became ready meanwhile, else the first.
+        # Pieces of the latest span with two causes: the second one holds if it turns out
+        # that an awaited context became ready in the span.
         self._doubtful: list[tuple[int, _Key, _Key, int]] = []
 
     def walk(self) -> Generator[None]:
-        """Give every piece of the window to a cause; yields after each."""
+        """Assign every piece of the window to a cause; yields after each."""
         cursor = self._begin
         for index, span in enumerate(self._spans):
             start, end = max(span.at, cursor), min(span.end, self._end)
@@ -209,7 +211,7 @@ class _Sweep:
         self._settle(awaited=False)
 
     def shares(self) -> tuple[Share, ...]:
-        """The result, the greatest first."""
+        """The result, the greatest share first."""
         total: defaultdict[_Key, int] = defaultdict(int)
         longest: defaultdict[_Key, int] = defaultdict(int)
         for given in self._given.values():
@@ -219,14 +221,14 @@ class _Sweep:
         shares = [Share(part, who, ns, longest[part, who]) for (part, who), ns in total.items() if ns]
         return tuple(sorted(shares, key=lambda share: -share.ns))
 
-    def take_thefts(self) -> None:
-        """Move what was not spent on the CPU from the longest steps to STOLEN."""
+    def assign_stolen_time(self) -> None:
+        """Move the time off the CPU from the longest steps to STOLEN."""
         for measured in self._measurements:
             stolen = measured.awake - measured.cpu
-            if stolen >= THEFT:
-                self._take_theft(measured, stolen)
+            if stolen >= CLOCK_NOISE:
+                self._take_from_steps(measured, stolen)
 
-    def _take_theft(self, measured: CpuTime, stolen: int) -> None:
+    def _take_from_steps(self, measured: CpuTime, stolen: int) -> None:
         end = measured.at + measured.duration
         within = [
             (span.duration, index)
@@ -240,7 +242,7 @@ class _Sweep:
             inside = sum(given.values())
             taken = min(stolen, duration)
             stolen -= taken
-            # Where in the step it happened is not known: in proportion, if it was cut.
+            # Where in the step it happened is not known: a step that the window cuts counts in proportion.
             self._move_to_stolen(given, taken * inside // duration if duration else 0)
 
     @staticmethod
@@ -253,7 +255,7 @@ class _Sweep:
                 amount -= taken
 
     def _cut(self, index: int, span: _Span | None, start: int, end: int) -> Generator[None]:
-        """Give one span, or the time between two, piece by piece."""
+        """Assign one span, or the time between two, piece by piece."""
         while start < end:
             self._pass_points(start)
             stop, collecting = self._next_cut(start, end)
@@ -269,7 +271,7 @@ class _Sweep:
             yield
 
     def _next_cut(self, start: int, end: int) -> tuple[int, bool]:
-        """Where the piece that begins at ``start`` ends, and whether it is a collection."""
+        """The end of the piece that begins at ``start``, and whether it is a garbage collection."""
         collections = self._collections
         while collections and collections[0].end <= start:
             collections.popleft()
@@ -289,7 +291,7 @@ class _Sweep:
             self._doubtful.append((index, key, otherwise, stop - start))
 
     def _judge(self, span: _Span | None, start: int) -> tuple[_Key, _Key | None]:
-        """The cause, and the one that it is instead if the awaited became ready in this span."""
+        """The cause, and the cause that holds instead if an awaited context became ready in the span."""
         if start < self._known_from:
             return (Part.UNRECORDED, None), None
         if span is None or (isinstance(span, Step) and span.level < 0):
@@ -352,7 +354,7 @@ class _Sweep:
 
 
 def _under_way(missed: Missed) -> Iterator[_Point]:
-    """What is known of calls that had no outcome yet, and so have left no record."""
+    """Records for the calls in progress, which have no outcome and so no records yet."""
     for serving in missed.serving:
         worker = serving.context if serving.started is None else 0
         yield Sent(serving.sent, serving.call, "", 0, "", serving.port, 0, worker)
@@ -363,7 +365,7 @@ def _under_way(missed: Missed) -> Iterator[_Point]:
 
 
 def _possible_servers(missed: Missed, points: Iterable[Record]) -> set[int]:
-    """Who may be about to serve the call: who did, or else whoever serves that port."""
+    """The contexts that may serve the call: the one that did, or else all that serve its port."""
     started = [point for point in points if isinstance(point, Started) and point.port == missed.port]
     return {s.context for s in started if s.call == missed.call} or {s.context for s in started}
 

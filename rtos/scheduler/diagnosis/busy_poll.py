@@ -1,12 +1,12 @@
-"""Who keeps waking up with nothing to do.
+"""Detection of busy polling: contexts that keep waking up with nothing to do.
 
-Pure: time is handed in. A context is suspected of polling when, over a window, it
-ran often, its steps were all but empty, and it neither sent nor served a call, nor
-was released by a period. That is circumstantial: a report is a question.
+Pure: the time is passed in. A context is suspected of polling if, over a window, it ran
+often, its steps were almost empty, and it neither sent nor served a call nor had a
+periodic release. This is circumstantial evidence, so a report may be wrong.
 
-Only contexts that were seen are looked at: the one that ran last before a sleep,
-and the one that runs when the CPU clock is read. So the price follows what runs,
-not what exists, and nothing runs for the sake of this.
+Only contexts that were seen are checked: the one that ran last before a sleep, and the one
+that runs during a sample of the CPU clock. So the cost depends on what runs and not on how
+many contexts exist, and no task runs for this purpose.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class PollingReport:
     """A context that seems to poll.
 
     Attributes:
-      name: of the context.
+      name: its name.
       level: its level.
       rate: steps per second.
       mean: mean length of a step, seconds.
@@ -39,7 +39,7 @@ class PollingReport:
 
     def __str__(self) -> str:
         return (
-            f"{self.name!r} (level {self.level}) seems to poll: {self.rate:.0f} steps a second of"
+            f"{self.name!r} (level {self.level}) seems to poll: {self.rate:.0f} steps per second of"
             f" {self.mean * 1e6:.0f} µs, and no call; wait for an event or a deadline instead"
         )
 
@@ -50,7 +50,7 @@ class _Sighting:
     steps: int
     cpu_ns: int
     jobs: int
-    # What was served for it; it grows with each call that it sends.
+    # CPU time that workers used for its calls; grows with each call that it sends.
     billed_ns: int
 
 
@@ -59,8 +59,8 @@ class PollingDetector:
 
     Args:
       rate: steps per second from which on a context is suspected.
-      tiny: mean length of a step, seconds, up to which it counts as empty.
-      window: seconds over which both are taken.
+      tiny: mean length of a step, seconds, up to which its steps count as empty.
+      window: length of a window, seconds.
     """
 
     def __init__(self, *, rate: float = 20.0, tiny: float = 50e-6, window: float = 5.0) -> None:
@@ -72,7 +72,7 @@ class PollingDetector:
         self._reported: set[int] = set()
 
     def see(self, context: SchedulingContext, now_ns: int) -> list[PollingReport]:
-        """Note that a context runs; at the end of a window, say who seems to poll."""
+        """Note that a context runs; at the end of a window, return the contexts that seem to poll."""
         if self._began_ns is None:
             self._began_ns = now_ns
         reports = []

@@ -1,10 +1,9 @@
-"""What becomes of a miss: counted at once, explained soon after, reported.
+"""The log of missed deadlines: counts each at once, and explains it soon after.
 
-Pure: the clock and the timers are handed in. Explaining takes longer than missing,
-so under overload it must not make things worse: it is done in portions of about
-0.1 ms (one of them, which sorts, of up to 1 ms), with pauses of nine times their
-length in between, and misses beyond a bound are counted only. The first of a burst
-tell more than the last.
+Pure: the clock and the timers are passed in. Explaining a miss takes longer than missing,
+and must not make an overload worse. So it is done in portions of about 0.1 ms (one
+portion, which sorts, takes up to 1 ms), with pauses of nine times their length in between.
+Misses beyond a limit are only counted: the first of a burst tell more than the last.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import math
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from rtos.scheduler.diagnosis.attribution import explain_by_and_by
+from rtos.scheduler.diagnosis.attribution import explain_in_portions
 from rtos.scheduler.tracing.reading import make_missed
 
 if TYPE_CHECKING:
@@ -29,28 +28,28 @@ if TYPE_CHECKING:
 log = logging.getLogger("rtos.misses")
 
 KEPT: Final = 64
-"""Reports that are kept."""
+"""How many reports are kept."""
 PENDING: Final = 32
-"""Misses that may wait to be explained."""
+"""How many misses may wait for their explanation."""
 RECORDS: Final = 1024
-"""Records that one explanation looks at, the newest; older time is *not recorded*."""
+"""How many of the newest records one explanation reads; older time counts as *not recorded*."""
 PAUSE: Final = 9
-"""Length of the pause after a portion, in portions."""
+"""Length of the pause after a portion, in lengths of the portion."""
 
 
 class MissLog:
     """The misses of one scheduler.
 
     Args:
-      trace: where their windows are recorded.
-      now: reads the Trio time.
+      trace: the trace that explanations read.
+      now: returns the Trio time.
       add_timer: as ``Scheduler.add_timer``.
       on_miss: called with each report, in the kernel's timer task; must be synchronous and
         short. An exception is logged.
 
     Attributes:
       count: misses so far.
-      unexplained: those of them for which there will be no report.
+      unexplained: misses for which there will be no report.
       reports: the latest reports, the oldest first.
     """
 
@@ -75,7 +74,7 @@ class MissLog:
         self._rested = -math.inf
 
     def note(self, raw: Raw) -> None:
-        """Count a miss (a raw record of it), and explain it when the step that noticed it is over."""
+        """Count a miss (its raw record), and explain it after the step that noticed it."""
         self.count += 1
         if len(self._pending) >= PENDING:
             self.unexplained += 1
@@ -85,7 +84,7 @@ class MissLog:
             self._timer = self._add_timer(max(self._now(), self._rested), self._go_on)
 
     def close(self) -> None:
-        """Explain nothing more."""
+        """Stop explaining; misses that wait count as unexplained."""
         if self._timer is not None:
             self._timer.cancel()
         self.unexplained += len(self._pending) + (self._portions is not None)
@@ -114,10 +113,10 @@ class MissLog:
 
     def _report(self, missed: Missed) -> Generator[MissReport | None]:
         records: list[Record] = []
-        for portion in self._trace.since_by_and_by(missed.sent, limit=RECORDS):
+        for portion in self._trace.portions_since(missed.sent, limit=RECORDS):
             records += portion
             yield None
-        yield from explain_by_and_by(missed, records)
+        yield from explain_in_portions(missed, records)
 
 
 def log_miss(report: MissReport) -> None:

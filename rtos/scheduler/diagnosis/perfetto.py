@@ -1,13 +1,12 @@
-"""The trace as a picture: Chrome's trace format, which Perfetto opens.
+"""Export of the trace in Chrome's trace format, for Perfetto.
 
-Pure: records in, JSON out. One track per scheduling context, in order of level,
-with a slice per step; an arrow along each call, from the step that sent it over
-the step that began to serve it to the step that took the reply; counters for what
-waits and for budgets; a mark for each miss, with its decomposition.
+Pure: records in, plain builtins out. There is one track per scheduling context, in order
+of level, with a slice for each step; an arrow for each call, from the step that sent it
+through the step that started to serve it to the step that took the reply; counters for
+waiting calls and for budgets; and a mark for each miss, with its causes.
 
-Order: events are sorted by time. An arrow is drawn only where all its ends lie in
-slices that are still remembered, since an end without a slice is attached to
-whatever is near.
+Events are sorted by time. An arrow is drawn only if all its ends lie in slices that the
+trace still holds, because Perfetto attaches an end without a slice to any slice nearby.
 """
 
 from __future__ import annotations
@@ -15,8 +14,6 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final
-
-import msgspec
 
 from rtos.scheduler.tracing.records import (
     Budget,
@@ -41,27 +38,20 @@ Event = dict[str, Any]
 
 PROCESS: Final = 1
 LOOP: Final = 0
-"""The track of the loop's sleep. Contexts count from 1."""
+"""The track of the loop's sleep. The numbers of contexts begin at 1."""
 COLLECTOR: Final = 2**31 - 1
-"""The track of garbage collections; they may be another thread's and begin in a sleep."""
-
-
-def chrome_trace_json(
-    records: Iterable[Record], *, reports: Iterable[MissReport] = (), process: str = "rtos"
-) -> bytes:
-    """The trace as a file that Perfetto and Chrome open. See ``chrome_trace``."""
-    return msgspec.json.encode(chrome_trace(records, reports=reports, process=process))
+"""The track of garbage collections, which may run in another thread and begin in a sleep."""
 
 
 def chrome_trace(
     records: Iterable[Record], *, reports: Iterable[MissReport] = (), process: str = "rtos"
 ) -> dict[str, Any]:
-    """The trace in Chrome's format, as plain builtins. About 5 µs a record.
+    """The trace in Chrome's format, as plain builtins. Takes about 5 µs a record.
 
     Args:
-      records: as ``Trace.snapshot`` gives them.
-      reports: of the misses among them, so that their marks can say why.
-      process: the title of the whole.
+      records: the records, as ``Trace.snapshot`` returns them.
+      reports: reports on the misses among them; their marks then show the causes.
+      process: the title of the trace.
 
     Returns:
       ``{"traceEvents": [...], "displayTimeUnit": "ns"}``; times in microseconds
@@ -85,22 +75,22 @@ class _Picture:
         self._sent = {record.call: record for record in records if isinstance(record, Sent)}
         self._started = {record.call: record for record in records if isinstance(record, Started)}
         self._titles = self._served()
-        # Calls that wait, and how many of them at each port.
+        # The calls that wait, and their number at each port.
         self._queued: set[int] = set()
         self._depth: defaultdict[str, int] = defaultdict(int)
 
     def titles(self, process: str) -> Iterator[Event]:
-        """Names and order of the tracks."""
+        """The names and the order of the tracks."""
         yield _title("process_name", LOOP, name=process)
         yield from _track(LOOP, "loop", 0)
         yield from _track(COLLECTOR, "garbage collection", 1)
         for context, steps in sorted(self._by_context.items()):
-            # The least urgent level seen is its own; the others were inherited.
+            # The least urgent level is the context's own; the others were inherited.
             level = max(step.level for step in steps)
             yield from _track(context, steps[0].name, (level + 2) * 1_000_000 + context)
 
     def events(self) -> Iterator[Event]:
-        """Everything that has a time, in no order."""
+        """All events that have a time, in no order."""
         for record in self._records:
             match record:
                 case Step():
@@ -123,7 +113,7 @@ class _Picture:
                     yield self._instant("ready", record.at, record.context, {})
 
     def _served(self) -> dict[int, str]:
-        """What each step did, by its beginning: the kind of the call that it served."""
+        """By the beginning of a step, the command that it served."""
         served: dict[int, str] = {}
         kinds = {call: sent.kind for call, sent in self._sent.items()}
         for record in self._records:
@@ -134,7 +124,7 @@ class _Picture:
         return served
 
     def _waiting(self, call: int, at: int, *, began: bool) -> Iterator[Event]:
-        """The counter of a port, when a call begins to wait there or ends to."""
+        """The counter of a port, when a call begins or ends to wait there."""
         sent = self._sent.get(call)
         if sent is None or sent.worker or began == (call in self._queued):
             return
@@ -222,7 +212,7 @@ class _Picture:
             "tid": context,
         }
         if phase == "f":
-            # Bind to the slice it lies in, and not to the next one.
+            # Bind the end to the slice that it lies in, not to the next one.
             event["bp"] = "e"
         return event
 

@@ -1,17 +1,17 @@
-"""The watchdog: reports a step that runs too long while it runs.
+"""The watchdog: a thread that reports a step that runs too long, while it runs.
 
-A thread of its own that reads two things of the loop, the number of the pass and
-whether it is inside one, which the loop keeps anyway: a pass costs nothing more
-for being watched. Must not touch: anything of the loop's, and any task.
+The thread reads two values of the loop, the number of the pass and whether the loop is
+inside one. The loop keeps both anyway, so watching adds nothing to a pass. Must not change
+anything of the loop, and must not touch a task.
 
-An idle loop is not watched. The thread then waits for a bell, without a time
-limit, and the loop rings it when it begins to work again. While the loop works the
-thread looks twice per limit, and it goes on for two looks after; so a loop that
-wakes for one short step costs three wake-ups of this thread, and one that wakes a
-thousand times a second costs 40 a second at the default limit.
+An idle loop is not watched: the thread waits for an event, without a time limit, and the
+loop sets the event when it wakes. While the loop works, the thread checks twice per limit,
+and continues for two checks after. So a loop that wakes for one short step costs three
+wake-ups of this thread, and a loop that wakes a thousand times a second costs 40 a second
+at the default limit.
 
-It needs the interpreter to look. A step that holds it in one long C call is
-reported when it lets go.
+The thread needs the interpreter lock to check. A step that holds the lock in one long C
+call is reported when it releases it.
 """
 
 from __future__ import annotations
@@ -39,20 +39,20 @@ if TYPE_CHECKING:
 log = logging.getLogger("rtos.watchdog")
 
 LIMIT: Final = 0.05
-"""Default of the longest step, seconds."""
+"""Default limit of a step, seconds."""
 
 _QUIET_NS: Final = 1_000_000_000
 """Time between two reports of late wake-ups, nanoseconds."""
 
 
 class Cause(enum.Enum):
-    """What a thread that does not get on is doing."""
+    """What the loop's thread does during a long step."""
 
-    COMPUTING = "it computes"
-    STARVED = "it is ready, and the system runs something else"
-    INTERPRETER = "it waits while other threads of this process run; for the interpreter, most likely"
+    COMPUTING = "it is computing"
+    STARVED = "it is ready, and the operating system runs other threads"
+    INTERPRETER = "it waits while other threads of this process run, most likely for the interpreter lock"
     BLOCKED = "it is blocked in a call that waits"
-    UNKNOWN = "what it does cannot be measured here"
+    UNKNOWN = "the cause cannot be measured on this system"
 
 
 @attrs.frozen
@@ -60,11 +60,11 @@ class Sample:
     """Clocks of the loop's thread at one instant; nanoseconds.
 
     Attributes:
-      wall: of the wall clock.
-      cpu: what the thread has run.
-      queued: what it has been ready to run while the system ran something else;
-        0 where that is not told.
-      process: what all threads together have run.
+      wall: the wall clock.
+      cpu: CPU time of the thread.
+      queued: time in which the thread was ready and the system ran other threads; 0 where
+        the system does not tell.
+      process: CPU time of all threads of the process.
     """
 
     wall: int
@@ -73,7 +73,7 @@ class Sample:
     process: int
 
     def cause(self, later: Sample) -> Cause:
-        """What the thread did between this sample and a later one, for the most part."""
+        """What the thread did for most of the time between this sample and a later one."""
         cpu, queued = later.cpu - self.cpu, later.queued - self.queued
         waited = later.wall - self.wall - cpu - queued
         if cpu + queued >= waited:
@@ -84,16 +84,16 @@ class Sample:
 
 @attrs.frozen
 class LongStep:
-    """A step that has run for too long, and goes on.
+    """A step that is running for longer than the limit.
 
     Attributes:
       context: name of its scheduling context.
-      level: the level it runs with.
-      task: name of the task; of a batch, of the one that was running.
+      level: the level that it runs at.
+      task: name of the task; in a batch, of the task that was running.
       running: how long it has run so far, seconds.
-      limit: what is allowed, seconds.
-      cause: what it is about.
-      stack: where it is, the innermost call last, as a traceback prints it.
+      limit: the longest allowed step, seconds.
+      cause: what the thread does.
+      stack: the stack of the task, the innermost call last, as a traceback prints it.
     """
 
     context: str
@@ -107,56 +107,56 @@ class LongStep:
     def __str__(self) -> str:
         return (
             f"a step of {self.context!r} (level {self.level}, task {self.task!r}) has been running for"
-            f" {self.running:.3f} s, allowed are {self.limit:g} s; {self.cause.value}\n"
+            f" {self.running:.3f} s, longer than the limit of {self.limit:g} s; {self.cause.value}\n"
             + "".join(self.stack).rstrip()
         )
 
 
 @attrs.frozen
 class LateWakeUp:
-    """The loop was to be woken, and began to work this much later (seconds)."""
+    """The loop woke ``late`` seconds later than planned."""
 
     late: float
 
     def __str__(self) -> str:
-        return f"the loop was woken {self.late:.3f} s late; the system was busy, or the process was stopped"
+        return f"the loop woke {self.late:.3f} s late; the system was busy, or the process was stopped"
 
 
 Alarm = LongStep | PollingReport | LateWakeUp
 
 
 class Watched(Protocol):
-    """What the watchdog reads of the loop, from its own thread."""
+    """The part of the loop that the watchdog reads, from its own thread."""
 
     passes: int
 
     @property
     def running(self) -> SchedulingContext | None:
-        """The context whose step, or batch, is being run; ``None`` between passes."""
+        """The context whose step or batch is running; ``None`` between passes."""
 
     @property
     def asleep(self) -> bool:
-        """Whether the loop sleeps."""
+        """Whether the loop is asleep."""
 
     def step_age_ns(self) -> int:
-        """How long the running step has run."""
+        """How long the running step has run so far."""
 
     def running_task(self) -> str:
-        """The name of the task that is running."""
+        """The name of the running task."""
 
 
 class Watchdog:
-    """The thread. Made, started and stopped in the loop's thread.
+    """The watchdog thread. Create, start and stop it in the loop's thread.
 
     Args:
       watched: the loop.
-      limit: longest step, seconds.
-      on_alarm: called with each report, in the watchdog's thread; what it raises
-        is logged. Every report is logged as well.
-      polling: who decides what is polling.
+      limit: the longest allowed step, seconds.
+      on_alarm: called with each report, in the watchdog's thread; an exception is logged.
+        Every report is also logged.
+      polling: detects polling.
 
     Attributes:
-      looks: how often the thread has looked; still while the loop is idle.
+      looks: how often the thread has checked; does not grow while the loop is idle.
     """
 
     def __init__(
@@ -177,50 +177,50 @@ class Watchdog:
         # Written by the loop's thread, drained by this one.
         self._posted: deque[Alarm] = deque(maxlen=64)
         self._late_reported_ns = -_QUIET_NS
-        self._bell = threading.Event()
+        self._wake = threading.Event()
         self._stopped = threading.Event()
         self._parked = False
         self._thread = threading.Thread(target=self._watch, name="rtos watchdog", daemon=True)
 
     def start(self) -> None:
-        """Begin to watch."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread, and wait for it; it waits for nothing but a running ``on_alarm``."""
+        """End the thread, and wait for it and for a running ``on_alarm``."""
         self._stopped.set()
-        self._bell.set()
+        self._wake.set()
         self._thread.join()
         self._clocks.close()
 
-    # Called by the loop (see ``Watch``).
+    # Called by the loop, as a ``Watch``.
 
     def woke(self, late_ns: int) -> None:
-        """The loop begins to work after a sleep."""
+        """See ``Watch.woke``."""
         if late_ns > self._limit_ns:
             now_ns = time.perf_counter_ns()
             if now_ns - self._late_reported_ns >= _QUIET_NS:
                 self._late_reported_ns = now_ns
                 self._posted.append(LateWakeUp(late_ns / 1e9))
         if self._parked:
-            self._bell.set()
+            self._wake.set()
 
     def ran(self, context: SchedulingContext, now_ns: int) -> None:
-        """``context`` is one of those that run."""
+        """See ``Watch.ran``."""
         reports = self._polling.see(context, now_ns)
         if reports:
             self._posted.extend(reports)
             if self._parked:
-                self._bell.set()
+                self._wake.set()
 
-    # The thread.
+    # In the watchdog's thread.
 
     def _watch(self) -> None:
         first: tuple[int, Sample | None] = (-1, None)
         reported = idle_since = -1
         while not self._stopped.is_set():
             self.looks += 1
-            self._tell_posted()
+            self._report_posted()
             passes, age_ns, context = self._look()
             if context is None and self._watched.asleep:
                 if passes == idle_since:
@@ -231,7 +231,7 @@ class Watchdog:
                 self._stopped.wait(self._limit_ns / 2e9)
                 continue
             if first[0] != passes:
-                # Not of every short step: reading costs the loop the interpreter.
+                # Not in every short step: reading the clocks takes the interpreter lock from the loop.
                 if age_ns * 4 >= self._limit_ns:
                     first = passes, self._clocks.read()
             elif age_ns >= self._limit_ns:
@@ -243,15 +243,15 @@ class Watchdog:
     def _look(self) -> tuple[int, int, SchedulingContext | None]:
         watched = self._watched
         passes, context, age_ns = watched.passes, watched.running, watched.step_age_ns()
-        # The loop may have gone on between one reading and the next.
+        # The loop may have continued between the reads.
         return passes, age_ns, context if watched.passes == passes else None
 
     def _park(self) -> None:
-        self._bell.clear()
+        self._wake.clear()
         self._parked = True
-        # It may have woken just before it could see that the bell is to be rung.
+        # The loop may have woken just before it could see that the thread waits.
         if self._watched.asleep and not self._posted:
-            self._bell.wait()
+            self._wake.wait()
         self._parked = False
 
     def _report(self, context: SchedulingContext, passes: int, earlier: Sample | None) -> None:
@@ -260,10 +260,10 @@ class Watchdog:
         frames = _frames_of(self._loop_thread)
         if self._watched.passes != passes or self._watched.running is None:
             return
-        # From here on things are read from files. Each time, getting the interpreter
+        # From here on files are read. Each read releases the interpreter lock, and getting it
         # back from a step that computes takes a switch interval.
         later = self._clocks.read()
-        self._tell(
+        self._emit(
             LongStep(
                 context=context.name,
                 level=level,
@@ -275,11 +275,11 @@ class Watchdog:
             )
         )
 
-    def _tell_posted(self) -> None:
+    def _report_posted(self) -> None:
         while self._posted:
-            self._tell(self._posted.popleft())
+            self._emit(self._posted.popleft())
 
-    def _tell(self, alarm: Alarm) -> None:
+    def _emit(self, alarm: Alarm) -> None:
         log.warning("%s", alarm)
         if self._on_alarm is not None:
             try:
@@ -289,7 +289,7 @@ class Watchdog:
 
 
 class _Clocks:
-    """The clocks of the thread that makes it, readable from another."""
+    """The clocks of the thread that creates it, readable from another thread."""
 
     def __init__(self) -> None:
         self._cpu: int | None = None
@@ -301,7 +301,7 @@ class _Clocks:
                 self._scheduled = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
     def read(self) -> Sample | None:
-        """All clocks now; ``None`` where the system does not tell."""
+        """All clocks now; ``None`` where the system does not provide them."""
         if self._cpu is None:
             return None
         return Sample(
@@ -312,7 +312,7 @@ class _Clocks:
         )
 
     def close(self) -> None:
-        """Read no more: the thread may end, and its clock with it."""
+        """Stop reading: the thread may end, and its clock with it."""
         self._cpu = None
         if self._scheduled is not None:
             os.close(self._scheduled)
@@ -326,11 +326,11 @@ class _Clocks:
 
 
 def _frames_of(thread: int) -> traceback.StackSummary:
-    """Where a thread is; the source lines are not read yet."""
+    """The stack of a thread; source lines are not read yet."""
     frame = sys._current_frames().get(thread)
     frames = traceback.StackSummary.extract(traceback.walk_stack(frame), lookup_lines=False)
     frames.reverse()
-    # What is below the task's own frames is the loop, and the same every time.
+    # Drop the frames of the loop, which are always the same.
     below = [index for index, entry in enumerate(frames) if entry.name in ("unrolled_run", "run_step")]
     del frames[: below[-1] + 1 if below else 0]
     return frames

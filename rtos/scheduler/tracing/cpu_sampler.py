@@ -1,13 +1,12 @@
-"""What the loop tells of itself besides its steps: its sleep, and the CPU it was given.
+"""Samples of the loop's sleep and CPU time, and records of garbage collections.
 
-Thin, beside the run queue, which calls it where the loop falls asleep and wakes,
-and once a millisecond in between. Ticks are handed in; read here is only the CPU
-clock of the thread.
+The run queue calls the sampler when the loop falls asleep, when it wakes, and once a
+millisecond in between. Ticks are passed in; only the CPU clock of the thread is read here.
 
-Reading that clock takes 0.7 µs, ten times a reading of the wall clock, so it is
-read once per ``MEASURE_NS`` of waking time and not once per step. What is lost is
-which step of that millisecond was robbed; a robbed step that matters is longer
-than all its neighbours together.
+Reading the CPU clock takes 0.7 µs, ten times as long as the wall clock. So it is read once
+per ``MEASURE_NS`` of waking time and not once per step. The samples therefore do not tell
+which step of a millisecond lost the CPU; a step that lost enough to matter is longer than
+its neighbours together.
 """
 
 from __future__ import annotations
@@ -27,30 +26,30 @@ if TYPE_CHECKING:
     from rtos.scheduler.tracing.ring import Trace
 
 MEASURE_NS: Final = 1_000_000
-"""Waking time between two readings of the thread's CPU clock, nanoseconds."""
+"""Waking time between two samples of the thread's CPU clock, nanoseconds."""
 
 ENDLESS_NS: Final = 86_400 * 1_000_000_000
-"""A sleep that is planned to be as long as this has no end; Trio's own bound."""
+"""A planned sleep of at least this length counts as one without end; Trio's own limit."""
 
 
 class Watch(Protocol):
-    """Who wants to know what the loop is about."""
+    """An observer of the loop, for example the watchdog."""
 
     def woke(self, late_ns: int) -> None:
-        """The loop begins to work after a sleep, ``late_ns`` after it meant to."""
+        """Called when the loop wakes, ``late_ns`` later than planned."""
 
     def ran(self, context: SchedulingContext, now_ns: int) -> None:
-        """``context`` was the last that ran before a sleep, or runs during a measurement."""
+        """Called with the context that ran last before a sleep, or runs during a sample."""
 
 
 class Recorder:
-    """Sleep and CPU time of one loop.
+    """Samples the sleep and the CPU time of one loop.
 
     Attributes:
-      record: where raw records go; ``None`` if nowhere.
-      asleep: whether the loop has gone to sleep and not yet begun to work.
-      measure_at: the tick from which ``measure`` wants to be called.
-      watch: told of sleeps and measurements.
+      record: writes raw records; ``None`` without a trace.
+      asleep: whether the loop has gone to sleep and not yet woken.
+      measure_at: the tick from which on ``measure`` must be called.
+      watch: called at sleeps and samples.
     """
 
     __slots__ = ("_awake_ns", "_cpu_ns", "_measured_ns", "_planned_ns", "_slept_ns", "_woke_ns",
@@ -69,7 +68,7 @@ class Recorder:
         self._cpu_ns = time.thread_time_ns() if real else 0
 
     def fall_asleep(self, now_ns: int, planned: float, last: SchedulingContext | None) -> None:
-        """The loop will sleep for up to ``planned`` seconds; ``last`` ran last."""
+        """Note that the loop will sleep for up to ``planned`` seconds; ``last`` ran last."""
         self.asleep = True
         self._slept_ns = now_ns
         self._planned_ns = round(min(max(planned, 0.0) * 1e9, ENDLESS_NS))
@@ -77,7 +76,7 @@ class Recorder:
             self.watch.ran(last, now_ns)
 
     def wake_up(self, now_ns: int) -> None:
-        """The loop works again."""
+        """Note that the loop has woken."""
         self.asleep = False
         slept_ns, planned_ns = now_ns - self._slept_ns, self._planned_ns
         self._awake_ns += self._slept_ns - self._woke_ns
@@ -90,7 +89,7 @@ class Recorder:
             self.watch.woke(0 if endless else max(slept_ns - planned_ns, 0))
 
     def measure(self, now_ns: int, context: SchedulingContext) -> None:
-        """Compare what the loop used of the wall clock with what it got of the CPU."""
+        """Sample how much CPU time the thread got while the loop was awake."""
         awake_ns = self._awake_ns + now_ns - self._woke_ns
         cpu_ns = time.thread_time_ns()
         if self.record is not None:

@@ -1,6 +1,6 @@
-"""The records of the trace, as readers see them: frozen classes, times in integer nanoseconds.
+"""The record classes of the trace, as readers see them; times in integer nanoseconds.
 
-How they are written and kept is in ``ring.py``.
+``ring.py`` has how records are written and kept.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ import attrs
 
 @attrs.frozen
 class Step:
-    """One run between two suspensions, or a batch of short ones of one context.
+    """One run of a task between two checkpoints, or a batch of short ones of one context.
 
     Attributes:
-      at: when it began, nanoseconds of Trio time, as in every record.
-      duration: nanoseconds of wall time.
+      at: when it began; in every record nanoseconds of Trio time.
+      duration: wall-clock time, nanoseconds.
       context: number of the scheduling context.
-      name: its name.
-      level: the effective level that it ran with; negative for the kernel itself.
-      steps: how many steps the batch held.
-      ready: since when it could have run; ``at``, if it was run at once.
+      name: name of the scheduling context.
+      level: the effective level that it ran at; negative for the kernel itself.
+      steps: how many steps the batch holds.
+      ready: when it became ready; equal to ``at`` if it ran at once.
     """
 
     at: int
@@ -38,9 +38,9 @@ class Step:
 
 @attrs.frozen
 class Released:
-    """A context was seen to be ready, and could not run at once.
+    """A context was found ready, and could not run at once.
 
-    The loop looks once a pass, so it became ready during the pass before.
+    The loop looks once per pass, so the context became ready during the pass before.
     """
 
     at: int
@@ -49,10 +49,10 @@ class Released:
 
 @attrs.frozen
 class Sleep:
-    """The loop had nothing to do.
+    """The loop slept, because no task was ready.
 
     Attributes:
-      planned: how long it meant to sleep, nanoseconds; ``None`` if without end.
+      planned: how long it was going to sleep at most, nanoseconds; ``None`` for without end.
     """
 
     at: int
@@ -67,12 +67,12 @@ class Sleep:
 
 @attrs.frozen
 class CpuTime:
-    """What the loop's thread was given of the CPU, measured now and then.
+    """A sample of the CPU time of the loop's thread, about one per waking millisecond.
 
     Attributes:
-      duration: from ``at`` to the measurement.
-      awake: how much of that the loop did not sleep.
-      cpu: CPU time of the thread. ``awake - cpu`` is time in which it was not run.
+      duration: time from ``at`` to the sample.
+      awake: the part of it in which the loop was not asleep.
+      cpu: CPU time of the thread in it. In ``awake - cpu`` the thread did not run.
     """
 
     at: int
@@ -83,7 +83,7 @@ class CpuTime:
 
 @attrs.frozen
 class Budget:
-    """What is left of a context's budget, nanoseconds; negative when it is overdrawn."""
+    """The remaining budget of a context, nanoseconds; negative when it is overdrawn."""
 
     at: int
     context: int
@@ -93,16 +93,16 @@ class Budget:
 
 @attrs.frozen
 class Sent:
-    """A call was accepted by a port.
+    """A port accepted a call.
 
     Attributes:
       call: its number, unique in this trace.
       kind: the name of the command.
-      context: who sent it.
-      name: the name of who sent it.
-      port: where to.
-      level: its level.
-      worker: context of the idle worker that got it at once; 0 if it has to wait.
+      context: number of the caller's context.
+      name: name of the caller's context.
+      port: name of the port.
+      level: the level of the call.
+      worker: context of the idle worker that got it at once; 0 if the call had to wait.
     """
 
     at: int
@@ -117,7 +117,7 @@ class Sent:
 
 @attrs.frozen
 class Started:
-    """A worker began to serve a call; ``context`` is the worker's."""
+    """A worker started to serve a call; ``context`` is the worker's."""
 
     at: int
     call: int
@@ -127,7 +127,7 @@ class Started:
 
 @attrs.frozen
 class Settled:
-    """A call has its outcome: handled, failed, expired, shed or cancelled."""
+    """A call got its outcome: handled, failed, expired, shed or cancelled."""
 
     at: int
     call: int
@@ -136,13 +136,15 @@ class Settled:
 
 @attrs.frozen
 class Serving:
-    """A call under way, at the moment of a miss: the missed one, or one that serves it.
+    """A call in progress at the moment of a miss: the missed call, or a call made to serve it.
 
     Attributes:
+      call: its number.
+      context: number of the worker's context.
+      port: name of the port.
       sent: when it was sent.
-      context: the worker's.
-      started: when the worker began to serve it; ``None`` if it has not yet.
-      ready: since when the worker has been ready and not run; ``None`` if it is not.
+      started: when the worker started to serve it; ``None`` if it has not.
+      ready: when the worker became ready; ``None`` if it is not ready, or is running.
     """
 
     call: int
@@ -155,14 +157,20 @@ class Serving:
 
 @attrs.frozen
 class Missed:
-    """A call was not answered by its deadline; ``at`` is when that was noticed.
+    """A call had no reply by its deadline; ``at`` is when that was noticed.
 
     Attributes:
-      sent: when it was sent, nanoseconds of Trio time.
-      due: its deadline, likewise.
-      started: when a worker began to serve it; ``None`` if none did.
-      answered: whether the reply came nevertheless, late.
-      serving: who was serving it when that was noticed, and who served those.
+      call: its number.
+      kind: the name of the command.
+      context: number of the caller's context.
+      name: name of the caller's context.
+      port: name of the port.
+      level: the level of the call.
+      sent: when it was sent.
+      due: its deadline.
+      started: when a worker started to serve it; ``None`` if none did.
+      answered: whether a reply came, late.
+      serving: the call as it was in progress at that moment, and the calls made to serve it.
     """
 
     at: int
@@ -181,7 +189,7 @@ class Missed:
 
 @attrs.frozen
 class Collection:
-    """The garbage collector ran; everything stood still."""
+    """The garbage collector ran, and the whole process waited for it."""
 
     at: int
     duration: int

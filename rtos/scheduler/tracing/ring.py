@@ -1,38 +1,35 @@
-"""The trace: what the loop did lately, in a ring of fixed size.
+"""The trace: a ring buffer of the latest records of what the loop did.
 
-Pure: no Trio, no clock; whoever records hands the time in. Owned here: what a
-record holds, how it is written cheaply and read comfortably. Must not know: what a
-record is used for.
+Pure: no Trio, no clock; writers pass the time in. Defines how records are written and
+read. Must not depend on what records are used for.
 
-Writing is one C call, ``Trace.record``, with a plain tuple that starts with one of
-the marks below; reading makes frozen records of it, often several of one: a call
-is written once, when it has its outcome, and read as its sending, its beginning
-and its end. Three writings instead of one were tried, and cost twice as much.
-Names travel as references to strings that exist anyway, so nothing has to be
-interned and nothing outlives the ring. A tuple of numbers and strings is dropped
-by the garbage collector from what it looks at, so a full ring does not lengthen
-collections.
+Writing is one C call, ``Trace.record``, with a plain tuple (``raw.py``). Reading makes
+frozen records from it, often several from one tuple: a call is written once, when it has
+its outcome, and read as its sending, its start and its end. Three writes instead of one
+were tried, and cost twice as much. Names are references to strings that exist anyway, so
+nothing needs interning and nothing outlives the ring. The garbage collector does not
+track tuples of numbers and strings, so a full ring does not lengthen collections.
 
-Price of one record (CPython 3.11, a 2-core cloud machine, the call included):
-``deque(maxlen)`` of tuples 60 ns; a preallocated list of tuples and an index 90;
-a flat preallocated list 130; ``struct.pack_into`` 120. In place, where caches are
-shared with the program, about 250. A clock reading is 50 more, which is why records
-reuse one that was made anyway. Memory: about 250 bytes a record, taken only once
-it is written.
+Cost of one record (CPython 3.11, a 2-core cloud machine, the call included):
+``deque(maxlen)`` of tuples 60 ns; a preallocated list of tuples and an index 90 ns; a flat
+preallocated list 130 ns; ``struct.pack_into`` 120 ns. In the kernel, where the program
+shares the CPU caches, about 250 ns. Reading the clock would take 50 ns more, so records
+reuse a time that was read anyway. Memory: about 250 bytes a record, allocated when it is
+written.
 
-Price of the whole on a command's round trip over the bus (CPU per operation, runs
-interleaved with the same kernel without the hooks): 22.1 to 23.9 µs with one client,
-26.9 to 28.9 with a hundred, so 6 to 8 %; of these 1 to 2 are the hooks, which stay
-when the trace is off.
+Cost of the trace in a command's round trip over the bus (CPU time per operation, runs
+interleaved with the same kernel without the hooks): from 22.1 to 23.9 µs with one client,
+from 26.9 to 28.9 µs with a hundred, so 6 to 8 %. Of these, 1 to 2 % are the hooks, which
+stay when the trace is off.
 
-Order: records are written when what they tell of has ended, so a step comes after
-what happened in it; ``snapshot`` sorts them by when they began.
+Order: a record is written when what it describes has ended, so a step comes after the
+calls in it. ``snapshot`` sorts records by when they began.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from itertools import chain, count, islice
+from itertools import count, islice
 from typing import TYPE_CHECKING, Final
 
 from rtos.scheduler.tracing.raw import CALLED, CPU, SLEPT, STEP, Raw, nanoseconds
@@ -43,27 +40,27 @@ if TYPE_CHECKING:
     from rtos.scheduler.tracing.records import Record
 
 PORTION: Final = 32
-"""Raw records that are read in one go."""
+"""Raw records that are read at a time."""
 
 COLLECTIONS: Final = 1024
-"""Garbage collections that are remembered, apart from the ring."""
+"""Garbage collections that are kept, beside the ring."""
 
 
 _LASTING: Final = (STEP, SLEPT, CPU)
 
 
 class Trace:
-    """The latest records, ``size`` of them.
+    """The latest records.
 
     Args:
-      size: how many are kept; the oldest is forgotten for the newest.
+      size: how many records are kept; a new record replaces the oldest.
       epoch: ticks + epoch = nanoseconds of Trio time.
 
     Attributes:
-      record: ``record((MARK, at, ...))``; what follows is with the readers below.
-      record_collection: ``record_collection((at, duration, generation))``, in
-        ticks; safe from any thread, and in the middle of a snapshot.
-      next_call: a number for a call.
+      record: ``record((MARK, at, ...))`` writes a raw record; see ``reading.py`` for the fields.
+      record_collection: ``record_collection((at, duration, generation))`` writes a garbage
+        collection, in ticks; safe from any thread, and during a snapshot.
+      next_call: returns a new number for a call.
     """
 
     __slots__ = ("_collections", "_ring", "epoch", "next_call", "record", "record_collection", "size")
@@ -72,7 +69,7 @@ class Trace:
         self.size = size
         self.epoch = epoch
         self._ring: deque[Raw] = deque(maxlen=size)
-        # Apart, because a collection may begin while the ring is being read.
+        # Not in the ring, because a collection may begin while the ring is being read.
         self._collections: deque[tuple[int, int, int]] = deque(maxlen=min(size, COLLECTIONS))
         self.record: Callable[[Raw], None] = self._ring.append
         self.record_collection: Callable[[tuple[int, int, int]], None] = self._collections.append
@@ -82,7 +79,7 @@ class Trace:
         return len(self._ring) + len(self._collections)
 
     def snapshot(self) -> tuple[Record, ...]:
-        """Everything that is remembered, by when it began. About 2 µs a record."""
+        """All records, by when they began. Takes about 2 µs a record."""
         return self._in_order(self._ring.copy())
 
     def newest(self, limit: int) -> Iterator[Raw]:
@@ -90,38 +87,30 @@ class Trace:
         return islice(reversed(self._ring), limit)
 
     def later(self, *, limit: int) -> Callable[[], tuple[Record, ...]]:
-        """The newest ``limit`` records as they are now, to be read later, in another thread say.
+        """The newest ``limit`` records of this moment, to be read later, for example in another thread.
 
-        Takes some 10 ns a record; reading them takes 200 times that.
+        Takes about 10 ns a record; reading them takes 200 times as long.
         """
         ring = self._ring.copy()
         newest = islice(ring, max(len(ring) - limit, 0), None)
         return lambda: self._in_order(newest)
 
-    def since(self, at: int, *, limit: int) -> tuple[Record, ...]:
-        """What had not ended at ``at`` (nanoseconds of Trio time), by when it began.
+    def portions_since(self, at: int, *, limit: int) -> Iterator[list[Record]]:
+        """What had not ended at ``at``, in portions of about 0.1 ms of work, in no order.
 
-        Of at most the newest ``limit`` raw records, and all collections. The newest
-        record that *had* ended is among them, if it is remembered: it shows that
-        nothing is missing.
-        """
-        portions = self.since_by_and_by(at, limit=limit)
-        return tuple(sorted(chain.from_iterable(portions), key=_beginning))
+        The newest record that *had* ended is included if the ring still holds it: it
+        shows that nothing is missing.
 
-    def since_by_and_by(self, at: int, *, limit: int) -> Iterator[list[Record]]:
-        """As ``since``, in portions of about 0.1 ms, and in no order.
+        Args:
+          at: nanoseconds of Trio time.
+          limit: the most raw records that are read, the newest; all collections are added.
 
-        What is recorded once it has begun is not among them.
+        Records that are written after the first portion was asked for are not included.
         """
         raws = self._tail(at, limit)
         yield self._read_collections(since=at)
         for start in range(0, len(raws), PORTION):
             yield list(self._read(raws[start : start + PORTION]))
-
-    def clear(self) -> None:
-        """Forget everything."""
-        self._ring.clear()
-        self._collections.clear()
 
     def _tail(self, at: int, limit: int) -> list[Raw]:
         tail = []
@@ -143,7 +132,7 @@ class Trace:
         return tuple(sorted(records, key=_beginning))
 
     def _read(self, raws: Iterable[Raw]) -> Iterator[Record]:
-        # Not imported before it is needed: a program that does not read its trace saves 4 ms.
+        # Imported when it is needed: a program that does not read its trace saves 4 ms.
         from rtos.scheduler.tracing.reading import read
 
         return read(raws, self.epoch)

@@ -1,4 +1,4 @@
-"""Cases that others have published, to the unit."""
+"""Published cases of response-time analysis, exact to the unit."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ def _ranked(*rows: tuple[int, ...]) -> list[Job]:
         ([(1, 4), (1, 5), (3, 9), (3, 18)], [1, 2, 7, 18]),
         ([(5, 20), (10, 40), (40, 80)], [5, 15, 80]),  # Burns & Wellings, utilisation 1
         ([(3, 7), (3, 12), (5, 20)], [3, 6, 20]),  # Burns & Wellings
-        # Lehoczky 1990: deadlines beyond the period; the worst is not the first release.
+        # Lehoczky 1990: deadlines beyond the period; the first release is not the worst.
         ([(26, 70), (62, 100, 130)], [26, 118]),
     ],
 )
-def test_preemptive(rows: list[tuple[int, ...]], expected: list[int]) -> None:
+def test_preemptive_bounds(rows: list[tuple[int, ...]], expected: list[int]) -> None:
     jobs = _ranked(*rows)
     assert [preemptive(job, jobs) for job in jobs] == expected
 
 
-def test_non_preemptive() -> None:
+def test_non_preemptive_bounds() -> None:
     jobs = _ranked((20, 70), (20, 80), (35, 200))
     assert [non_preemptive(job, jobs) for job in jobs] == [54, 74, 75]
     assert [response(job, jobs) for job in jobs] == [54, 74, 75]
 
 
-def test_the_first_release_is_not_the_worst() -> None:
-    # Davis, Burns, Bril, Lukkien 2007: three messages of one length. Who looks
-    # only at the first release of the last finds 3, and the second takes longer.
+def test_first_release_is_not_the_worst() -> None:
+    # Davis, Burns, Bril, Lukkien 2007: three messages of the same
+    # length. The first release of the last message takes 300, and its second one 350.
     jobs = [
         Job(name="a", level=0, cost=100, period=250),
         Job(name="b", level=1, cost=100, period=350, deadline=325),
@@ -49,7 +49,7 @@ def test_the_first_release_is_not_the_worst() -> None:
     assert non_preemptive(jobs[2], jobs) == 350
 
 
-def test_steps() -> None:
+def test_bounds_with_steps() -> None:
     jobs = [
         attrs.evolve(job, longest_step=longest, last_step=last)
         for job, longest, last in zip(_ranked((4, 12), (6, 20), (8, 40)), (2, 3, 4), (2, 3, 3), strict=True)
@@ -57,7 +57,7 @@ def test_steps() -> None:
     assert [response(job, jobs) for job in jobs] == [7, 13, 22]
 
 
-def test_deadlines_inside_levels() -> None:
+def test_bounds_with_deadlines_inside_levels() -> None:
     rows = [(0, 2, 10, 10), (1, 3, 15, 12), (1, 4, 20, 20), (1, 2, 30, 30), (2, 5, 60, 60)]
     jobs = [
         Job(name=f"t{index}", level=level, cost=cost, period=period, deadline=deadline)
@@ -66,14 +66,14 @@ def test_deadlines_inside_levels() -> None:
     assert [response(job, jobs) for job in jobs] == [6, 9, 13, 20, 18]
 
 
-def test_jeffay() -> None:
+def test_jeffays_condition() -> None:
     assert jeffay(_ranked((2, 4), (3, 12)))
     assert not jeffay(_ranked((2, 4), (4, 12)))
     assert deadlines_suffice(_ranked((2, 4), (3, 12)))
     assert not deadlines_suffice(_ranked((2, 4), (4, 12)))
 
 
-def test_more_than_everything_has_no_bound() -> None:
+def test_utilisation_above_1_has_no_bound() -> None:
     jobs = _ranked((3, 4), (3, 8), (1, 100))
     assert preemptive(jobs[2], jobs) is None
     assert response(jobs[2], jobs) is None
@@ -82,8 +82,8 @@ def test_more_than_everything_has_no_bound() -> None:
     assert report.jobs[2].offender == "t0"
 
 
-def test_deadline_order_is_not_the_best_without_interruption() -> None:
-    # By deadline the second would be more urgent than the third, and the set fails.
+def test_suggested_levels_hold_where_deadline_order_fails() -> None:
+    # In order of deadline the third job comes before the second, and the set fails.
     jobs = _ranked((2, 5, 4), (2, 10, 9), (2, 20, 8))
     levels = suggest_levels(jobs)
     assert levels is not None
@@ -91,7 +91,7 @@ def test_deadline_order_is_not_the_best_without_interruption() -> None:
     assert analyse(placed).feasible
 
 
-def test_the_step_budget_is_the_largest_that_holds() -> None:
+def test_step_budget_is_the_largest_step_that_holds() -> None:
     jobs = _ranked((20, 70, 60), (20, 80), (35, 200))
     report = analyse(jobs)
     budget = report.jobs[0].step_budget

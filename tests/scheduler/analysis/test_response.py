@@ -1,4 +1,4 @@
-"""The short cuts of the response analysis, against the plain definition."""
+"""The shortcuts of the response analysis, compared with the plain definition."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MODULE = sys.modules["rtos.scheduler.analysis.response_time"]
 
 
 def _busy_set(rng: random.Random) -> list[Job]:
-    """Three jobs of small numbers that ask for most of the time, or for all of it."""
+    """Three jobs with small numbers and a utilisation of 0.8 to 1."""
     while True:
         jobs = [
             Job(
@@ -32,7 +32,7 @@ def _busy_set(rng: random.Random) -> list[Job]:
 
 
 def _plainly(job: Job, above: list[Job], blocking: int) -> int:
-    """The longest response in the busy window, one release after the other, each from the beginning."""
+    """The longest response of the busy window, searched release by release from the beginning."""
 
     def demand(time: int, besides: int) -> int:
         return besides + sum(((time + other.jitter) // other.period + 1) * other.cost for other in above)
@@ -44,12 +44,12 @@ def _plainly(job: Job, above: list[Job], blocking: int) -> int:
             start = further
         worst = max(worst, start + job.cost - max(0, release * job.period - job.jitter))
         release += 1
-        # Not busy any more once a release finds all before it done.
+        # The window ends when a release finds all work before it done.
         if start + job.cost <= release * job.period - job.jitter:
             return worst
 
 
-def test_the_bound_is_that_of_every_release() -> None:
+def test_bound_is_the_longest_of_all_releases() -> None:
     rng = random.Random(2)
     seen = 0
     for _ in range(300):
@@ -62,7 +62,7 @@ def test_the_bound_is_that_of_every_release() -> None:
     assert seen > 250
 
 
-def test_a_window_cut_short_still_gives_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_window_that_is_cut_short_still_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = random.Random(3)
     exact, above = 0, 0
     for _ in range(300):

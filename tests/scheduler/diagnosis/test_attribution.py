@@ -1,10 +1,10 @@
-"""The decomposition of a miss: the law first, then each cause by an example."""
+"""Attribution of a miss: the invariant of the shares, then an example of each cause."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rtos.scheduler.diagnosis.attribution import Part, explain, explain_by_and_by
+from rtos.scheduler.diagnosis.attribution import Part, explain, explain_in_portions
 from rtos.scheduler.tracing.records import (
     Collection,
     CpuTime,
@@ -88,7 +88,7 @@ misses = st.builds(
 
 
 @given(misses, records, st.booleans())
-def test_the_shares_add_up_to_the_window_whatever_the_records_say(missed, stream, in_order):
+def test_shares_add_up_to_the_window_for_any_records(missed, stream, in_order):
     if in_order:
         stream.sort(key=lambda record: record.at)
     report = explain(missed, stream)
@@ -98,16 +98,16 @@ def test_the_shares_add_up_to_the_window_whatever_the_records_say(missed, stream
     assert str(report)
 
 
-def test_without_records_nothing_is_made_up():
+def test_time_without_records_is_unrecorded():
     assert parts(miss(5 * MS)) == {(Part.UNRECORDED, None): 5 * MS}
 
 
-def test_what_the_ring_has_forgotten_is_said_to_be_forgotten():
+def test_time_before_the_oldest_record_is_unrecorded():
     shares = parts(miss(10), step(HOG, 4, 10))
     assert shares == {(Part.UNRECORDED, None): 4, (Part.INTERFERENCE, "hog"): 6}
 
 
-def test_more_urgent_work_and_other_calls_of_the_daemon_interfere():
+def test_more_urgent_steps_and_other_calls_of_the_daemon_interfere():
     assert parts(
         miss(100),
         BEFORE,
@@ -122,17 +122,17 @@ def test_more_urgent_work_and_other_calls_of_the_daemon_interfere():
     }
 
 
-def test_the_step_that_was_running_when_it_was_sent_blocks_it():
+def test_step_that_runs_when_the_call_is_sent_blocks_it():
     shares = parts(miss(100), step(LOW, -20, 90), sent(0, worker=SERVER))
     assert shares == {(Part.BLOCKING, "low"): 90, (Part.KERNEL, None): 10}
 
 
-def test_a_less_urgent_step_blocks_what_is_ready():
+def test_less_urgent_step_blocks_a_ready_worker():
     shares = parts(miss(60), BEFORE, sent(0, worker=SERVER), step(LOW, 0, 60))
     assert shares == {(Part.BLOCKING, "low"): 60}
 
 
-def test_own_run_and_own_wait_are_told_apart():
+def test_own_run_and_own_wait_are_separate_shares():
     assert parts(
         miss(100, started=10),
         BEFORE,
@@ -144,7 +144,7 @@ def test_own_run_and_own_wait_are_told_apart():
     ) == {(Part.OWN, "data"): 20, (Part.SUSPENDED, None): 60, (Part.KERNEL, None): 20}
 
 
-def test_a_step_in_which_the_server_became_ready_blocked_it():
+def test_step_in_which_the_worker_became_ready_blocks_it():
     assert parts(
         miss(100, started=10),
         BEFORE,
@@ -165,12 +165,12 @@ def test_a_step_in_which_the_server_became_ready_blocked_it():
     }
 
 
-def test_the_same_when_the_server_is_run_at_once():
+def test_step_blocks_a_worker_that_then_runs_at_once():
     shares = parts(miss(90, started=0), BEFORE, sent(0), started(0), step(LOW, 10, 60), step(SERVER, 60, 90))
     assert shares == {(Part.BLOCKING, "low"): 50, (Part.OWN, "data"): 30, (Part.KERNEL, None): 10}
 
 
-def test_whoever_runs_past_the_deadline_delays_the_notice():
+def test_step_that_runs_past_the_deadline_is_blamed_for_the_late_notice():
     shares = parts(
         miss(100, due=40, started=0), BEFORE, sent(0, worker=SERVER), started(0), step(LOW, 10, 100)
     )
@@ -181,12 +181,12 @@ def test_whoever_runs_past_the_deadline_delays_the_notice():
     }
 
 
-def test_a_daemon_without_a_free_worker():
+def test_call_waits_while_no_worker_is_free():
     shares = parts(miss(100), BEFORE, sent(0), step(LOW, 10, 30), Sleep(30, 70, None))
     assert shares == {(Part.QUEUED, None): 90, (Part.KERNEL, None): 10}
 
 
-def test_what_a_nested_call_runs_is_own_run():
+def test_nested_call_counts_as_own_run():
     assert parts(
         miss(100, started=0),
         BEFORE,
@@ -201,13 +201,13 @@ def test_what_a_nested_call_runs_is_own_run():
     ) == {
         (Part.OWN, "data"): 60,
         (Part.OWN, "store"): 30,
-        # The server was released by the reply, while the rest of the step ran.
+        # The reply made the server ready while the rest of the step ran.
         (Part.INTERFERENCE, "store"): 10,
     }
 
 
-def test_calls_under_way_are_known_from_the_miss_itself():
-    # A call leaves its record when it has its outcome; these have none yet.
+def test_calls_in_progress_are_read_from_the_miss():
+    # A call is recorded when it has its outcome; these have none yet.
     serving = (
         Serving(1, SERVER, "data", 0, 0, None),
         Serving(2, OTHER, "store", 15, 20, 70),  # ready since 70, and kept from running
@@ -227,17 +227,17 @@ def test_calls_under_way_are_known_from_the_miss_itself():
     }
 
 
-def test_a_worker_that_was_handed_the_call_and_never_ran():
+def test_worker_that_got_the_call_and_never_ran_counts_as_ready():
     shares = parts(miss(50, serving=(Serving(1, SERVER, "data", 0, None, 0),)), BEFORE, step(LOW, 0, 50))
     assert shares == {(Part.BLOCKING, "low"): 50}
 
 
-def test_waking_late_is_told_from_sleeping_as_planned():
+def test_late_wake_up_is_separate_from_planned_sleep():
     shares = parts(miss(100, started=0), BEFORE, sent(0), started(0), Sleep(0, 100, 80))
     assert shares == {(Part.SUSPENDED, None): 80, (Part.LATE_RELEASE, None): 20}
 
 
-def test_a_collection_counts_as_itself_wherever_it_falls():
+def test_collection_is_a_share_of_its_own_in_any_span():
     shares = parts(miss(100), BEFORE, sent(0), step(HOG, 0, 80), Collection(70, 20, 2))
     assert shares == {
         (Part.INTERFERENCE, "hog"): 70,
@@ -261,24 +261,24 @@ def test_stolen_time_is_taken_from_the_longest_step():
     }
 
 
-def test_a_theft_partly_outside_the_window_is_counted_in_proportion():
+def test_stolen_time_partly_outside_the_window_counts_in_proportion():
     shares = parts(miss(10 * MS), step(HOG, -10 * MS, 10 * MS), CpuTime(-10 * MS, 20 * MS, 20 * MS, 10 * MS))
     assert shares == {(Part.STOLEN, "hog"): 5 * MS, (Part.BLOCKING, "hog"): 5 * MS}
 
 
-def test_clocks_that_merely_disagree_are_no_theft():
+def test_difference_of_clocks_is_not_stolen_time():
     shares = parts(
         miss(10 * MS), BEFORE, step(HOG, 0, 10 * MS), CpuTime(0, 10 * MS, 10 * MS, 10 * MS - 49_999)
     )
     assert shares == {(Part.INTERFERENCE, "hog"): 10 * MS}
 
 
-def test_timers_and_the_kernels_own_tasks_are_the_remainder():
+def test_timers_and_tasks_of_the_kernel_count_as_kernel():
     shares = parts(miss(10), BEFORE, sent(0), step(SYSTEM, 2, 10))
     assert shares == {(Part.KERNEL, None): 10}
 
 
-def test_the_text_names_the_offender():
+def test_text_names_the_offender():
     report = explain(
         miss(12 * MS, due=10 * MS),
         [BEFORE, sent(0, worker=SERVER), step(HOG, 0, 9 * MS), step(LOW, 9 * MS, 12 * MS)],
@@ -297,7 +297,7 @@ def test_the_text_names_the_offender():
     ]
 
 
-def test_the_call_itself_is_blamed_only_if_nobody_else_is():
+def test_the_call_itself_is_the_offender_only_if_there_is_no_other():
     assert (
         explain(miss(10, started=0), [BEFORE, sent(0), started(0), step(SERVER, 1, 10)]).offender.part
         is Part.OWN
@@ -306,9 +306,9 @@ def test_the_call_itself_is_blamed_only_if_nobody_else_is():
 
 
 @pytest.mark.parametrize("count", [10, 1000])
-def test_a_long_window_is_explained_in_portions(count):
+def test_long_window_is_explained_in_portions(count):
     stream = [BEFORE, *(step(HOG, at, at + 5) for at in range(0, count * 10, 10))]
-    portions = list(explain_by_and_by(miss(count * 10), stream))
+    portions = list(explain_in_portions(miss(count * 10), stream))
     assert portions[-1].window == count * 10
     assert len(portions) == 1 + count * 2 // 64
     assert not any(portions[:-1])

@@ -1,4 +1,4 @@
-"""Who is suspected of polling, and who is not."""
+"""Which contexts are suspected of busy polling, and which are not."""
 
 import pytest
 
@@ -9,7 +9,7 @@ SECOND = 1_000_000_000
 
 
 def run(detector, context, *, seconds, rate, step_us, start=0, each=lambda: None):
-    """Let a context run ``rate`` steps a second, and gather what is reported."""
+    """Run ``rate`` steps of a context per second, and collect the reports."""
     reports = []
     for number in range(round(seconds * rate)):
         context.steps += 1
@@ -19,7 +19,7 @@ def run(detector, context, *, seconds, rate, step_us, start=0, each=lambda: None
     return reports
 
 
-def test_a_context_that_wakes_often_and_does_nothing_is_reported_once():
+def test_context_that_wakes_often_and_does_nothing_is_reported_once():
     context = SchedulingContext("busybody", level=5)
     (report,) = run(PollingDetector(), context, seconds=30, rate=100, step_us=12)
     assert isinstance(report, PollingReport)
@@ -27,7 +27,7 @@ def test_a_context_that_wakes_often_and_does_nothing_is_reported_once():
     assert report.rate == pytest.approx(100, rel=0.02)
     assert report.mean == pytest.approx(12e-6)
     assert str(report) == (
-        "'busybody' (level 5) seems to poll: 100 steps a second of 12 µs, and no call;"
+        "'busybody' (level 5) seems to poll: 100 steps per second of 12 µs, and no call;"
         " wait for an event or a deadline instead"
     )
 
@@ -36,14 +36,14 @@ def test_a_context_that_wakes_often_and_does_nothing_is_reported_once():
     ("rate", "step_us", "reason"),
     [(15, 10, "seldom"), (100, 60, "it does something"), (3, 10, "hardly ever")],
 )
-def test_what_runs_seldom_or_does_something_is_not(rate, step_us, reason):
+def test_context_that_runs_rarely_or_works_is_not_reported(rate, step_us, reason):
     assert run(PollingDetector(), SchedulingContext("a"), seconds=30, rate=rate, step_us=step_us) == [], (
         reason
     )
 
 
 @pytest.mark.parametrize("account", ["jobs", "billed_ns"])
-def test_who_serves_calls_or_sends_them_is_not(account):
+def test_context_that_serves_or_sends_calls_is_not_reported(account):
     context = SchedulingContext("a")
 
     def work():
@@ -52,13 +52,13 @@ def test_who_serves_calls_or_sends_them_is_not(account):
     assert run(PollingDetector(), context, seconds=30, rate=100, step_us=10, each=work) == []
 
 
-def test_a_burst_is_not():
+def test_burst_is_not_reported():
     detector, context = PollingDetector(), SchedulingContext("a")
     assert run(detector, context, seconds=1, rate=100, step_us=10) == []
     assert run(detector, context, seconds=1, rate=1, step_us=10, start=20 * SECOND) == []
 
 
-def test_the_kernel_itself_is_not():
+def test_kernel_is_not_reported():
     system = SchedulingContext("system")
     system.level = -1
     assert run(PollingDetector(), system, seconds=30, rate=100, step_us=10) == []

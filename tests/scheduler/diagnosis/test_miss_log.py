@@ -1,4 +1,4 @@
-"""From a miss to its report: at once where there is time, bounded where there is not."""
+"""From a miss to its report: counted at once, explained in bounded portions."""
 
 import logging
 import math
@@ -21,7 +21,7 @@ RAW = (marks.MISSED, 3e-6, 7, "data/read", 1, "a", "data", 4, 1e-6, 2e-6, None, 
 
 
 class Loop:
-    """A clock that every reading moves on, and timers."""
+    """A clock that every reading advances, and timers."""
 
     def __init__(self, tick=0.0):
         self.time = 0.0
@@ -44,7 +44,7 @@ class Loop:
         return MissLog(trace or Trace(0), now=self.now, add_timer=self.heap.add, on_miss=on_miss)
 
 
-def test_a_miss_is_counted_at_once_and_explained_later():
+def test_miss_is_counted_at_once_and_explained_later():
     loop, told = Loop(), []
     misses = loop.log(on_miss=told.append)
     misses.note(RAW)
@@ -56,7 +56,7 @@ def test_a_miss_is_counted_at_once_and_explained_later():
     assert [share.part for share in report.shares] == [Part.UNRECORDED]
 
 
-def test_a_flood_is_counted_and_the_first_of_it_explained():
+def test_all_misses_of_a_flood_are_counted_and_the_first_explained():
     loop = Loop()
     misses = loop.log()
     for _ in range(PENDING + 5):
@@ -69,7 +69,7 @@ def test_a_flood_is_counted_and_the_first_of_it_explained():
     assert len(misses.reports) == KEPT
 
 
-def test_explaining_takes_a_tenth_of_the_time_at_most():
+def test_explaining_takes_at_most_a_tenth_of_the_time():
     loop = Loop(tick=1.0)  # each reading of the clock costs a second: a portion takes one
     misses = loop.log()
     misses.note(RAW)
@@ -80,7 +80,7 @@ def test_explaining_takes_a_tenth_of_the_time_at_most():
     assert all(pause >= PAUSE for pause in pauses)
 
 
-def test_what_a_reaction_raises_does_not_stop_the_next(caplog):
+def test_exception_in_on_miss_is_logged_and_the_next_miss_explained(caplog):
     loop = Loop()
 
     def fail(_):
@@ -97,7 +97,7 @@ def test_what_a_reaction_raises_does_not_stop_the_next(caplog):
     assert len(misses.reports) == 2
 
 
-def test_closing_counts_what_is_left():
+def test_misses_that_wait_at_close_count_as_unexplained():
     loop = Loop()
     misses = loop.log()
     misses.note(RAW)
@@ -106,7 +106,7 @@ def test_closing_counts_what_is_left():
     assert (misses.count, misses.unexplained, len(misses.reports)) == (1, 1, 0)
 
 
-# In a real run of the kernel, in virtual time.
+# With the kernel, in virtual time.
 
 
 async def serve_one(scheduler, nursery, body, level=2):
@@ -121,7 +121,7 @@ async def serve_one(scheduler, nursery, body, level=2):
     return port
 
 
-async def test_a_miss_names_who_was_in_the_way(mock_clock):
+async def test_report_names_the_context_in_the_way(mock_clock):
     reports = []
     async with (
         open_scheduler(on_miss=reports.append, trace=4096) as scheduler,
@@ -163,7 +163,7 @@ async def test_misses_can_be_logged(autojump_clock, caplog):
     assert "100.0 %  waiting by itself: 1000.000 ms" in caplog.text
 
 
-async def test_a_reply_that_comes_late_is_a_miss_too(mock_clock):
+async def test_late_reply_is_a_miss(mock_clock):
     async with open_scheduler(trace=4096) as scheduler, trio.open_nursery() as nursery:
 
         async def body(_):

@@ -1,4 +1,4 @@
-"""The picture: well-formed for Chrome's trace format, and what it shows."""
+"""Export to Chrome's trace format: well-formed, and complete."""
 
 import json
 from collections import defaultdict
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rtos.scheduler.diagnosis.attribution import explain
-from rtos.scheduler.diagnosis.perfetto import COLLECTOR, LOOP, chrome_trace, chrome_trace_json
+from rtos.scheduler.diagnosis.perfetto import COLLECTOR, LOOP, chrome_trace
 from rtos.scheduler.tracing.records import (
     Budget,
     Collection,
@@ -28,7 +28,7 @@ US = 1000
 
 
 def check(document):
-    """Fail unless the document is what Chrome's trace format asks for."""
+    """Fail unless the document follows Chrome's trace format."""
     assert set(document) == {"traceEvents", "displayTimeUnit"}
     slices, arrows, latest = defaultdict(list), defaultdict(list), {}
     for event in document["traceEvents"]:
@@ -106,55 +106,55 @@ def events_of(phase, **wanted):
     ]
 
 
-def test_the_file_is_json_and_well_formed():
-    document = json.loads(chrome_trace_json(RUN, process="test"))
+def test_document_is_json_and_well_formed():
+    document = json.loads(json.dumps(chrome_trace(RUN, process="test")))
     check(document)
     assert document["traceEvents"][0]["args"] == {"name": "test"}
 
 
-def test_nothing_is_drawn_as_nothing():
+def test_empty_trace_has_only_titles():
     assert [event["ph"] for event in check(chrome_trace(()))] == ["M"] * 5
 
 
-def test_a_track_per_context_the_most_urgent_on_top():
+def test_each_context_has_a_track_ordered_by_level():
     order = {event["tid"]: event["args"]["sort_index"] for event in events_of("M", name="thread_sort_index")}
     assert sorted(order, key=order.get) == [LOOP, COLLECTOR, 2, 1]
     names = {event["tid"]: event["args"]["name"] for event in events_of("M", name="thread_name")}
     assert names == {LOOP: "loop", COLLECTOR: "garbage collection", 1: "client", 2: "data"}
 
 
-def test_a_slice_per_step_named_by_what_it_served():
+def test_each_step_is_a_slice_named_after_the_command_it_served():
     steps = [(event["name"], event["tid"], event["ts"], event["dur"]) for event in events_of("X", cat="step")]
     assert steps == [("client", 1, 0, 50), ("data/read", 2, 100, 100), ("client", 1, 210, 10)]
     assert events_of("X", tid=LOOP)[0]["dur"] == 50
     assert events_of("X", tid=COLLECTOR)[0]["name"] == "generation 0"
 
 
-def test_an_arrow_along_the_call():
+def test_call_is_an_arrow_from_sender_to_worker_to_sender():
     ends = [*events_of("s"), *events_of("t"), *events_of("f")]
     assert [(end["tid"], end["ts"]) for end in ends] == [
-        (1, 40),  # where it was sent
-        (2, 110),  # where it began to be served
-        (1, 210),  # the step that takes the reply, which began after it
+        (1, 40),  # sent
+        (2, 110),  # started
+        (1, 210),  # the step that takes the reply
     ]
 
 
-def test_no_arrow_without_its_slices():
+def test_arrow_is_left_out_if_one_of_its_slices_is_gone():
     for gone in range(len(RUN)):
         check(chrome_trace(RUN[gone:]))
         check(chrome_trace((*RUN[:gone], *RUN[gone + 1 :])))
     assert not [event for event in chrome_trace(RUN[:-1])["traceEvents"] if event["ph"] in "stf"]
 
 
-def test_counters_and_marks():
+def test_counters_and_marks_have_their_values():
     waiting = [(event["ts"], event["args"]) for event in events_of("C", name="waiting at data")]
-    assert waiting == [(40, {"calls": 1}), (110, {"calls": 0})]  # sent; begun to be served
+    assert waiting == [(40, {"calls": 1}), (110, {"calls": 0})]  # sent, started
     assert events_of("C", name="budget of data")[0]["args"] == {"µs": -0.5}
     assert events_of("C", name="off the CPU")[0]["args"] == {"µs": 10}
     assert events_of("i", name="ready")[0]["tid"] == 2
 
 
-def test_a_miss_is_marked_with_its_reason():
+def test_miss_is_a_mark_with_its_causes():
     (mark,) = events_of("i", name="missed data/read")
     assert (mark["ts"], mark["tid"]) == (205, 1)
     assert mark["args"]["late_us"] == 5
@@ -165,7 +165,7 @@ gaps = st.integers(0, 3000)
 
 
 @given(st.lists(st.tuples(gaps, gaps, st.integers(1, 4), st.integers(0, 3)), max_size=30), st.data())
-def test_any_true_run_is_well_formed(steps, data):
+def test_any_run_is_well_formed(steps, data):
     now, number, records, open_calls = 10_000, 0, [], []
     for gap, duration, context, action in steps:
         now += gap
@@ -181,4 +181,4 @@ def test_any_true_run_is_well_formed(steps, data):
             records.append(Settled(at, open_calls.pop(0), "handled"))
         now += duration
     kept = records[data.draw(st.integers(0, len(records))) :]
-    check(json.loads(chrome_trace_json(kept)))
+    check(json.loads(json.dumps(chrome_trace(kept))))

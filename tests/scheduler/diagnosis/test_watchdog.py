@@ -1,4 +1,4 @@
-"""The watchdog: real threads and real steps, and the order of events, never their times."""
+"""The watchdog with real threads and steps: checks the order of events, never their times."""
 
 import logging
 import threading
@@ -25,7 +25,7 @@ def block(seconds):
 
 
 async def watched_step(step, limit=0.03):
-    """What happened, in order: reports, and the end of one long step of context ``hog``."""
+    """The events in order: reports, and the end of one long step of context ``hog``."""
     events = []
     async with open_scheduler(watchdog=limit, on_alarm=events.append) as scheduler:
 
@@ -41,11 +41,11 @@ async def watched_step(step, limit=0.03):
 
 
 def long_steps(events):
-    # On a machine that is busy with others, other steps may be long too.
+    # On a busy machine other steps may be long too.
     return [event for event in events if isinstance(event, LongStep) and event.context == "hog"]
 
 
-async def test_a_long_step_is_reported_while_it_runs(caplog):
+async def test_long_step_is_reported_while_it_runs(caplog):
     with caplog.at_level(logging.WARNING, "rtos.watchdog"):
         events = await watched_step(lambda: burn(0.2))
     (report,) = long_steps(events)  # once, however long it takes
@@ -58,11 +58,11 @@ async def test_a_long_step_is_reported_while_it_runs(caplog):
     assert "a step of 'hog' (level 6, task 'the hog') has been running for" in caplog.text
 
 
-async def test_computing_is_told_from_blocking():
+async def test_computing_and_blocking_steps_have_different_causes():
     (blocked,) = long_steps(await watched_step(lambda: block(0.3)))
     assert blocked.cause is Cause.BLOCKED
-    # On a machine that is busy with others it may have been kept waiting instead; and a
-    # virtual one that is taken off its processor looks blocked, but not again and again.
+    # On a busy machine the thread may have waited for the CPU instead. A virtual machine that
+    # loses its CPU looks blocked, but not every time.
     causes = []
     while not {Cause.COMPUTING, Cause.STARVED} & {*causes} and len(causes) < 6:
         (computing,) = long_steps(await watched_step(lambda: burn(0.3)))
@@ -74,7 +74,7 @@ async def test_short_steps_are_not_reported():
     assert await watched_step(lambda: burn(0.002), limit=10) == ["step ended"]
 
 
-async def test_what_the_reaction_raises_is_logged_and_watching_goes_on(caplog):
+async def test_exception_in_on_alarm_is_logged_and_watching_continues(caplog):
     seen = []
 
     def fail(alarm):
@@ -90,7 +90,7 @@ async def test_what_the_reaction_raises_is_logged_and_watching_goes_on(caplog):
     assert "on_alarm raised" in caplog.text
 
 
-async def test_no_thread_is_left_and_none_is_started_unasked():
+async def test_thread_runs_only_while_a_watchdog_is_asked_for():
     before = threading.active_count()
     async with open_scheduler():
         assert threading.active_count() == before
@@ -99,7 +99,7 @@ async def test_no_thread_is_left_and_none_is_started_unasked():
     assert threading.active_count() == before
 
 
-async def test_an_idle_loop_wakes_nobody():
+async def test_idle_loop_does_not_wake_the_thread():
     async with open_scheduler(watchdog=0.01) as scheduler:
         watchdog = scheduler._kernel.queue.recorder.watch
         looks, cpu = {}, {}
@@ -115,7 +115,7 @@ async def test_an_idle_loop_wakes_nobody():
     assert cpu["after"] - cpu["before"] < 0.1
 
 
-async def test_it_watches_again_after_it_was_idle():
+async def test_watching_continues_after_the_loop_was_idle():
     events = []
     async with open_scheduler(watchdog=0.02, on_alarm=events.append):
         await trio.sleep(0.15)
@@ -126,7 +126,7 @@ async def test_it_watches_again_after_it_was_idle():
     assert kinds[: kinds.index(str)] == [LongStep]
 
 
-async def test_a_polling_daemon_is_reported_once():
+async def test_polling_daemon_is_reported_once():
     alarms = []
     async with open_scheduler() as scheduler, trio.open_nursery() as nursery:
         recorder = scheduler._kernel.queue.recorder
@@ -150,7 +150,7 @@ async def test_a_polling_daemon_is_reported_once():
 
 
 class FakeLoop:
-    """Asleep, so that the watchdog parks at once."""
+    """A loop that is asleep, so that the watchdog waits at once."""
 
     passes = 0
     running = None
@@ -163,7 +163,7 @@ class FakeLoop:
         return "none"
 
 
-def test_late_wake_ups_are_reported_and_not_too_often():
+def test_late_wake_ups_are_reported_at_most_once_a_second():
     told, arrived = [], threading.Event()
 
     def note(alarm):
@@ -178,7 +178,7 @@ def test_late_wake_ups_are_reported_and_not_too_often():
     assert arrived.wait(5)
     watchdog.stop()
     assert told == [LateWakeUp(0.08)]
-    assert str(told[0]).startswith("the loop was woken 0.080 s late")
+    assert str(told[0]).startswith("the loop woke 0.080 s late")
 
 
 def sample(wall=0, cpu=0, queued=0, process=0):
@@ -195,19 +195,19 @@ def sample(wall=0, cpu=0, queued=0, process=0):
         (sample(wall=100, cpu=10, process=30), Cause.BLOCKED),
     ],
 )
-def test_the_cause_is_what_took_most_of_the_time(later, cause):
+def test_cause_is_what_took_most_of_the_time(later, cause):
     assert sample().cause(later) is cause
 
 
-def test_a_report_reads_as_a_sentence_and_a_stack():
+def test_report_is_a_sentence_and_a_stack():
     report = LongStep("hog", 6, "the hog", 0.0512, 0.05, Cause.COMPUTING, ('  File "a.py", line 1, in f\n',))
     sentence, stack = str(report).splitlines()
     assert sentence == (
         "a step of 'hog' (level 6, task 'the hog') has been running for 0.051 s,"
-        " allowed are 0.05 s; it computes"
+        " longer than the limit of 0.05 s; it is computing"
     )
     assert stack == '  File "a.py", line 1, in f'
 
 
-def test_contexts_have_numbers_of_their_own():
+def test_contexts_have_unique_numbers():
     assert SchedulingContext("a").number != SchedulingContext("a").number

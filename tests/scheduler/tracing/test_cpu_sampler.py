@@ -1,4 +1,4 @@
-"""What the loop tells of itself: by hand for the arithmetic, in a real run for the hooks."""
+"""Samples of sleep and CPU time: the arithmetic by hand, the hooks in a real run."""
 
 import gc
 from itertools import pairwise
@@ -34,7 +34,7 @@ def trace():
     return Trace(64)
 
 
-def test_sleep_is_recorded_with_what_was_planned(trace):
+def test_sleep_is_recorded_with_its_planned_length(trace):
     recorder = Recorder(trace, now_ns=0, real=False)
     for began, planned, ended in [
         (10, 100e-9, 60),
@@ -54,7 +54,7 @@ def test_sleep_is_recorded_with_what_was_planned(trace):
     )
 
 
-def test_the_watch_hears_who_ran_last_and_how_late_the_loop_woke(trace):
+def test_watch_gets_the_last_context_and_the_lateness_of_the_wake_up(trace):
     recorder = Recorder(trace, now_ns=0, real=True)
     recorder.watch = watch = FakeWatch()
     recorder.fall_asleep(10, 100e-9, SchedulingContext("a"))
@@ -78,7 +78,7 @@ def test_cpu_time_is_compared_with_waking_time_only(trace):
     assert recorder.measure_at == 8 * MS
 
 
-def test_without_a_trace_nothing_is_recorded():
+def test_nothing_is_recorded_without_a_trace():
     recorder = Recorder(Trace(0), now_ns=0, real=True)
     assert recorder.record is None
     recorder.fall_asleep(1, 1.0, None)
@@ -133,8 +133,8 @@ def of(scheduler, kind):
 
 
 @pytest.mark.parametrize("direct", [True, False])
-async def test_a_call_leaves_its_whole_life_in_the_trace(direct):
-    # With a long quantum, so that the machine does not decide.
+async def test_trace_has_sending_start_and_end_of_a_call(direct):
+    # With a long quantum, so that the result does not depend on the machine.
     async with open_scheduler(direct=direct, quantum=1.0, trace=4096) as scheduler:
         await call_once(scheduler)
         assert bool(scheduler.statistics().donated) is direct
@@ -151,7 +151,7 @@ async def test_a_call_leaves_its_whole_life_in_the_trace(direct):
         assert serving.level == 1  # what it ran with: the call's, not the worker's own
 
 
-async def test_steps_account_for_all_time_but_the_loops_own():
+async def test_steps_and_sleeps_cover_the_time_between_passes():
     async with open_scheduler(trace=4096) as scheduler:
         await call_once(scheduler, 0.002)
         spans = sorted(of(scheduler, Step) + of(scheduler, Sleep), key=lambda span: span.at)
@@ -160,7 +160,7 @@ async def test_steps_account_for_all_time_but_the_loops_own():
             assert earlier.end <= later.at, "the loop does one thing at a time"
 
 
-async def test_virtual_time_is_traced_in_virtual_time(autojump_clock):
+async def test_virtual_time_is_traced_as_virtual_time(autojump_clock):
     async with open_scheduler(trace=4096) as scheduler:
         before = scheduler.now()
         await call_once(scheduler, 5.0)
@@ -170,7 +170,7 @@ async def test_virtual_time_is_traced_in_virtual_time(autojump_clock):
         assert of(scheduler, CpuTime) == []
 
 
-async def test_refused_withdrawn_and_late_calls_have_their_outcome_too(autojump_clock):
+async def test_refused_withdrawn_and_late_calls_have_an_outcome(autojump_clock):
     async with open_scheduler(trace=4096) as scheduler:
         with pytest.raises(DeadlineMissed):
             await call_once(scheduler, 5.0, deadline=scheduler.now() + 1)
@@ -178,7 +178,7 @@ async def test_refused_withdrawn_and_late_calls_have_their_outcome_too(autojump_
         assert scheduler.statistics().misses == 1
 
 
-async def test_the_trace_can_be_off():
+async def test_trace_can_be_off():
     async with open_scheduler() as scheduler:
         assert await call_once(scheduler) == 1
         assert scheduler.trace.snapshot() == ()
@@ -203,7 +203,7 @@ async def test_garbage_collections_are_recorded_while_a_scheduler_with_a_trace_i
         ({"watchdog": float("nan")}, r"watchdog nan is not a limit"),
     ],
 )
-async def test_impossible_settings_are_refused_before_anything_changes(options, match):
+async def test_wrong_settings_are_refused_before_anything_changes(options, match):
     with pytest.raises(ValueError, match=match):
         async with open_scheduler(**options):
             pytest.fail("opened")
@@ -211,5 +211,5 @@ async def test_impossible_settings_are_refused_before_anything_changes(options, 
         pass
 
 
-def test_every_record_is_one_of_the_trace():
+def test_every_record_class_is_part_of_the_union():
     assert {Step, Sleep, CpuTime, Sent, Started, Settled, Collection} <= set(get_args(Record))
