@@ -344,12 +344,11 @@ async def test_throttled_task_goes_on_when_the_scheduler_closes(autojump_clock):
             steps.append(number)
             await trio.lowlevel.checkpoint()
 
-    async with trio.open_nursery() as nursery:
-        async with open_scheduler(host_level=0) as scheduler:
-            with scheduler.context("burner", level=2, budget=Budget(1.0, 1000.0, Exhausted.THROTTLE)):
-                nursery.start_soon(burn)
-            await trio.sleep(5)
-            assert steps == [0]
+    async with trio.open_nursery() as nursery, open_scheduler(host_level=0) as scheduler:
+        with scheduler.context("burner", level=2, budget=Budget(1.0, 1000.0, Exhausted.THROTTLE)):
+            nursery.start_soon(burn)
+        await trio.sleep(5)
+        assert steps == [0]
     assert steps == [0, 1, 2]
     assert trio.current_time() < 100
 
