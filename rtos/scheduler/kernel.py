@@ -23,10 +23,12 @@ from rtos.scheduler.policy.context import SchedulingContext, context_variable
 from rtos.scheduler.policy.levels import LEVELS
 from rtos.scheduler.policy.timer_heap import Timer, TimerHeap
 from rtos.scheduler.tracing.cpu_sampler import CollectionRecorder
+from rtos.scheduler.tracing.ring import Trace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from rtos.scheduler.diagnosis.watchdog import Alarm, Watchdog
     from rtos.scheduler.dispatch.run_queue import RunQueue
     from rtos.scheduler.dispatch.trio_order import PlainOrder
     from rtos.scheduler.policy.bandwidth_server import BandwidthServer
@@ -76,14 +78,14 @@ class Kernel(trio.abc.Instrument):
       now: reads the Trio time, in seconds.
     """
 
-    def __init__(self, *, records: int, settings: Settings) -> None:
+    def __init__(self, settings: Settings) -> None:
         self.timers = TimerHeap()
         self.settings = settings
         self.direct: RunQueue | None = None
         self._run_queue: RunQueue | None = None
         self.queue: RunQueue | PlainOrder
         if settings.ordered:
-            self.queue = self._run_queue = _open_run_queue(settings, self.timers, records)
+            self.queue = self._run_queue = _open_run_queue(settings, self.timers)
             self.direct = self._run_queue if self._run_queue.imitates_trio else None
         else:
             from rtos.scheduler.dispatch.trio_order import PlainOrder
@@ -92,10 +94,10 @@ class Kernel(trio.abc.Instrument):
                 quantum_ns=settings.quantum_ns,
                 host_level=settings.host_level,
                 timers=self.timers,
-                records=records,
             )
         self._token = trio.lowlevel.current_trio_token()
-        self._collections = CollectionRecorder(self.queue.trace, self.queue.ticks_ns)
+        self._collections: CollectionRecorder | None = None
+        self._watchdog: Watchdog | None = None
         self._has_budgets = False
         self.users = 0
         self.sleeps = 0
@@ -136,8 +138,32 @@ class Kernel(trio.abc.Instrument):
         self.queue.wake_timers = self._wake_timers
         self.queue.install()
         trio.lowlevel.add_instrument(self)
-        if self.queue.trace.size:
+
+    def start_trace(self, records: int) -> None:
+        """Record what the loop does, in a ring of ``records`` records; does nothing if a trace is on."""
+        queue = self.queue
+        if records and not queue.trace.size:
+            queue.trace = trace = Trace(records, epoch=queue.trace.epoch)
+            queue.recorder.record = trace.record
+            self._collections = CollectionRecorder(trace, queue.ticks_ns)
             self._collections.start()
+
+    def start_watchdog(self, limit: float, on_alarm: Callable[[Alarm], None] | None) -> None:
+        """Report steps longer than ``limit`` seconds; does nothing if a watchdog is running."""
+        # Not imported before it is needed: most programs have no watchdog.
+        from rtos.scheduler.diagnosis.watchdog import Watchdog
+
+        if self._watchdog is None:
+            watchdog = Watchdog(self.queue, limit=limit, on_alarm=on_alarm)
+            watchdog.start()
+            self.queue.recorder.watch = self._watchdog = watchdog
+
+    def _stop_observers(self) -> None:
+        if self._collections is not None:
+            self._collections.stop()
+        if self._watchdog is not None:
+            self.queue.recorder.watch = None
+            self._watchdog.stop()
 
     def start(self) -> None:
         """Start the system tasks that timers need, unless they run. Call it in a task, not between passes."""
@@ -155,7 +181,7 @@ class Kernel(trio.abc.Instrument):
         # opened while the system tasks of this one still end.
         with suppress(KeyError):  # Trio removes an instrument that has raised.
             trio.lowlevel.remove_instrument(self)
-        self._collections.stop()
+        self._stop_observers()
         self.queue.close_pass()
         self.queue.uninstall()
         for scope in tuple(self._scopes):
@@ -241,7 +267,7 @@ class Kernel(trio.abc.Instrument):
             self._wakeup.arm(self.timers.next_at())
 
 
-def _open_run_queue(settings: Settings, timers: TimerHeap, records: int) -> RunQueue:
+def _open_run_queue(settings: Settings, timers: TimerHeap) -> RunQueue:
     # Not imported before it is needed: ordered=False works with a Trio that lacks what it imports.
     try:
         from rtos.scheduler.dispatch.run_queue import RunQueue
@@ -253,7 +279,6 @@ def _open_run_queue(settings: Settings, timers: TimerHeap, records: int) -> RunQ
         quantum_ns=settings.quantum_ns,
         host_level=settings.host_level,
         timers=timers,
-        records=records,
         reserve=settings.reserve,
         donation_limit_ns=(settings.donation_ns if settings.direct else 0) or -1,
     )
@@ -264,14 +289,13 @@ def current_kernel() -> Kernel | None:
     return _kernel.get(None)
 
 
-def join_kernel(settings: Settings, records: int) -> Kernel:
+def join_kernel(settings: Settings) -> Kernel:
     """The kernel of the running loop, which is installed first if there is none.
 
     Call ``leave_kernel`` once for each call of this.
 
     Args:
       settings: must equal those of an installed kernel.
-      records: size of the trace of a new kernel.
 
     Raises:
       ConfigurationError: the kernel that is installed has other settings.
@@ -279,7 +303,7 @@ def join_kernel(settings: Settings, records: int) -> Kernel:
     """
     kernel = current_kernel()
     if kernel is None:
-        kernel = Kernel(settings=settings, records=records)
+        kernel = Kernel(settings)
         kernel.install()
         _kernel.set(kernel)
     elif kernel.settings != settings:

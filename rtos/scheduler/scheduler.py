@@ -2,7 +2,7 @@
 
 Life of a scheduler::
 
-    OPENING --settings checked, kernel joined--> OPEN --block ends--> CLOSING --> CLOSED
+    OPENING --observers started--> OPEN --block ends--> CLOSING --kernel left--> CLOSED
 
 Only an open scheduler can be used; in every other state its operations raise
 ``SchedulerClosed``. On the way from OPEN to CLOSED it tells the objects that registered
@@ -17,7 +17,7 @@ from __future__ import annotations
 import enum
 import logging
 import math
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVarTuple
 from weakref import WeakKeyDictionary
@@ -31,7 +31,7 @@ from rtos.scheduler.policy.levels import DEFAULT_LEVEL, RESERVE, check_deadline,
 from rtos.scheduler.statistics import SchedulerStatistics, account_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from rtos.scheduler.diagnosis.attribution import MissReport
     from rtos.scheduler.diagnosis.miss_log import MissLog
@@ -361,7 +361,7 @@ async def open_scheduler(
 
     Several schedulers may be open in one loop; they share one run queue, so ``quantum``,
     ``host_level``, ``reserve``, ``direct`` and ``ordered`` must be equal. The first one
-    decides about the trace, and the first one with a watchdog about the watchdog.
+    that asks for a trace or a watchdog decides about it, until the last one closes.
 
     Args:
       quantum: longest batch of short steps between two looks at I/O, in seconds. 0 runs
@@ -401,17 +401,17 @@ async def open_scheduler(
     """
     settings = _check_settings(quantum, host_level, reserve, direct, ordered=ordered)
     _check_observers(trace, watchdog)
-    kernel = join_kernel(settings, trace)
-    scheduler = Scheduler(kernel, on_miss=on_miss)
+    kernel = join_kernel(settings)
     try:
-        with ExitStack() as observers:
-            if watchdog is not None and kernel.queue.recorder.watch is None:
-                observers.enter_context(_watch(kernel, watchdog, on_alarm))
-            scheduler.state = SchedulerState.OPEN
-            try:
-                yield scheduler
-            finally:
-                scheduler._close()
+        kernel.start_trace(trace)
+        if watchdog is not None:
+            kernel.start_watchdog(watchdog, on_alarm)
+        scheduler = Scheduler(kernel, on_miss=on_miss)
+        scheduler.state = SchedulerState.OPEN
+        try:
+            yield scheduler
+        finally:
+            scheduler._close()
     finally:
         try:
             await leave_kernel(kernel)
@@ -448,20 +448,6 @@ def _check_observers(trace: int, watchdog: float | None) -> None:
     if watchdog is not None and not 0 < watchdog < math.inf:
         msg = f"open_scheduler: watchdog {watchdog!r} is not a limit; use seconds, or None for no watchdog"
         raise ValueError(msg)
-
-
-@contextmanager
-def _watch(kernel: Kernel, limit: float, on_alarm: Callable[[Alarm], None] | None) -> Iterator[None]:
-    from rtos.scheduler.diagnosis.watchdog import Watchdog
-
-    recorder = kernel.queue.recorder
-    recorder.watch = watchdog = Watchdog(kernel.queue, limit=limit, on_alarm=on_alarm)
-    watchdog.start()
-    try:
-        yield
-    finally:
-        recorder.watch = None
-        watchdog.stop()
 
 
 def _check_name(operation: str, name: str) -> None:

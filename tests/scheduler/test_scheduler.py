@@ -364,6 +364,27 @@ async def test_scheduler_closes_although_its_instrument_has_raised(monkeypatch, 
     assert scheduler.state is SchedulerState.CLOSED
 
 
+async def test_trace_and_watchdog_of_a_second_scheduler_outlive_it_until_the_last_one_closes():
+    watchdogs = []
+
+    def running():
+        return [thread for thread in threading.enumerate() if thread.name == "rtos watchdog"]
+
+    async with open_scheduler() as plain:
+        assert not plain.trace.size
+        async with open_scheduler(trace=100, watchdog=60.0) as second:
+            async with open_scheduler(trace=7, watchdog=30.0) as third:
+                assert third.trace is second.trace
+            assert second.trace.size == 100
+            watchdogs += running()
+            assert len(watchdogs) == 1
+            await trio.sleep(0.001)
+            assert second.trace.snapshot()
+        assert running() == watchdogs
+        assert not plain.trace.snapshot()
+    assert not running()
+
+
 async def test_every_owner_is_told_of_the_close_although_one_raises(caplog):
     told = []
 

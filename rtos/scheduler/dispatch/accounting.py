@@ -40,7 +40,6 @@ class Accounts:
       quantum_ns: how long a pass may go on with steps.
       host_level: of tasks that have no context of their own.
       timers: the kernel's.
-      records: length of the trace.
       clock: reads the Trio time of this loop.
       ticks_ns: reads what steps are timed and billed by.
       epoch: ticks + epoch = nanoseconds of Trio time.
@@ -58,7 +57,7 @@ class Accounts:
       donated: how many steps tasks have donated (``donation``).
       wake_timers: called when a timer is due.
       enforcement: the CPU budgets; unset until a context gets one.
-      trace: what the loop did lately, ``records`` of it.
+      trace: what the loop did recently; off until the kernel starts it.
       recorder: what is told of sleep and of the CPU.
     """
 
@@ -70,7 +69,6 @@ class Accounts:
         quantum_ns: int,
         host_level: int,
         timers: TimerHeap,
-        records: int,
         clock: Callable[[], float],
         ticks_ns: Callable[[], int],
         epoch: int,
@@ -96,7 +94,7 @@ class Accounts:
         self._since_ns = 0
         # When the pass began, and since when the running context has been running.
         self._pass_ns = self._began_ns = self._settled_ns = ticks_ns()
-        self.trace = Trace(records, epoch=epoch)
+        self.trace = Trace(0, epoch=epoch)
         self.recorder = Recorder(self.trace, now_ns=self._began_ns, real=real)
 
     def owns(self, context: SchedulingContext) -> bool:

@@ -82,7 +82,6 @@ class RunQueue(StepDonation, deque[Any]):
         quantum_ns: int,
         host_level: int,
         timers: TimerHeap,
-        records: int,
         reserve: float,
         donation_limit_ns: int,
     ) -> None:
@@ -96,7 +95,6 @@ class RunQueue(StepDonation, deque[Any]):
             quantum_ns=quantum_ns,
             host_level=host_level,
             timers=timers,
-            records=records,
             clock=clock_reader(clock),
             ticks_ns=perf_counter_ns if real else _ticks_of(clock),
             epoch=nanoseconds(clock.offset) if real else 0,

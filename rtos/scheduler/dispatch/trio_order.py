@@ -35,14 +35,13 @@ if TYPE_CHECKING:
 class PlainOrder(Accounts, trio.abc.Instrument):
     """Tasks run as Trio chooses; ``passes`` counts steps, since each is watched by itself."""
 
-    def __init__(self, *, quantum_ns: int, host_level: int, timers: TimerHeap, records: int) -> None:
+    def __init__(self, *, quantum_ns: int, host_level: int, timers: TimerHeap) -> None:
         clock = trio.lowlevel.current_clock()
         real = is_system(clock)
         super().__init__(
             quantum_ns=quantum_ns,
             host_level=host_level,
             timers=timers,
-            records=records,
             clock=clock.current_time,
             ticks_ns=perf_counter_ns if real else _ticks_of(clock),
             epoch=nanoseconds(clock.current_time()) - perf_counter_ns() if real else 0,

@@ -7,7 +7,7 @@ import threading
 import pytest
 import trio
 
-from rtos.scheduler import CallStatistics, SchedulingContext, open_mailbox, open_scheduler
+from rtos.scheduler import SchedulingContext, open_mailbox, open_scheduler
 from rtos.scheduler.calls.port import Port
 from rtos.scheduler.dispatch.current import current_context, current_deadline, current_level
 from rtos.scheduler.policy.levels import DEFAULT_LEVEL
@@ -150,7 +150,7 @@ async def test_call_in_another_loop_is_a_call_of_its_host(opened):
 
             with worker:
                 nursery.start_soon(lambda: port.serve(handle, context=worker))
-            served = await port.call(CallStatistics("daemon/do"), None)
+            served = await port.call(None)
             nursery.cancel_scope.cancel()
         return served
 

@@ -11,7 +11,7 @@ import trio._core._run as trio_run  # noqa: TID251 - the test looks into Trio
 from trio.testing import wait_all_tasks_blocked
 
 from rtos.errors import UnsupportedTrio
-from rtos.scheduler import Budget, CallStatistics, Exhausted, open_scheduler
+from rtos.scheduler import Budget, Exhausted, open_scheduler
 from rtos.scheduler.calls.port import Port
 from rtos.scheduler.dispatch import trio_compat
 from rtos.scheduler.dispatch.trio_compat import changed_functions, check_trio, digest_of, is_tested
@@ -173,7 +173,7 @@ async def test_untested_release_serves_no_call_inside_its_callers_step(untested)
             nursery.start_soon(lambda: port.serve(double, context=context))
         await wait_all_tasks_blocked()
         for number in range(5):
-            assert await port.call(CallStatistics("double"), number) == 2 * number
+            assert await port.call(number) == 2 * number
         assert scheduler.direct is None
         assert scheduler.statistics().donated == 0
         nursery.cancel_scope.cancel()
