@@ -220,5 +220,5 @@ def test_impossible_limit_is_refused(wrong: dict[str, int]) -> None:
 
 
 def test_demotion_to_the_same_level_is_refused() -> None:
-    with pytest.raises(ValueError, match="limit 'x': level 1 is no demotion from 1"):
+    with pytest.raises(ValueError, match="limit 'x': falls_to is 1; use a less urgent level than 1"):
         Limit(name="x", level=1, granted=5, period=50, longest_step=1, falls_to=1)

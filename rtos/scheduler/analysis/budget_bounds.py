@@ -1,37 +1,40 @@
-"""Budgets in the analysis: what a task under a budget can cost others, however it behaves.
+"""Response-time bounds with CPU budgets: what a task under a budget can cost other jobs at most.
 
-Of a budget of Q in every P only Q, P and the longest step L are used, never what its
-task declared to need. All that is taken from the processor in a *busy window* of
-another job, a time of length w before which nothing waits that goes before it, is at
-most ``Q + floor(Q w / P) + L - 1``. Derivation, with the names of ``policy/bandwidth_server.py``:
+A budget grants Q in every P. The bounds use only Q, P and the longest step L of the task,
+never the costs that it declares, so they hold however the task behaves. In a *busy
+window* of another job, a time of length w before which no work waits that goes before
+that job, the task takes at most ``Q + floor(Q w / P) + L - 1`` of CPU time. The
+derivation, with the names of ``policy/bandwidth_server.py`` (q: remaining budget, d:
+deadline):
 
-* Let c = d - P, when the present grant began. Whatever grants an amount g, a refill or
-  a wake-up, moves c forward to some c' with ``g <= Q (c' - c) / P`` and not beyond now.
-  A refill of n periods grants at most n Q and moves c by n P. A wake-up that keeps the
-  deadline grants nothing. One that does not grants Q - q: with d >= now and q P > Q (d -
-  now) that is less than Q (now - c) / P; with d < now it is at most Q, for more than P.
-* Where the window begins, at time 0, the budget is idle, or is exhausted and waits
-  for d >= 0: were it neither, it would be waiting, and the window would have begun
-  before. Exhausted it has q <= 0 and c >= -P. Idle it wakes later, at a, with a full
-  budget and c = a, or keeps q <= Q (d - a) / P and c = d - P. In each case q together
-  with all grants up to a time e is at most Q (e + P) / P.
-* A step begins only with q >= 1, and a last step takes at most L: so what was taken is
-  at most Q + Q w / P - 1 + L, in whole units the above.
+* Let c = d - P be the time at which the current grant began. An operation that grants an
+  amount g, a refill or a wake-up, moves c forward to some c' with ``g <= Q (c' - c) / P``,
+  and not beyond now. A refill of n periods grants at most n Q and moves c by n P. A
+  wake-up that keeps the deadline grants nothing. Any other wake-up grants Q - q: with
+  d >= now and q P > Q (d - now) that is less than Q (now - c) / P; with d < now it is at
+  most Q, for more than P.
+* At the beginning of the window, time 0, the budget is either idle, or exhausted and
+  waiting for d >= 0. Otherwise its task would be waiting, and the window would have
+  begun before. If exhausted, it has q <= 0 and c >= -P. If idle, it wakes up later, at a,
+  with a full budget and c = a, or it keeps q <= Q (d - a) / P and c = d - P. In each case
+  q together with all grants up to a time e is at most Q (e + P) / P.
+* A step begins only with q >= 1, and a last step takes at most L. So the task takes at
+  most Q + Q w / P - 1 + L; in whole units, the formula above.
 
-For the machinery that is a job of cost Q, separation P and release jitter P, since ``Q
-(ceil(w / P) + 1)`` is not less, and one single job of cost L. What is before the
-processor by a deadline in the same level follows with ``d = c + P`` in place of e.
+In the analysis that is a job of cost Q, period P and release jitter P, since ``Q
+(ceil(w / P) + 1)`` is not less, and one single job of cost L. The work that is ahead by a
+deadline in the same level follows with ``d = c + P`` in place of e.
 
-It has to be a busy window. In any window whatever more can be used: a task that was
-kept waiting across its own deadline has what it had, and is granted Q at once when
-that is used up, and Q again when the next deadline comes.
+The bound needs a busy window. In an arbitrary window the task can take more: if it was
+kept waiting past its own deadline, it still has its budget, is granted Q at once when
+that is used up, and Q again at its next deadline.
 
-Of DEMOTE: beyond its budget the task runs without end, after everything that has a
-deadline at the level it falls to. Up to that level it costs one step of blocking, and
-below there is no bound.
+With DEMOTE a task that has used up its budget runs without limit, after all jobs with a
+deadline at the level to which it is demoted. Down to that level it costs one step of
+blocking; below it there is no bound.
 
-Sources: Abeni & Buttazzo 1998 for the server; jitter as the form of a deferred
-execution: Tindell, Burns, Wellings 1994.
+Sources: Abeni & Buttazzo 1998 for the server; Tindell, Burns, Wellings 1994 for jitter as
+the model of deferred execution.
 """
 
 from __future__ import annotations
@@ -50,14 +53,15 @@ if TYPE_CHECKING:
 
 @attrs.frozen(kw_only=True)
 class Limit:
-    """A budget, and what hides behind it. Times are integers of the set's unit.
+    """A CPU budget in the analysis; times in the unit of the set.
 
     Attributes:
-      name: of the task; unique in its set, jobs included.
-      level: its own.
-      granted, period: of the budget.
-      longest_step: the longest step of anything that runs under it.
-      falls_to: the level that it is demoted to; ``None`` where it is throttled.
+      name: name of the task; unique in its set, jobs included.
+      level: level of the task.
+      granted: CPU time that the budget grants per period.
+      period: period of the budget.
+      longest_step: the longest step of any task that runs under the budget.
+      falls_to: the level to which the task is demoted; ``None`` if it is throttled instead.
     """
 
     name: str
@@ -70,26 +74,31 @@ class Limit:
     def __attrs_post_init__(self) -> None:
         if not (0 < self.granted <= self.period and self.longest_step > 0):
             msg = (
-                f"limit {self.name!r}: {self.granted} in {self.period} with steps of {self.longest_step};"
-                " use 0 < granted <= period, and steps above 0"
+                f"limit {self.name!r}: granted {self.granted}, period {self.period}, longest_step"
+                f" {self.longest_step}; use 0 < granted <= period, and 0 < longest_step"
             )
             raise ValueError(msg)
         if self.falls_to is not None and self.falls_to <= self.level:
-            msg = f"limit {self.name!r}: level {self.falls_to} is no demotion from {self.level}"
+            msg = (
+                f"limit {self.name!r}: falls_to is {self.falls_to}; use a less urgent level than {self.level}"
+            )
             raise ValueError(msg)
 
 
 @limited
 def response_beside(job: Job, jobs: Sequence[Job], limits: Sequence[Limit]) -> int | None:
-    """The bound for a job without a budget beside tasks with one, however these behave.
+    """The bound for a job without a budget beside tasks with budgets, however these behave.
 
     Args:
       job: one of ``jobs``.
-      jobs: what has no budget.
+      jobs: the jobs without a budget.
       limits: the budgets.
 
     Returns:
       The worst response, ``None`` if there is no bound.
+
+    Raises:
+      TooComplex: the limit of the work was reached.
     """
     if _is_below_a_fall(job, limits):
         return None
@@ -98,21 +107,25 @@ def response_beside(job: Job, jobs: Sequence[Job], limits: Sequence[Limit]) -> i
 
 @limited
 def response_within(job: Job, limit: Limit, jobs: Sequence[Job], limits: Sequence[Limit]) -> int | None:
-    """The bound for a job that its own budget never holds back.
+    """The bound for a job that its own budget never throttles.
 
-    Each run finds a full budget, and needs no more, if the budget grants its cost; if
-    the grant before, which began at most a jitter and one step after that release, is
-    over when the next can come; and if a run has ended by then. Its own deadline does
-    not count under a budget: everything else of its level is taken to go first.
+    Each run finds a full budget, and needs no more, under three conditions: the budget
+    grants the cost of a run; the previous grant, which began at most a jitter and one step
+    after its release, is over when the next release can come; and the previous run has
+    ended by then. The job's own deadline does not order it under a budget, so all other
+    jobs of its level are assumed to go first.
 
     Args:
-      job: what runs under ``limit``, alone and at its level.
-      limit: its budget.
-      jobs: what has no budget.
+      job: the only job that runs under ``limit``, at its level.
+      limit: the budget of the job.
+      jobs: the jobs without a budget.
       limits: the budgets, with or without ``limit``.
 
     Returns:
-      The worst response, ``None`` if there is no bound or the budget does not suffice.
+      The worst response, ``None`` if there is no bound or the budget is not sufficient.
+
+    Raises:
+      TooComplex: the limit of the work was reached.
     """
     others = [other for other in limits if other.name != limit.name]
     if job.cost > limit.granted or _is_below_a_fall(job, others):
@@ -132,7 +145,7 @@ def _is_below_a_fall(job: Job, limits: Sequence[Limit]) -> bool:
 
 
 def _interference(job: Job, limits: Sequence[Limit]) -> Iterator[Job]:
-    """The jobs that do to ``job`` whatever the budgets let happen."""
+    """Jobs that delay ``job`` as much as the tasks under the budgets can."""
     for limit in limits:
         yield Job(
             name=limit.name,

@@ -1,22 +1,24 @@
-"""The reserve in the analysis: what lending to less urgent levels can cost a job.
+"""Response-time bounds with a reserve: what lending to less urgent levels can cost a job.
 
-With a share s, r = s / (1 - s), and u and v what unlent and lent steps take in a busy
-window of a job of level i, the rules of ``budgets/starvation_guard.py`` give ``v <= r (u + E) + 2 L``,
-E being the longest step of all and L the longest that could be lent or be in the way:
+The kernel lends a share s of the time to less urgent levels that starve. With
+r = s / (1 - s), and u and v the time of unlent and lent steps in a busy window of a job of
+level i, the rules of ``budgets/starvation_guard.py`` give ``v <= r (u + E) + 2 L``. E is
+the longest step of all, and L the longest step that can be lent or can block:
 
-* While the loop stays saturated, each lent step x but the last is paid for by x / r of
-  unlent time, less what was owed below zero before the first, at most one step.
-* What is owed is forgotten when saturation ends: when something as little urgent as
-  the *floor* runs unlent. In the window that takes a floor not below level i. Either
-  it was lowered before the window, which can be once: a last lent step is not paid
-  for, and the next saturation has a last one too, hence 2 L. A step that was running
-  when the window began is among these: lent, it is one of them; unlent and less urgent
-  than the floor, it ends the saturation at once.
-* Or something of level i or above has starved *in* the window, for ``1 - s`` of a
-  second, and is lent to. That can be ``floor(window / (1 - s) s)`` times for each
-  context; a job is taken to have one, as a daemon has. Each costs L once more.
+* While the loop stays saturated, each lent step of length x except the last is paid for
+  by x / r of unlent time, minus the credit before the first, which is at most one step.
+* The debt is forgotten when saturation ends: when a step of the *floor* level, or of a
+  less urgent one, runs unlent. In the window, the floor must not be below level i for
+  that. If it was lowered before the window, that can happen once: one last lent step is
+  not paid for, and the next saturation has a last step too, hence 2 L. These include a
+  step that was running when the window began: lent, it is one of them; unlent and less
+  urgent than the floor, it ends the saturation at once.
+* Or something of level i or above has starved *in* the window, for ``1 - s`` of a second,
+  and is lent to. That can happen ``floor(window / (1 - s) s)`` times for each context; the
+  analysis assumes one context per job, as for a daemon. Each time costs L once more.
 
-So costs are times 1 + r, and 2 L + r E, less the blocking, which is among it, happens once.
+So costs are multiplied by 1 + r, and ``2 L + r E``, minus the blocking, which it includes,
+is added once.
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ SLOWING_STEPS: Final = 20
 """Raising the cost of one job takes about as long as so many steps of the analysis."""
 
 SECOND: Final = 1_000_000_000
-"""Units of time in a second, for sets in nanoseconds."""
+"""How many units of time a second has, for sets in nanoseconds."""
 
 
 @limited
@@ -83,24 +85,25 @@ def response_reserved(
 
 
 def _borrowers(job: Job, jobs: Sequence[Job]) -> list[Job]:
-    """What may go before the job only since it is lent to.
+    """The jobs that may go before ``job`` only because time is lent to them.
 
-    Only less urgent levels than what would run are lent to. So in its own level, where
-    that can put later deadlines and later runs first, it takes something more urgent.
+    The kernel lends only to levels less urgent than the step that would run. So lending
+    to the job's own level, which can put later deadlines and later runs first, needs
+    something more urgent in the set.
     """
     from_level = job.level + (not any(other.level < job.level for other in jobs))
     return [other for other in jobs if other.level >= from_level]
 
 
 def _slowed(job: Job, share: Fraction) -> Job:
-    # One level further down, which leaves one for what comes before all.
+    # One level further down, which leaves level 0 for the work that goes before all jobs.
     return attrs.evolve(job, level=job.level + 1, cost=_up(job.cost / (1 - share)))
 
 
 def _forgotten(
     job: Job, jobs: Sequence[Job], share: Fraction, once: int, lent: int, second: int
 ) -> int | None:
-    """What is lent and never paid for, for something that starved in the busy window."""
+    """The time that is lent, and never paid for, to contexts that starve in the busy window."""
     patience = max(int((1 - share) * second), 1)
     ahead = [other for other in jobs if other.level <= job.level]
     each = len(ahead) * lent
@@ -108,7 +111,7 @@ def _forgotten(
     def unpaid(window: int) -> int:
         return window // patience * each
 
-    # All that is asked for is at least once + load * time - each: beyond this it stays above the time.
+    # The demand is at least once + load * time - each, so beyond this time it stays above the time.
     load = utilisation(ahead) + Fraction(each, patience)
     never = max(Fraction(each - once) / (load - 1), Fraction(0)) if load > 1 else None
     window = busy_window(ahead, lambda time: once + unpaid(time), until=never)

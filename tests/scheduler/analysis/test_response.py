@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from rtos.scheduler.analysis import Job, utilisation
+from rtos.scheduler.analysis import Job, response, utilisation
 from rtos.scheduler.analysis.response_time import in_bursts
 
 MODULE = sys.modules["rtos.scheduler.analysis.response_time"]
@@ -79,3 +79,72 @@ def test_window_that_is_cut_short_still_has_a_bound(monkeypatch: pytest.MonkeyPa
         exact, above = exact + (short == least), above + (short > least)
     assert exact > 20
     assert above > 20
+
+
+def _in_levels(rng: random.Random) -> list[Job]:
+    """Two to five jobs of small numbers in one to three levels, with jitter and steps."""
+    while True:
+        jobs = []
+        for number in range(rng.randint(2, 5)):
+            cost, period = rng.randint(1, 9), rng.randint(8, 60)
+            longest = rng.randint(1, cost)
+            jobs.append(
+                Job(
+                    name=f"{number}",
+                    level=rng.randint(0, 2),
+                    cost=cost,
+                    period=period,
+                    deadline=rng.randint(4, 90),
+                    jitter=rng.choice([0, 0, rng.randint(1, 30)]),
+                    longest_step=longest,
+                    last_step=rng.randint(1, longest),
+                )
+            )
+        if utilisation(jobs) < 0.95:
+            return jobs
+
+
+def _at_every_offset(job: Job, jobs: list[Job]) -> int:
+    """The bound of deadline order, from every arrival in the window, each searched from the beginning."""
+    above = [other for other in jobs if other.level < job.level]
+    same = [other for other in jobs if other.level == job.level and other is not job]
+    below = max((other.longest_step - 1 for other in jobs if other.level > job.level), default=0)
+
+    def demand(time: int, others: list[Job]) -> int:
+        return sum(-(-(time + other.jitter) // other.period) * other.cost for other in others)
+
+    window, longest = 1, max([below, *(other.longest_step - 1 for other in same)])
+    while (further := longest + demand(window, [job, *above, *same])) != window:
+        window = further
+    worst = 0
+    for offset in range(-job.jitter, window):
+        late = max((o.longest_step - 1 for o in same if o.deadline > job.deadline + offset), default=0)
+        own = ((offset + job.jitter) // job.period + 1) * job.cost - (job.last_step - 1)
+        began = 1
+        while True:
+            earlier = sum(
+                min(
+                    -(-(began + o.jitter) // o.period),
+                    max(0, -(-(offset + 1 + job.deadline - o.deadline + o.jitter) // o.period)),
+                )
+                * o.cost
+                for o in same
+            )
+            further = max(below, late) + own + demand(began, above) + earlier
+            if further == began:
+                break
+            began = further
+        worst = max(worst, max(began - offset, 1) + job.last_step - 1)
+    return worst
+
+
+def test_bound_in_deadline_order_is_the_longest_of_all_arrivals() -> None:
+    rng = random.Random(4)
+    shared = 0
+    for _ in range(150):
+        jobs = _in_levels(rng)
+        for job in jobs:
+            if any(other.level == job.level for other in jobs if other is not job):
+                shared += 1
+                assert response(job, jobs) == _at_every_offset(job, jobs), (job, jobs)
+    assert shared > 200
