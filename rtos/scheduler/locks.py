@@ -372,9 +372,9 @@ class Condition:
         )
 
 
-# Trio tells what is registered as a parking lot of a task that the task has exited, by a call of
-# ``break_lot``. The two classes below are registered, but are no parking lots: these wake their
-# tasks in order of arrival only.
+# When a task exits, Trio calls ``break_lot`` of every object that was registered as a parking lot
+# of the task. The two classes below are registered without being parking lots, since a parking
+# lot can wake its tasks in order of arrival only.
 
 
 class _ExitWatch:
