@@ -44,7 +44,7 @@ class Request:
 
 
 class Commands:
-    """The command side of a bus."""
+    """The commands of a bus: finds the daemon that serves a command, and sends it the request."""
 
     def __init__(self) -> None:
         self._routes: dict[str, Route] = {}

@@ -24,7 +24,7 @@ BACKLOG: Final = 1024
 
 @attrs.frozen
 class Event:
-    """One event.
+    """An event: a name and a payload.
 
     Attributes:
       name: segments separated by ``:``.
@@ -93,7 +93,7 @@ class Subscription:
 
 
 class Events:
-    """The event side of a bus."""
+    """The events of a bus: delivers each event to the subscriptions that match its name."""
 
     def __init__(self) -> None:
         self._index: PatternIndex[Subscription] = PatternIndex()

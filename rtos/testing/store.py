@@ -141,7 +141,7 @@ async def _refusal(backend: Backend, *operations: Operation) -> RtosError:
 
 
 async def check_record_is_returned_unchanged(open_backend: OpenBackend) -> None:
-    """For every JSON type, in every collection."""
+    """A record is returned as it was created, for every JSON type and in every collection."""
     async with open_backend(COLLECTIONS, RecordClock(), _ignore) as backend:
         for number, data in enumerate(RECORDS):
             (change,) = await backend.apply(None, [_create(f"r{number}", **data)])
@@ -272,7 +272,7 @@ async def check_change_log_has_consecutive_numbers(open_backend: OpenBackend) ->
 
 
 async def check_timestamps_never_repeat(open_backend: OpenBackend) -> None:
-    """Also on a clock that stands still, and across databases."""
+    """Two writes never get the same timestamp, not even on a clock that stands still or in two databases."""
     async with open_backend(COLLECTIONS, RecordClock(lambda: 10**18), _ignore) as backend:
         stamps = []
         for number in range(10):
@@ -298,7 +298,7 @@ async def check_databases_are_separate(open_backend: OpenBackend) -> None:
 
 
 async def check_queries_match_the_reference_semantics(open_backend: OpenBackend) -> None:
-    """Every filter with every order, compared with the pure implementation."""
+    """``find`` agrees with the pure implementation, for every filter with every order."""
     async with open_backend(COLLECTIONS, RecordClock(), _ignore) as backend:
         await backend.apply(None, [_create(f"r{number}", **data) for number, data in enumerate(RECORDS)])
         await backend.apply(None, [_update("r4", extra=1)])
@@ -338,7 +338,7 @@ async def check_search_finds_current_records_only(open_backend: OpenBackend) -> 
 
 
 async def check_nearest_finds_current_records_only(open_backend: OpenBackend) -> None:
-    """By cosine distance among vectors of the same model and length, until a record changes or is deleted."""
+    """``nearest`` compares vectors of the same model and length, and finds current records only."""
     chance = Random(1)  # noqa: S311 - no secret
     vectors = {f"v{number:03}": [chance.randrange(-127, 128) for _ in range(24)] for number in range(60)}
     wanted = _near([chance.randrange(-127, 128) for _ in range(24)])
@@ -402,7 +402,7 @@ async def check_search_accepts_any_text(open_backend: OpenBackend) -> None:
 
 
 async def check_search_ignores_how_accents_are_encoded(open_backend: OpenBackend) -> None:
-    """Composed and decomposed characters match, in the record and in the query."""
+    """A search matches composed and decomposed characters, in the record and in the query."""
     one, two = "r\u00e9sum\u00e9", "re\u0301sume\u0301"
     async with open_backend(COLLECTIONS, RecordClock(), _ignore) as backend:
         await backend.apply(None, [_create("one", text=one), _create("two", text=f"my {two.upper()}")])
@@ -569,7 +569,7 @@ async def check_cursor_survives_changes_of_its_record(open_backend: OpenBackend)
 
 
 async def check_count_equals_number_of_matches(open_backend: OpenBackend) -> None:
-    """For every filter; 0 where there is no database."""
+    """``count`` returns the number of records that match, for every filter; 0 without a database."""
     async with open_backend(COLLECTIONS, RecordClock(), _ignore) as backend:
         await backend.apply(None, [_create(f"r{number}", **data) for number, data in enumerate(RECORDS)])
         for given in FILTERS:
@@ -585,7 +585,7 @@ async def check_count_equals_number_of_matches(open_backend: OpenBackend) -> Non
 
 
 async def check_get_many_keeps_the_order(open_backend: OpenBackend) -> None:
-    """In the requested order, without missing records."""
+    """``get_many`` returns records in the requested order and leaves out missing ones."""
     async with open_backend(COLLECTIONS, RecordClock(), _ignore) as backend:
         await backend.apply(None, [_create(f"r{number}", **data) for number, data in enumerate(RECORDS)])
         found = await backend.get_many(None, "notes", ["r7", "none", "r2"])
@@ -597,7 +597,7 @@ async def check_get_many_keeps_the_order(open_backend: OpenBackend) -> None:
 
 
 async def check_statistics_per_collection(open_backend: OpenBackend) -> None:
-    """For each collection and database separately; zeros for a database that does not exist."""
+    """Counts and sizes are per collection and database; a database that does not exist has zeros."""
     async with open_backend(COLLECTIONS, RecordClock(), _ignore) as backend:
         await backend.apply("u1", [_create("a", text="ä"), _create("b"), _create("c", "things", n=1)])
         (last,) = await backend.apply("u1", [_update("a", n=2)])
@@ -640,7 +640,7 @@ def _telling(told: list[str]) -> OnChange:
 
 
 async def check_restore_brings_back_the_backup(open_backend: OpenBackend) -> None:
-    """Records, text index and count of one user, and of no other user."""
+    """``restore`` brings back records, text index and count of one user, and changes no other user."""
     async with open_backend(COLLECTIONS, RecordClock(), _ignore) as backend:
         await backend.apply(None, [_create("mine", text="ships")])
         for id in ("a", "b"):
@@ -664,7 +664,7 @@ async def check_restore_brings_back_the_backup(open_backend: OpenBackend) -> Non
 
 
 async def check_reset_database_is_empty_and_writable(open_backend: OpenBackend) -> None:
-    """Also one that did not exist; other databases are unchanged."""
+    """``reset`` also works for a database that did not exist, and leaves other databases unchanged."""
     async with open_backend(COLLECTIONS, RecordClock(), _ignore) as backend:
         await backend.apply(None, [_create("mine")])
         for _ in range(2):
@@ -676,7 +676,7 @@ async def check_reset_database_is_empty_and_writable(open_backend: OpenBackend) 
 
 
 async def check_missing_backup_raises_not_found(open_backend: OpenBackend) -> None:
-    """So does a missing database to back up."""
+    """``restore`` without a backup, and ``backup`` without a database, raise ``NotFound``."""
     async with open_backend(COLLECTIONS, RecordClock(), _ignore) as backend:
         await backend.apply(None, [_create("mine")])
         await backend.backup(None, "one")
