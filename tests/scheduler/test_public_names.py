@@ -77,6 +77,28 @@ print(*(name for name in sys.modules if name.startswith("rtos")))
     assert set(done.stdout.split()) - {"rtos", "rtos.errors", "rtos.scheduler"} <= allowed
 
 
+def test_missed_deadline_imports_nothing_while_the_loop_runs():
+    code = """
+import sys, trio
+from rtos.scheduler import open_scheduler, open_port, Budget
+from rtos.errors import DeadlineMissed
+async def main():
+    async with open_scheduler(trace=100) as scheduler, open_port(scheduler, "slow", trio.sleep) as port:
+        before = set(sys.modules)
+        try:
+            await port.call(100, deadline=trio.current_time() + 1)
+        except DeadlineMissed:
+            await trio.sleep(1)
+        assert scheduler.misses
+        print(*set(sys.modules) - before)
+trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", "import trio.testing\n" + code], check=True, capture_output=True, text=True
+    )
+    assert not [name for name in done.stdout.split() if name.startswith("rtos")]
+
+
 def test_importing_the_package_alone_does_not_import_trio():
     code = "import sys, rtos.scheduler; assert 'trio' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

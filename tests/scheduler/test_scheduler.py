@@ -14,7 +14,7 @@ import trio.lowlevel
 from trio.testing import wait_all_tasks_blocked
 
 from rtos.errors import ConfigurationError, SchedulerClosed
-from rtos.scheduler import Budget, Exhausted, current_context, open_scheduler
+from rtos.scheduler import Budget, Exhausted, Port, current_context, open_scheduler, periodic
 from rtos.scheduler.dispatch.trio_compat import running_loop
 from rtos.scheduler.dispatch.wakeup import ClockWakeUp
 from rtos.scheduler.scheduler import SchedulerState
@@ -333,6 +333,52 @@ async def test_first_scheduler_of_a_loop_may_close_first(autojump_clock):
         lot.unpark_all()
     assert order == ["urgent", "less urgent"]
     await second.__aexit__(None, None, None)
+
+
+async def test_every_wait_for_the_scheduler_ends_when_it_closes(autojump_clock):
+    """Calls that nothing serves, a call that is served, its worker, and a periodic loop."""
+    ended = {}
+
+    async def run(name, async_fn):
+        try:
+            ended[name] = await async_fn()
+        except Exception as error:  # noqa: BLE001 - every outcome counts
+            ended[name] = str(error), trio.current_time()
+
+    async def loop(scheduler):
+        async for _ in periodic(scheduler, 4.0):
+            pass
+
+    tasks = trio.lowlevel.current_statistics().tasks_living
+    async with trio.open_nursery() as nursery:
+        async with open_scheduler() as scheduler:
+            served, unserved = Port(scheduler, "served"), Port(scheduler, "unserved")
+            worker = scheduler.context("worker")
+            with worker:
+                serve = functools.partial(served.serve, trio.sleep, context=worker)
+                nursery.start_soon(run, "worker", serve)
+            for name, port, deadline in (
+                ("served call", served, 50.0),
+                ("call", unserved, math.inf),
+                ("call with a deadline", unserved, 50.0),
+            ):
+                nursery.start_soon(run, name, functools.partial(port.call, 100, deadline=deadline))
+            nursery.start_soon(run, "loop", functools.partial(loop, scheduler))
+            await trio.sleep(10)
+        await trio.sleep(1)
+        nursery.start_soon(run, "late call", functools.partial(unserved.call, 1))
+    remedy = "the scheduler is closed; use it only inside its `async with open_scheduler()` block"
+    assert ended == {
+        "worker": (f"port 'served': {remedy}", 10.0),
+        "served call": (f"port 'served': {remedy}", 10.0),
+        "call": (f"port 'unserved': {remedy}", 10.0),
+        "call with a deadline": (f"port 'unserved': {remedy}", 10.0),
+        "loop": (f"periodic: {remedy}", 10.0),
+        "late call": (f"port 'unserved': {remedy}", 11.0),
+    }
+    assert trio.lowlevel.current_statistics().tasks_living == tasks
+    with pytest.raises(SchedulerClosed, match=r"port\('late'\): the scheduler is closed"):
+        Port(scheduler, "late")
 
 
 async def test_throttled_task_goes_on_when_the_scheduler_closes(autojump_clock):

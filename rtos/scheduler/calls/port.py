@@ -23,6 +23,7 @@ from rtos.scheduler.calls.call_statistics import CallStatistics
 from rtos.scheduler.calls.core import PortCore
 from rtos.scheduler.calls.direct import serve_directly
 from rtos.scheduler.calls.server import check_handler, serve
+from rtos.scheduler.diagnosis import miss_log  # noqa: F401 - so that no missed deadline waits for the import
 from rtos.scheduler.policy.context import context_variable
 from rtos.scheduler.policy.levels import DEFAULT_LEVEL
 
@@ -113,6 +114,7 @@ class Port(Generic[RequestT, ReplyT]):
     __slots__ = ("_core", "_statistics", "name", "queue", "scheduler")
 
     def __init__(self, scheduler: Scheduler, name: str, *, capacity: float = 1024) -> None:
+        scheduler.check_open(f"port({name!r})")
         if not capacity >= 1:
             msg = f"port({name!r}): capacity {capacity!r} leaves no room; use 1 or more, or math.inf"
             raise ValueError(msg)
