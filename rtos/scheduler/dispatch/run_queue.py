@@ -129,8 +129,7 @@ class RunQueue(StepDonation, deque[Any]):
         self._donated_before = self.donated
         if self.recorder.asleep:
             self.recorder.wake_up(self._began_ns)
-        at = self._timers.next_at()
-        if at != math.inf and at <= self.clock():
+        if self._timers.entries and self._timers.next_at() <= self.clock():
             self.wake_timers()
         self._runs_steps = self.quantum_ns > 0 and not self._is_watched()
         if not self._runs_steps:
@@ -171,6 +170,7 @@ class RunQueue(StepDonation, deque[Any]):
         runner, hooks, ticks_ns, ready = self._runner, self._hooks, self.ticks_ns, self._ready
         known, end_ns = len(hooks), self._pass_ns + self.quantum_ns
         timers, deadlines = self._timers, runner.deadlines
+        entries = timers.entries
         self._is_over = False
         self._following = 0
         context = None
@@ -201,8 +201,7 @@ class RunQueue(StepDonation, deque[Any]):
                 if ready.current is context:
                     continue
                 self._following = 0
-            at = timers.next_at()
-            if at != math.inf and at <= self.clock():
+            if entries and timers.next_at() <= self.clock():
                 self.wake_timers()
             # The loop cancels what is due, between two passes.
             at = deadlines.next_deadline()

@@ -1,11 +1,11 @@
-"""The timer heap: what is due, and when the loop must be woken next.
+"""The timer heap: timers by time, and when the loop must wake up next.
 
-Pure: time is handed in. Times are absolute Trio times, in seconds.
+Pure: the time is passed in. Times are absolute Trio times, in seconds.
 
-Law: a timer fires at most once; one that is cancelled never fires, also when it
-was due together with the one whose action cancels it. Cancelling is O(1) and
-leaves a dead entry behind; dead entries never reach the front and are swept when
-they outnumber the living, so memory follows the living ones.
+Invariants: a timer fires at most once. A cancelled timer never fires, not even if the
+action of another timer of the same instant cancels it. Cancelling takes constant time
+and leaves a cancelled entry in the heap; when cancelled entries outnumber the others they
+are removed, so memory follows the number of active timers.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 SWEEP = 64
-"""Dead entries that are always tolerated."""
+"""Number of cancelled entries that is always tolerated."""
 
 
 class Timer:
-    """One instant and what to do then. Made by ``TimerHeap.add``."""
+    """A time and an action. Made by ``TimerHeap.add``."""
 
     __slots__ = ("action", "at", "heap", "owner")
 
@@ -30,11 +30,11 @@ class Timer:
         self.at = at
         self.owner = owner
         self.action: Callable[[], None] | None = action
-        # None once it has left the heap to be fired.
+        # None once ``TimerHeap.due`` has taken it out of the heap.
         self.heap: TimerHeap | None = heap
 
     def cancel(self) -> None:
-        """Never fire. Harmless when it has fired or was cancelled before."""
+        """Never fire. Does nothing if the timer has fired or was cancelled before."""
         if self.action is not None:
             self.action = None
             if self.heap is not None:
@@ -48,74 +48,80 @@ class Timer:
 
 
 class TimerHeap:
-    """Timers, the earliest first; equal ones in the order they were added."""
+    """Timers, the earliest first; those of one instant in the order they were added.
 
-    __slots__ = ("_added", "_dead", "_heap")
+    Attributes:
+      entries: the heap; empty if there is no timer, which costs less to check than ``next_at``.
+    """
+
+    __slots__ = ("_added", "_cancelled", "entries")
 
     def __init__(self) -> None:
-        self._heap: list[tuple[float, int, Timer]] = []
+        self.entries: list[tuple[float, int, Timer]] = []
         self._added = 0
-        self._dead = 0
+        self._cancelled = 0
 
     def __len__(self) -> int:
-        return len(self._heap) - self._dead
+        """The number of active timers."""
+        return len(self.entries) - self._cancelled
 
     def next_place(self) -> int:
-        """A place among timers of one instant, for one that may be added later."""
+        """Reserve a position for ``add``, before timers added later for the same instant."""
         self._added += 1
         return self._added
 
     def add(self, at: float, action: Callable[[], None], place: int = 0, owner: object = None) -> Timer:
-        """A timer that calls ``action`` once ``at`` (absolute, seconds) has passed.
+        """Add a timer that calls ``action`` once the time ``at`` has passed.
 
         Args:
-          at: when.
-          action: what to do then.
-          place: among timers of that instant (``next_place``); 0 for the last.
-          owner: whose timer it is, for ``cancel_all``.
+          at: absolute time in seconds; ``math.inf`` for never.
+          action: called without arguments.
+          place: position among timers of that instant, from ``next_place``; last by default.
+          owner: the timer's owner, for ``cancel_all``.
 
         Raises:
-          ValueError: ``at`` is no time at all (NaN), which would break the order.
+          ValueError: ``at`` is NaN, which would break the order.
         """
         if math.isnan(at):
             msg = f"add_timer: {at!r} is not a time; use absolute seconds, or math.inf for never"
             raise ValueError(msg)
         timer = Timer(at, action, self, owner)
-        heappush(self._heap, (at, place or self.next_place(), timer))
+        heappush(self.entries, (at, place or self.next_place(), timer))
         return timer
 
     def next_at(self) -> float:
-        """When the earliest living timer is due; ``math.inf`` when there is none."""
-        heap = self._heap
-        while heap:
-            if heap[0][2].action is not None:
-                return heap[0][0]
-            heappop(heap)
-            self._dead -= 1
+        """When the earliest active timer is due; ``math.inf`` if there is none."""
+        entries = self.entries
+        while entries:
+            if entries[0][2].action is not None:
+                return entries[0][0]
+            heappop(entries)
+            self._cancelled -= 1
         return math.inf
 
     def due(self, now: float) -> list[Callable[[], None]]:
-        """Take what is due at ``now``, in order, to be called; each is handed out once.
+        """Take out the timers that are due at ``now``, in order.
 
-        What is called after its timer was cancelled does nothing.
+        Returns:
+          A function for each, which fires it; it does nothing once the timer is cancelled.
         """
         actions: list[Callable[[], None]] = []
-        while self.next_at() <= now and self._heap:
-            timer = heappop(self._heap)[2]
+        while self.next_at() <= now and self.entries:
+            timer = heappop(self.entries)[2]
             timer.heap = None
             actions.append(timer.fire)
         return actions
 
     def cancel_all(self, owner: object) -> None:
-        """Cancel every timer of ``owner``. Takes time in proportion to all timers."""
-        for _, _, timer in self._heap.copy():
+        """Cancel every timer of ``owner``. Takes time in proportion to the number of all timers."""
+        for _, _, timer in self.entries.copy():
             if timer.owner is owner:
                 timer.cancel()
 
     def discard(self) -> None:
-        """Count a dead entry, and sweep when the dead outnumber the living."""
-        self._dead += 1
-        if self._dead > SWEEP and self._dead * 2 > len(self._heap):
-            self._heap = [entry for entry in self._heap if entry[2].action is not None]
-            heapify(self._heap)
-            self._dead = 0
+        """Count a cancelled entry, and remove all of them if they outnumber the others."""
+        self._cancelled += 1
+        if self._cancelled > SWEEP and self._cancelled * 2 > len(self.entries):
+            self.entries[:] = [entry for entry in self.entries if entry[2].action is not None]
+            heapify(self.entries)
+            self._cancelled = 0

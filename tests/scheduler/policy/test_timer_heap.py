@@ -1,4 +1,4 @@
-"""The timer heap: order, at most once, cancelled means never, memory follows the living."""
+"""The timer heap: order, one firing per timer, cancelled timers never fire, bounded memory."""
 
 import math
 
@@ -13,7 +13,7 @@ def nothing():
     pass
 
 
-def test_due_in_order_of_time_and_then_of_adding():
+def test_due_timers_are_ordered_by_time_then_by_addition():
     timers, fired = TimerHeap(), []
     for at, name in ((2.0, "late"), (1.0, "first"), (1.0, "second"), (3.0, "not yet")):
         timers.add(at, lambda name=name: fired.append(name))
@@ -28,17 +28,17 @@ def test_due_in_order_of_time_and_then_of_adding():
     assert timers.next_at() == 3.0
 
 
-def test_a_place_that_was_taken_earlier_goes_first():
+def test_reserved_place_fires_before_timers_added_later():
     timers, fired = TimerHeap(), []
     place = timers.next_place()
-    timers.add(1.0, lambda: fired.append("added before"))
-    timers.add(1.0, lambda: fired.append("taken before"), place)
+    timers.add(1.0, lambda: fired.append("added first"))
+    timers.add(1.0, lambda: fired.append("reserved first"), place)
     for action in timers.due(1.0):
         action()
-    assert fired == ["taken before", "added before"]
+    assert fired == ["reserved first", "added first"]
 
 
-def test_each_is_handed_out_once():
+def test_due_timer_is_returned_once_and_fires_once():
     timers, fired = TimerHeap(), []
     timers.add(1.0, lambda: fired.append(1))
     (action,) = timers.due(1.0)
@@ -48,14 +48,14 @@ def test_each_is_handed_out_once():
     assert fired == [1]
 
 
-def test_nothing_to_do():
+def test_empty_heap_is_never_due():
     timers = TimerHeap()
     assert timers.next_at() == math.inf
     assert timers.due(math.inf) == []
     assert len(timers) == 0
 
 
-def test_a_cancelled_timer_never_fires_and_wakes_nobody():
+def test_cancelled_timer_never_fires_and_is_not_the_next():
     timers, fired = TimerHeap(), []
     first = timers.add(1.0, lambda: fired.append("first"))
     timers.add(2.0, lambda: fired.append("second"))
@@ -68,9 +68,9 @@ def test_a_cancelled_timer_never_fires_and_wakes_nobody():
     assert fired == ["second"]
 
 
-def test_a_timer_cancelled_by_one_that_is_due_with_it_never_fires():
+def test_timer_cancelled_by_another_of_its_instant_never_fires():
     timers, fired = TimerHeap(), []
-    timers.add(1.0, lambda: victim.cancel())  # noqa: PLW0108 - there is none yet
+    timers.add(1.0, lambda: victim.cancel())  # noqa: PLW0108 - it is defined below
     victim = timers.add(1.0, lambda: fired.append("victim"))
     for action in timers.due(1.0):
         action()
@@ -78,7 +78,7 @@ def test_a_timer_cancelled_by_one_that_is_due_with_it_never_fires():
     assert len(timers) == 0
 
 
-def test_cancelling_after_firing_is_harmless():
+def test_cancelling_a_fired_timer_does_nothing():
     timers = TimerHeap()
     timer = timers.add(1.0, nothing)
     timers.add(2.0, nothing)
@@ -88,7 +88,7 @@ def test_cancelling_after_firing_is_harmless():
     assert len(timers) == 1
 
 
-def test_never_is_a_time_and_nan_is_not():
+def test_inf_is_accepted_and_nan_is_rejected():
     timers = TimerHeap()
     timers.add(math.inf, nothing)
     timers.add(7.0, nothing)
@@ -98,24 +98,24 @@ def test_never_is_a_time_and_nan_is_not():
     assert len(timers) == 2
 
 
-def test_memory_follows_the_living():
+def test_cancelled_timers_are_removed():
     timers = TimerHeap()
     timers.add(0.5, nothing)
     for number in range(10_000):
         timers.add(1.0 + number, nothing).cancel()
     assert len(timers) == 1
-    assert len(timers._heap) <= 2 * SWEEP + 3
+    assert len(timers.entries) <= 2 * SWEEP + 3
 
 
 class TimerMachine(RuleBasedStateMachine):
-    """Against a list."""
+    """The heap against a list."""
 
     @initialize()
     def start(self):
         self.timers = TimerHeap()
         self.now = 0.0
         self.added = 0
-        self.living = []
+        self.active = []
         self.all = []
         self.fired = []
 
@@ -124,7 +124,7 @@ class TimerMachine(RuleBasedStateMachine):
         number = self.added = self.added + 1
         at = self.now + after
         timer = self.timers.add(at, lambda: self.fired.append(number))
-        self.living.append((at, number, timer))
+        self.active.append((at, number, timer))
         self.all.append(timer)
 
     @rule(count=st.integers(60, 140))
@@ -137,26 +137,26 @@ class TimerMachine(RuleBasedStateMachine):
     def cancel(self, data):
         timer = data.draw(st.sampled_from(self.all))
         timer.cancel()
-        self.living = [entry for entry in self.living if entry[2] is not timer]
+        self.active = [entry for entry in self.active if entry[2] is not timer]
 
     @rule(seconds=st.integers(0, 4))
     def advance(self, seconds):
         self.now += seconds
-        due = sorted(entry[:2] for entry in self.living if entry[0] <= self.now)
+        due = sorted(entry[:2] for entry in self.active if entry[0] <= self.now)
         self.fired.clear()
         for action in self.timers.due(self.now):
             action()
         assert self.fired == [number for _, number in due]
-        self.living = [entry for entry in self.living if entry[0] > self.now]
+        self.active = [entry for entry in self.active if entry[0] > self.now]
 
     @invariant()
     def agrees(self):
-        assert len(self.timers) == len(self.living)
-        assert self.timers.next_at() == min((at for at, _, _ in self.living), default=math.inf)
+        assert len(self.timers) == len(self.active)
+        assert self.timers.next_at() == min((at for at, _, _ in self.active), default=math.inf)
 
     @invariant()
-    def memory_follows_the_living(self):
-        assert len(self.timers._heap) <= 2 * len(self.living) + 2 * SWEEP + 2
+    def memory_follows_the_active_timers(self):
+        assert len(self.timers.entries) <= 2 * len(self.active) + 2 * SWEEP + 2
 
 
 TestTimerMachine = TimerMachine.TestCase
