@@ -49,11 +49,12 @@ def system_fields() -> dict[str, str]:
     lines = []
     for table, rows in groupby(fields(), key=lambda field: field.table):
         lines += [f"### `{table}`" if table else "### At the top", ""]
-        lines += ["| Field | Value | Default | Meaning |", "|---|---|---|---|"]
+        lines += ["| Field | Type | Value | Default | Meaning |", "|---|---|---|---|---|"]
         for field in rows:
+            kind = f"{field.type}: {field.unit}" if field.unit else field.type
             value = f"{field.allowed}. Example: `{field.example}`"
             default = "required" if field.default is None else field.default
-            lines.append(f"| `{field.name}` | {value} | {default} | {field.meaning} |")
+            lines.append(f"| `{field.name}` | {kind} | {value} | {default} | {field.meaning} |")
         lines.append("")
     return {"how-to/system-fields.md": "\n".join(lines)}
 

@@ -29,6 +29,8 @@ WIDTH: Final = 80
 """The report fits a terminal of so many columns."""
 _NAME_WIDTH: Final = 15
 """A longer name has a line of its own."""
+_NAMED: Final = 8
+"""How many jobs one sentence names."""
 
 
 def check(invocation: Invocation) -> int:
@@ -193,8 +195,10 @@ def _advice(unknown: list[Job], report: SetReport) -> str:
     last = max(job.level for job in unknown)
     ahead = [one.job for one in report.jobs if one.job.level <= last]
     shares = {job.name: job.cost / job.period for job in ahead}
+    names = ", ".join(repr(job.name) for job in unknown[:_NAMED])
+    more = f" and {len(unknown) - _NAMED} more" if len(unknown) > _NAMED else ""
     return (
-        f"Too complex to analyse: {', '.join(repr(job.name) for job in unknown)}. The jobs"
+        f"Too complex to analyse: {names}{more}. The jobs"
         f" {f'of levels 0 to {last}' if last else 'of level 0'} use {_percent(sum(shares.values()))} of the"
         f" CPU, {max(shares, key=shares.__getitem__)!r} the most. Lower costs or lengthen periods there,"
         " or use periods that are multiples of each other."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from rtos.scheduler.analysis.effort import EFFORT, TooComplex, limit_effort, spend, steps_left
 from rtos.scheduler.analysis.model import EPSILON, Job, JobReport, SetReport
@@ -12,6 +12,9 @@ from rtos.scheduler.analysis.starvation_share import response_reserved
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+READING_STEPS: Final = 5
+"""Reading one job for the report of another takes about as long as so many steps of the analysis."""
 
 
 def analyse(jobs: Sequence[Job], *, reserve: float = 0.0, effort: int = EFFORT) -> SetReport:
@@ -80,17 +83,16 @@ def _bound(job: Job, jobs: Sequence[Job], reserve: float) -> int | None:
 
 
 def _report(job: Job, jobs: Sequence[Job], reserve: float) -> JobReport:
-    worst, too_complex = None, False
     try:
+        spend(READING_STEPS * len(jobs))
         worst = response_reserved(job, jobs, reserve=reserve)
     except TooComplex:
-        too_complex = True
+        return JobReport(job=job, response=None, step_budget=None, offender=None, too_complex=True)
     return JobReport(
         job=job,
         response=worst,
         step_budget=_step_budget(job, jobs, reserve) if job.has_deadline else None,
         offender=None if job.meets_deadline(worst) else offender_of(job, jobs),
-        too_complex=too_complex,
     )
 
 

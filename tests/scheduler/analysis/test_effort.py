@@ -102,6 +102,13 @@ def test_a_job_that_is_too_complex_is_reported_and_the_others_have_bounds() -> N
     assert not report.feasible
 
 
+def test_a_set_of_very_many_jobs_is_too_complex_at_once() -> None:
+    jobs = [Job(name=f"{number}", level=0, cost=1, period=10_000) for number in range(3_000)]
+    reports = []
+    assert _calls(lambda: reports.append(analyse(jobs))) < 2_000_000
+    assert all(one.too_complex for one in reports[0].jobs[:2_900])
+
+
 def test_the_result_with_a_limit_is_the_result_without_if_it_is_not_reached() -> None:
     jobs = [Job(name="a", level=0, cost=2, period=5), Job(name="b", level=1, cost=2, period=7)]
     assert analyse(jobs, effort=5_000) == analyse(jobs)
