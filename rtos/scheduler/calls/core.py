@@ -85,19 +85,6 @@ class PortCore:
 
     # The callers' side.
 
-    def check_accepts(self, call: Call) -> None:
-        """Refuse a call that cannot be accepted.
-
-        Raises:
-          DaemonDown: the port is closed.
-          SchedulerClosed: the scheduler is closed.
-          DeadlineMissed: the call's deadline has passed.
-        """
-        if self.down is not None:
-            raise _copy(self.down)
-        if call.due <= call.sent:
-            raise call.missed()
-
     def enqueue(self, call: Call) -> None:
         """Let a call wait: in the queue, or blocked while the port is draining.
 
@@ -150,12 +137,6 @@ class PortCore:
             states.advance_call(call, CallEvent.ASSIGN)
         worker.take_up(call)
         return worker
-
-    def hand_over(self, call: Call, worker: Worker) -> None:
-        """Wake an idle worker that a call was assigned to."""
-        if CHECKS:
-            states.advance_worker(worker, WorkerEvent.ASSIGN)
-        trio.lowlevel.reschedule(worker.task, outcome.Value(call))
 
     def abandon(self, call: Call) -> None:
         """Clean up after an exception that interrupted the sending of ``call``.
@@ -269,8 +250,10 @@ class PortCore:
         while self.idle and (call := self.take()) is not None:
             worker = self.idle.pop()
             worker.state = SERVING
+            if CHECKS:
+                states.advance_worker(worker, WorkerEvent.ASSIGN)
             self.take_up(call, worker)
-            self.hand_over(call, worker)
+            trio.lowlevel.reschedule(worker.task, outcome.Value(call))
 
     def finish(
         self,
@@ -282,7 +265,7 @@ class PortCore:
     ) -> None:
         """End the service of a call: record it, and answer its caller."""
         now = self.scheduler.now()
-        event = _FINISHED.get(state, CallEvent.STOP)
+        event = _FINISHED.get(state, CallEvent.STOP) if CHECKS else CallEvent.STOP
         _learn(call, state, now)
         if call.revoked is State.EXPIRED or call.revoked is State.FAILED:
             state = call.revoked
@@ -298,7 +281,8 @@ class PortCore:
         if CHECKS:
             states.advance_call(call, event)
         call.answer(reply, error)
-        self.notice_quiet()
+        if self._quiet is not None:
+            self.notice_quiet()
 
     def add(self, worker: Worker) -> None:
         """Let a worker serve this port, which accepts calls from here on, also after a drain or a close."""
@@ -323,7 +307,7 @@ class PortCore:
         failure = self.failure
         if isinstance(failure, SchedulerClosed):
             await trio.lowlevel.checkpoint_if_cancelled()
-            raise _copy(failure)
+            raise copy_of(failure)
         if failure is not None:
             self.failure = None
             raise failure
@@ -347,7 +331,7 @@ class PortCore:
         for call in [*self.queue, *(self.blocked or ())]:
             assert isinstance(call, Call)
             self.withdraw(call, State.FAILED)
-            call.answer(error=_copy(down))
+            call.answer(error=copy_of(down))
 
     def scheduler_closed(self) -> None:
         """Answer every call with ``SchedulerClosed``, stop the handlers, and raise it in every worker."""
@@ -356,7 +340,7 @@ class PortCore:
         self.close(closed)
         for worker in self.workers:
             if worker.call is not None:
-                worker.call.close(_copy(closed))
+                worker.call.close(copy_of(closed))
             worker.scope.cancel()
 
     def fail(self, error: Exception) -> None:
@@ -402,8 +386,8 @@ def _learn(call: Call, state: State, now: float) -> None:
     statistics.learn_response(now - sent)
 
 
-def _copy(error: RtosError) -> RtosError:
-    # One for each caller: an exception that many tasks raise collects all their frames.
+def copy_of(error: RtosError) -> RtosError:
+    """Copy an error for one of several callers: one that many tasks raise collects all their frames."""
     copied = copy.copy(error)
     copied.__cause__ = error.__cause__
     return copied

@@ -14,18 +14,22 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+import outcome
 import trio
 from trio.lowlevel import enable_ki_protection
 
 from rtos.errors import CallCycle, DaemonDown
+from rtos.scheduler.calls import states
 from rtos.scheduler.calls.call import Call
 from rtos.scheduler.calls.call_statistics import CallStatistics
-from rtos.scheduler.calls.core import PortCore
+from rtos.scheduler.calls.core import PortCore, copy_of
 from rtos.scheduler.calls.direct import serve_directly
 from rtos.scheduler.calls.server import check_handler, serve
 from rtos.scheduler.diagnosis import miss_log  # noqa: F401 - so that no missed deadline waits for the import
+from rtos.scheduler.calls.states import WorkerEvent
 from rtos.scheduler.policy.context import context_variable
 from rtos.scheduler.policy.levels import DEFAULT_LEVEL
+from rtos.scheduler.policy.overload import CHECKS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -209,7 +213,10 @@ class Port(Generic[RequestT, ReplyT]):
 
     def _submit(self, call: Call, direct: RunQueue | None) -> None:
         core = self._core
-        core.check_accepts(call)
+        if core.down is not None:
+            raise copy_of(core.down)
+        if call.due <= call.sent:
+            raise call.missed()
         worker = None
         if not core.idle or core.suspended or core.blocked is not None:
             core.enqueue(call)
@@ -222,7 +229,9 @@ class Port(Generic[RequestT, ReplyT]):
             call.timer = self.scheduler.add_timer(call.due, call.expire)
         if worker is not None:
             # The last step: nothing can undo it.
-            core.hand_over(call, worker)
+            if CHECKS:
+                states.advance_worker(worker, WorkerEvent.ASSIGN)
+            trio.lowlevel.reschedule(worker.task, outcome.Value(call))
 
     def _make(
         self,

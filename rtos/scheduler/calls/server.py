@@ -15,7 +15,7 @@ from trio.lowlevel import enable_ki_protection
 from rtos.errors import DaemonDown
 from rtos.scheduler.calls import states
 from rtos.scheduler.calls.states import WorkerEvent
-from rtos.scheduler.calls.worker import IDLE, READY, SERVING, CallWait, Worker, handle
+from rtos.scheduler.calls.worker import IDLE, READY, SERVING, Worker, handle, wait_for_call
 from rtos.scheduler.policy.context import context_variable
 from rtos.scheduler.policy.message_queue import HANDLED, State
 from rtos.scheduler.policy.overload import CHECKS
@@ -80,8 +80,10 @@ async def serve(core: PortCore, handler: Callable[[Any], Awaitable[Any]], contex
 async def _serve_calls(core: PortCore, worker: Worker) -> None:
     try:
         while core.failure is None:
-            call = await _take(core, worker) or await _wait(core, worker)
-            if call is None:
+            call = None
+            if core.queue.statistics.queued and not core.suspended:
+                call = await _take(core, worker)
+            if call is None and (call := await _wait(core, worker)) is None:
                 continue
             if call.revoked is not None:
                 await trio.lowlevel.checkpoint_if_cancelled()
@@ -100,9 +102,7 @@ async def _serve_calls(core: PortCore, worker: Worker) -> None:
 
 
 async def _take(core: PortCore, worker: Worker) -> Call | None:
-    """Take the next call that waits, if any."""
-    if not core.queue.statistics.queued or core.suspended:
-        return None
+    """Take the next call that waits, if any can be answered in time."""
     # The worker inherits from the call that it is about to take. Otherwise every task
     # between its own level and that of the call would run first.
     core.raise_workers()
@@ -127,17 +127,18 @@ async def _wait(core: PortCore, worker: Worker) -> Call | None:
     if CHECKS:
         states.advance_worker(worker, WorkerEvent.WAIT)
     worker.context.disinherit(core)
-    worker.wait = wait = CallWait(worker.stop_waiting)
+    worker.wait = wait = wait_for_call(worker.trap)
+    worker.has_begun = False
     core.idle.append(worker)
     try:
         result = await wait
     except Exception as error:
-        if not wait.has_begun:
+        if not worker.has_begun:
             raise
         assert worker.call is not None
         _finish(core, worker, worker.call, State.FAILED, error=error)
         return None
-    if not wait.has_begun:
+    if not worker.has_begun:
         call: Call = result
         return call
     assert worker.call is not None

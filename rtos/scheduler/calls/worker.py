@@ -8,6 +8,7 @@ Must not import: ports.
 
 from __future__ import annotations
 
+import types
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from rtos.scheduler.calls.states import WorkerEvent, WorkerState
 from rtos.scheduler.policy.overload import CHECKS
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine, Generator
 
     from trio.lowlevel import RaiseCancelT, Task
 
@@ -31,61 +32,70 @@ if TYPE_CHECKING:
 READY, IDLE, SERVING, DIRECT = WorkerState.READY, WorkerState.IDLE, WorkerState.SERVING, WorkerState.DIRECT
 
 
-class CallWait:
-    """What an idle worker awaits: a call, or the rest of a handler that its caller has begun.
+class Begun:
+    """A suspended handler, to be awaited by another coroutine than the one that has begun it.
 
-    The task of the worker is parked in the meantime, and ``go_on_with`` exchanges the
-    coroutine that it will resume. ``Task.iter_await_frames`` finds the frames of that
-    coroutine through ``cr_frame`` and ``cr_await``.
+    ``Task.iter_await_frames`` finds the frames of the handler through ``cr_frame`` and
+    ``cr_await``. A generator that delegates could not show them: ``yield from`` always
+    starts what it delegates to.
 
     Args:
-      abort: as for ``trio.lowlevel.wait_task_rescheduled``.
-
-    Attributes:
-      has_begun: awaiting this returns the handler's reply; otherwise it returns a call.
+      job: the coroutine of the handler.
+      message: what it has yielded.
     """
 
-    __slots__ = ("_coroutine", "has_begun")
+    __slots__ = ("_is_new", "_job", "_message", "close", "send", "throw")
 
-    def __init__(self, abort: Callable[[RaiseCancelT], Abort]) -> None:
-        # Awaited through this object.
-        self._coroutine: Any = trio.lowlevel.wait_task_rescheduled(abort)  # noqa: ASYNC105
-        self.has_begun = False
-
-    def go_on_with(self, job: Coroutine[Any, Any, Any]) -> None:
-        """Resume ``job``, which is suspended, when the task is rescheduled."""
-        self._coroutine, self.has_begun = job, True
-
-    def __await__(self) -> Any:
-        return self
+    def __init__(self, job: Coroutine[Any, Any, Any], message: Any) -> None:
+        self._job: Any = job
+        self._message = message
+        self._is_new = True
+        self.send = job.send
+        self.throw = job.throw
+        self.close = job.close
 
     def __iter__(self) -> Any:
         return self
 
     def __next__(self) -> Any:
-        return self._coroutine.send(None)
-
-    def send(self, value: Any) -> Any:
-        """Resume the coroutine."""
-        return self._coroutine.send(value)
-
-    def throw(self, *error: Any) -> Any:
-        """Resume the coroutine with an exception."""
-        return self._coroutine.throw(*error)
-
-    def close(self) -> None:
-        """Close the coroutine."""
-        self._coroutine.close()
+        if self._is_new:
+            self._is_new = False
+            return self._message
+        return self.send(None)
 
     @property
     def cr_frame(self) -> Any:
         """The frame of the coroutine."""
-        return self._coroutine.cr_frame
+        return self._job.cr_frame
 
     @property
     def cr_await(self) -> Any:
         """What the coroutine awaits."""
-        return self._coroutine.cr_await
+        return self._job.cr_await
+
+
+@types.coroutine
+def wait_for_call(trap: Any) -> Generator[Any, Any, Any]:
+    """Wait for a call and return it; or go on with a handler that its caller has begun.
+
+    This does what ``trio.lowlevel.wait_task_rescheduled`` does. ``Worker.suspend`` sends a
+    ``Begun`` into it, in which case it returns the reply of that handler.
+
+    Args:
+      trap: what that function yields to the loop.
+    """
+    received = yield trap
+    if type(received) is Begun:
+        return (yield from received)
+    return received.unwrap()
+
+
+def _trap_of(abort: Callable[[RaiseCancelT], Abort]) -> Any:
+    waiting = trio.lowlevel.wait_task_rescheduled(abort)  # noqa: ASYNC105
+    try:
+        return waiting.send(None)
+    finally:
+        waiting.close()
 
 
 @disable_ki_protection
@@ -109,14 +119,17 @@ class Worker:
     Attributes:
       state: written by whoever makes a transition of ``states.WORKER``.
       call: the call that it serves.
-      wait: what its task awaits while it is idle, or was when a call was begun for it.
+      trap: see ``wait_for_call``.
+      wait: what its task awaits while it is idle, or was idle when a caller began a handler.
+      has_begun: ``wait`` returns the reply of such a handler, and not a call.
       begun: the coroutine of a handler that has suspended in its caller's step, and what it
         has yielded for the loop.
       scope: cancelled to stop the call that it serves.
       checked: its state in the table; set only while checks are enabled.
     """
 
-    __slots__ = ("_idle", "begun", "call", "checked", "context", "handler", "scope", "state", "task", "wait")
+    __slots__ = ("_idle", "begun", "call", "checked", "context", "handler", "has_begun", "scope", "state",
+                 "task", "trap", "wait")  # fmt: skip
 
     def __init__(
         self,
@@ -130,7 +143,9 @@ class Worker:
         self.handler = handler
         self.state = READY
         self.checked: WorkerState
-        self.wait: CallWait
+        self.wait: Generator[Any, Any, Any]
+        self.trap = _trap_of(self.stop_waiting)
+        self.has_begun = False
         self.begun: tuple[Coroutine[Any, Any, Any], Any] | None = None
         self.scope = trio.CancelScope()
         self.call: Call | None = None
@@ -166,9 +181,10 @@ class Worker:
     def suspend(self, run_queue: RunQueue) -> None:
         """Let the worker's task go on with the handler that ``begin`` has left."""
         assert self.begun is not None
-        job, message = self.begun
-        self.wait.go_on_with(job)
-        run_queue.suspend(self.task, message)
+        if not self.has_begun:
+            self.has_begun = True
+            self.wait.send(Begun(*self.begun))
+        run_queue.suspend(self.task, self.begun[1])
         self.begun = None
 
     def put_down(self) -> None:
