@@ -7,14 +7,25 @@ import math
 import queue
 import threading
 import weakref
+from contextlib import suppress
 
 import pytest
 import trio
 import trio.lowlevel
 from trio.testing import wait_all_tasks_blocked
 
-from rtos.errors import ConfigurationError, SchedulerClosed
-from rtos.scheduler import Budget, Exhausted, Port, current_context, open_scheduler, periodic
+from rtos.errors import ConfigurationError, DeadlineMissed, MailboxFull, SchedulerClosed
+from rtos.scheduler import (
+    Budget,
+    Exhausted,
+    Lock,
+    Port,
+    current_context,
+    open_mailbox,
+    open_port,
+    open_scheduler,
+    periodic,
+)
 from rtos.scheduler.dispatch.trio_compat import running_loop
 from rtos.scheduler.dispatch.wakeup import ClockWakeUp
 from rtos.scheduler.scheduler import SchedulerState
@@ -215,6 +226,91 @@ async def test_context_and_its_row_go_with_its_block_and_its_last_task(no_gc, au
         await trio.sleep(1)
         await trio.lowlevel.checkpoint()
         assert rows() == 0
+
+
+class Waits:
+    """The ways in which a task may have waited before it ends."""
+
+    def __init__(self, scheduler, port, nursery):
+        self.scheduler, self.port, self.nursery = scheduler, port, nursery
+        self.lock = Lock()
+        self.send, self.receive = open_mailbox(1)
+
+    async def answered_call(self):
+        await self.port.call(1)
+
+    async def failed_call(self):
+        with suppress(LookupError):
+            await self.port.call(-1)
+
+    async def missed_call(self):
+        with suppress(DeadlineMissed):
+            await self.port.call(3, deadline=trio.current_time() + 1)
+
+    async def call_that_expired_in_the_queue(self):
+        self.nursery.start_soon(self.port.call, 5)
+        await trio.sleep(0.1)
+        with suppress(DeadlineMissed):
+            await self.port.call(1, deadline=trio.current_time() + 1)
+
+    async def refused_call(self):
+        for _ in range(3):
+            self.nursery.start_soon(self.port.call, 1)
+        await trio.sleep(0.1)
+        with suppress(MailboxFull):
+            await self.port.call(1)
+
+    async def cancelled_call(self):
+        await self.port.call(5)
+
+    async def call_that_was_cancelled_in_the_queue(self):
+        self.nursery.start_soon(self.port.call, 5)
+        await trio.sleep(0.1)
+        await self.port.call(1)
+
+    async def held_lock(self):
+        async with self.lock:
+            await trio.sleep(1)
+
+    async def periodic_loop(self):
+        async for _ in periodic(self.scheduler, 0.5):
+            pass
+
+    async def received_message(self):
+        await self.send.send(None)
+        await self.receive.receive()
+
+    async def cancelled_send(self):
+        await self.send.send(None)
+        await self.send.send(None)
+
+    async def cancelled_receive(self):
+        await self.receive.receive()
+
+
+@pytest.mark.parametrize("direct", [True, False], ids=["direct", "queued"])
+@pytest.mark.parametrize("wait", [name for name in vars(Waits) if not name.startswith("_")])
+async def test_context_goes_whatever_its_task_has_waited_for(no_gc, autojump_clock, wait, direct):
+    """No error refers to itself through its traceback, and no worker to its last call."""
+
+    async def serve(seconds):
+        if seconds < 0:
+            raise LookupError
+        await trio.sleep(seconds)
+
+    async def task():
+        with trio.move_on_after(2):
+            await getattr(waits, wait)()
+
+    opened = open_scheduler(direct=direct)
+    async with opened as scheduler, open_port(scheduler, "port", serve, capacity=2) as port:
+        for _ in range(3):
+            async with trio.open_nursery() as nursery:
+                waits = Waits(scheduler, port, nursery)
+                scheduler.start_soon(nursery, task, name="task")
+            await trio.sleep(10)
+        await trio.lowlevel.checkpoint()
+        assert [row.name for row in scheduler.statistics().contexts] == ["system", "host", "port"]
 
 
 @pytest.mark.parametrize("on_exhausted", [Exhausted.DEMOTE, Exhausted.THROTTLE])

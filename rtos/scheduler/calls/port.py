@@ -25,8 +25,8 @@ from rtos.scheduler.calls.call_statistics import CallStatistics
 from rtos.scheduler.calls.core import PortCore, copy_of
 from rtos.scheduler.calls.direct import serve_directly
 from rtos.scheduler.calls.server import check_handler, serve
-from rtos.scheduler.diagnosis import miss_log  # noqa: F401 - so that no missed deadline waits for the import
 from rtos.scheduler.calls.states import WorkerEvent
+from rtos.scheduler.diagnosis import miss_log  # noqa: F401 - so that no missed deadline waits for the import
 from rtos.scheduler.policy.context import context_variable
 from rtos.scheduler.policy.levels import DEFAULT_LEVEL
 from rtos.scheduler.policy.overload import CHECKS

@@ -94,6 +94,8 @@ async def _serve_calls(core: PortCore, worker: Worker) -> None:
                 _finish(core, worker, call, State.FAILED, error=error)
             else:
                 _finish(core, worker, call, HANDLED, reply)
+            # Or an idle worker would keep the request, the reply and the caller's context.
+            call = reply = None
     except BaseException:
         if worker.call is not None and worker.call.revoked is None:
             down = DaemonDown(core.name, "it was stopped while it served this call")
@@ -174,4 +176,8 @@ def _finish_revoked(core: PortCore, worker: Worker) -> None:
 def _error_of(raise_cancel: Any) -> BaseException:
     raised = outcome.capture(raise_cancel)
     assert isinstance(raised, outcome.Error)
-    return raised.error
+    try:
+        return raised.error
+    finally:
+        # The error's traceback holds this frame.
+        del raised
