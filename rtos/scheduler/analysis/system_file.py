@@ -35,7 +35,7 @@ class Field:
     Attributes:
       table: the table that it belongs to, as it is written in the file; empty for the top.
       name: its name.
-      type: what is written: ``text``, ``whole number``, ``number``, ``time`` or ``tables``.
+      type: what is written: ``text``, ``whole number``, ``number``, ``duration`` or ``tables``.
       unit: of the value; empty where there is none.
       default: what holds if the field is left out; ``None`` if it is required.
       allowed: the allowed values, to follow "use".
@@ -177,7 +177,7 @@ _FIELDS: Final = (
     Field(
         table="[[daemon.job]]",
         name="cost",
-        type="time",
+        type="duration",
         unit="CPU time",
         allowed=_ANY_TIME,
         example='"300us"',
@@ -187,8 +187,8 @@ _FIELDS: Final = (
     Field(
         table="[[daemon.job]]",
         name="period",
-        type="time",
-        unit="time",
+        type="duration",
+        unit="wall-clock time",
         allowed=_ANY_TIME,
         example='"5ms"',
         meaning="The least time between two releases: between two calls of the command, or the period of"
@@ -198,8 +198,8 @@ _FIELDS: Final = (
     Field(
         table="[[daemon.job]]",
         name="deadline",
-        type="time",
-        unit="time since the release",
+        type="duration",
+        unit="wall-clock time since the release",
         default="the period",
         allowed=f'{_ANY_TIME}, or "none"',
         example='"5ms"',
@@ -210,8 +210,8 @@ _FIELDS: Final = (
     Field(
         table="[[daemon.job]]",
         name="jitter",
-        type="time",
-        unit="time",
+        type="duration",
+        unit="wall-clock time",
         default="0ns",
         allowed='a number and ns, us, ms or s, from "0ns" to 100 days ("8640000s")',
         example='"1ms"',
@@ -221,7 +221,7 @@ _FIELDS: Final = (
     Field(
         table="[[daemon.job]]",
         name="longest_step",
-        type="time",
+        type="duration",
         unit="CPU time",
         default="the cost",
         allowed=f"{_ANY_TIME}, and at most the cost",
@@ -232,7 +232,7 @@ _FIELDS: Final = (
     Field(
         table="[[daemon.job]]",
         name="last_step",
-        type="time",
+        type="duration",
         unit="CPU time",
         default="the longest step",
         allowed=f"{_ANY_TIME}, and at most the longest step",
