@@ -148,3 +148,15 @@ def test_bound_in_deadline_order_is_the_longest_of_all_arrivals() -> None:
                 shared += 1
                 assert response(job, jobs) == _at_every_offset(job, jobs), (job, jobs)
     assert shared > 200
+
+
+def test_search_restarts_when_the_blocking_falls() -> None:
+    """After the offset at which less blocks the job, its fixed point is below that of the offset before."""
+    job = Job(name="job", level=1, cost=1, period=47, deadline=59, jitter=14)
+    jobs = [
+        Job(name="urgent", level=0, cost=9, period=31, jitter=30, longest_step=4, last_step=2),
+        Job(name="early", level=1, cost=6, period=31, deadline=29, longest_step=5, last_step=4),
+        job,
+        Job(name="late", level=1, cost=3, period=17, deadline=60, jitter=18),
+    ]
+    assert response(job, jobs) == _at_every_offset(job, jobs)
