@@ -133,7 +133,7 @@ def test_more_levels_than_there_are_are_not_suggested() -> None:
     )
 
 
-def test_a_set_that_no_levels_help_is_told_so() -> None:
+def test_report_says_that_no_levels_help() -> None:
     report = analyse([Job(name=name, level=0, cost=3, period=4) for name in "ab"])
     assert as_text(report, reserve=0)[-1] == "No other levels would help: shorten steps or costs."
 
@@ -173,7 +173,7 @@ def _saturated() -> SetReport:
     return analyse([*jobs, Job(name="late", level=1, cost=1, period=1, deadline=5)], effort=20_000)
 
 
-def test_a_set_that_is_too_complex_is_told_what_to_change() -> None:
+def test_report_says_what_to_change_if_a_set_is_too_complex() -> None:
     report = _saturated()
     text = " ".join(as_text(report, reserve=0))
     assert (

@@ -54,7 +54,7 @@ class Part(enum.Enum):
     COLLECTION = "garbage collection"
     STOLEN = "off the CPU"
     """The loop's thread did not run: other processes, other threads, or a blocking call."""
-    SUSPENDED = "waiting by itself"
+    SUSPENDED = "server suspended"
     """The worker waited for something else: a thread, a timer, the network."""
     QUEUED = "no worker free"
     """The call was queued while every worker of the daemon waited for something else."""

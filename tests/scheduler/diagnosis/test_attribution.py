@@ -113,7 +113,7 @@ def test_more_urgent_steps_and_other_calls_of_the_daemon_interfere():
         BEFORE,
         sent(0),
         step(HOG, 10, 40),
-        step(SERVER, 40, 70),  # busy with somebody else's call
+        step(SERVER, 40, 70),  # serves another call
         step(HOG, 75, 95),
     ) == {
         (Part.INTERFERENCE, "hog"): 50,
@@ -176,7 +176,7 @@ def test_step_that_runs_past_the_deadline_is_blamed_for_the_late_notice():
     )
     assert shares == {
         (Part.KERNEL, None): 10,
-        (Part.SUSPENDED, None): 30,  # until the deadline the server waited by itself
+        (Part.SUSPENDED, None): 30,  # until the deadline the server was suspended
         (Part.BLOCKING, "low"): 60,
     }
 
@@ -196,7 +196,7 @@ def test_nested_call_counts_as_own_run():
         sent(15, call=2, context=SERVER, port="store", worker=OTHER),
         step(OTHER, 20, 60),
         started(20, call=2, context=OTHER, port="store"),
-        Settled(50, 2, "handled"),  # from here on the store works for somebody else
+        Settled(50, 2, "handled"),  # from here on the store serves another call
         step(SERVER, 60, 100),
     ) == {
         (Part.OWN, "data"): 60,

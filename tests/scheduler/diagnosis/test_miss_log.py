@@ -45,13 +45,13 @@ class Loop:
 
 
 def test_miss_is_counted_at_once_and_explained_later():
-    loop, told = Loop(), []
-    misses = loop.log(on_miss=told.append)
+    loop, reported = Loop(), []
+    misses = loop.log(on_miss=reported.append)
     misses.note(RAW)
     assert (misses.count, list(misses.reports)) == (1, [])
     loop.run()
     (report,) = misses.reports
-    assert told == [report]
+    assert reported == [report]
     assert report.window == 2000
     assert [share.part for share in report.shares] == [Part.UNRECORDED]
 
@@ -160,7 +160,7 @@ async def test_misses_can_be_logged(autojump_clock, caplog):
         await trio.sleep(1)
         nursery.cancel_scope.cancel()
     assert "data/read (to 'data', from 'host', level 4) missed its deadline" in caplog.text
-    assert "100.0 %  waiting by itself: 1000.000 ms" in caplog.text
+    assert "100.0 %  server suspended: 1000.000 ms" in caplog.text
 
 
 async def test_late_reply_is_a_miss(mock_clock):

@@ -164,10 +164,10 @@ class FakeLoop:
 
 
 def test_late_wake_ups_are_reported_at_most_once_a_second():
-    told, arrived = [], threading.Event()
+    reported, arrived = [], threading.Event()
 
     def note(alarm):
-        told.append(alarm)
+        reported.append(alarm)
         arrived.set()
 
     watchdog = Watchdog(FakeLoop(), limit=0.05, on_alarm=note)
@@ -177,8 +177,8 @@ def test_late_wake_ups_are_reported_at_most_once_a_second():
         watchdog.woke(80_000_000)
     assert arrived.wait(5)
     watchdog.stop()
-    assert told == [LateWakeUp(0.08)]
-    assert str(told[0]).startswith("the loop woke 0.080 s late")
+    assert reported == [LateWakeUp(0.08)]
+    assert str(reported[0]).startswith("the loop woke 0.080 s late")
 
 
 def sample(wall=0, cpu=0, queued=0, process=0):

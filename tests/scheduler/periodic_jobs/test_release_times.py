@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from rtos.scheduler.periodic_jobs.release_times import Grid, Instant, Overrun
 
-# When a job is done, and what is released then. Period 10, instants at 100, 110, 120, ...
+# When a job ends, and the release after it. Period 10, instants at 100, 110, 120, ...
 TABLE = [
     # On time: the next instant, whatever the policy.
     *[(overrun, 1, 107.0, Instant(1, 110.0)) for overrun in Overrun],

@@ -20,13 +20,13 @@ MS = 1_000_000
 
 class FakeWatch:
     def __init__(self):
-        self.told = []
+        self.seen = []
 
     def woke(self, late_ns):
-        self.told.append(("woke", late_ns))
+        self.seen.append(("woke", late_ns))
 
     def ran(self, context, now_ns):
-        self.told.append((context.name, now_ns))
+        self.seen.append((context.name, now_ns))
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_watch_gets_the_last_context_and_the_lateness_of_the_wake_up(trace):
     recorder.fall_asleep(200, 86_400.0, None)
     recorder.wake_up(900)
     recorder.measure(1000, SchedulingContext("b"))
-    assert watch.told == [("a", 10), ("woke", 40), ("woke", 0), ("b", 1000)]
+    assert watch.seen == [("a", 10), ("woke", 40), ("woke", 0), ("b", 1000)]
 
 
 def test_cpu_time_is_compared_with_waking_time_only(trace):
@@ -148,7 +148,7 @@ async def test_trace_has_sending_start_and_end_of_a_call(direct):
         served = [step for step in of(scheduler, Step) if step.context == started.context]
         (serving,) = [step for step in served if sent.at <= step.at <= settled.at]
         assert serving.name == "server"
-        assert serving.level == 1  # what it ran with: the call's, not the worker's own
+        assert serving.level == 1  # the level of the call, not the worker's own
 
 
 async def test_steps_and_sleeps_cover_the_time_between_passes():
