@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from rtos.scheduler.diagnosis.watchdog import Alarm, Watchdog
     from rtos.scheduler.dispatch.run_queue import RunQueue
-    from rtos.scheduler.dispatch.trio_order import PlainOrder
+    from rtos.scheduler.dispatch.trio_order import TrioOrder
     from rtos.scheduler.policy.bandwidth_server import BandwidthServer
 
 log = logging.getLogger("rtos.scheduler")
@@ -83,14 +83,14 @@ class Kernel(trio.abc.Instrument):
         self.settings = settings
         self.direct: RunQueue | None = None
         self._run_queue: RunQueue | None = None
-        self.queue: RunQueue | PlainOrder
+        self.queue: RunQueue | TrioOrder
         if settings.ordered:
             self.queue = self._run_queue = _open_run_queue(settings, self.timers)
             self.direct = self._run_queue if self._run_queue.imitates_trio else None
         else:
-            from rtos.scheduler.dispatch.trio_order import PlainOrder
+            from rtos.scheduler.dispatch.trio_order import TrioOrder
 
-            self.queue = PlainOrder(
+            self.queue = TrioOrder(
                 quantum_ns=settings.quantum_ns,
                 host_level=settings.host_level,
                 timers=self.timers,

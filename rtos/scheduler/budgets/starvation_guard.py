@@ -1,21 +1,21 @@
-"""The reserve: a small share of the time for what less urgent levels have waiting.
+"""The starvation guard: lends a share of the time to less urgent levels while the loop is saturated.
 
-Without it a daemon that runs away locks out everything below it, the operator's
-command that would stop it included.
+Without it a daemon in an endless loop locks out everything less urgent, including the
+operator's command that would stop it.
 
-Pure: time is handed in, in nanoseconds.
+Pure: the time is passed in, in nanoseconds.
 
-Rule: the loop is *saturated* once something has waited for ``(1 - share)`` of a
-second while only more urgent levels ran. From then on the share is lent to the
-levels below, one step at a time, to whoever has waited longest. It is over as soon
-as a step as little urgent as those runs because nothing more urgent is ready.
+Rule: the loop is *saturated* once a context has waited for ``(1 - share)`` of a second
+while only more urgent levels ran. From then on the share is lent to the less urgent
+levels, one step at a time, to the context that has waited longest. Saturation ends as
+soon as a step of a lent level runs because nothing more urgent is ready.
 
-Law: over any time in which the loop is saturated and something less urgent waits,
-with u and v what urgent and lent steps use in it, and r = share / (1 - share):
-``|v - u * r| <= longest lent step + r * longest urgent step``. For the analysis a
-share is one more less urgent step of blocking, and costs times ``1 + r``.
+Bound: over any time in which the loop is saturated and a less urgent context waits, with
+u and v the time used by urgent and by lent steps, and r = share / (1 - share):
+``|v - u * r| <= longest lent step + r * longest urgent step``. For the analysis a share
+is one more less urgent step of blocking, and costs times ``1 + r``.
 
-Price: a comparison per choice among several tasks while nothing starves.
+Cost: one comparison per choice among several tasks while no context starves.
 """
 
 from __future__ import annotations
@@ -28,21 +28,22 @@ if TYPE_CHECKING:
     from rtos.scheduler.policy.context import SchedulingContext
 
 WINDOW_NS: Final = 1_000_000_000
-"""The time that the share is a share of."""
+"""The time that ``share`` is a share of."""
 
 _ALWAYS: Final = -1
 _NEVER: Final = 1 << 62
 
 
 class StarvationGuard:
-    """Says when a less urgent step goes first, and which.
+    """Decides when a less urgent context goes first, and which.
 
     Args:
-      share: of the time, 0 < share < 1.
+      share: of the time; 0 < share < 1.
 
     Attributes:
-      look_at: from when on ``pick`` has to be asked.
-      is_saturated: whether ``ran`` has to be told of each pass.
+      patience: how long a context waits before the loop counts as saturated, in nanoseconds.
+      look_at: time from which on ``pick`` must be called before each choice.
+      is_saturated: whether ``ran`` must be called after each step.
     """
 
     __slots__ = ("_floor", "_owed", "_ratio", "is_saturated", "look_at", "patience")
@@ -51,18 +52,23 @@ class StarvationGuard:
         self.patience = round(WINDOW_NS * (1 - share))
         self.look_at = _ALWAYS
         self.is_saturated = False
-        # Urgent time that has to pass before the next step may be lent; below zero
-        # there is something to lend.
+        # Urgent time that has to pass before the next step may be lent; a step may be
+        # lent while it is not above zero.
         self._owed = 0.0
         self._ratio = (1 - share) / share
-        # The most urgent level that something was lent to.
+        # The most urgent level that a step was lent to.
         self._floor = 0
 
     def pick(self, level: int, waiting: Iterable[SchedulingContext], now: int) -> SchedulingContext | None:
-        """Choose what goes before a head of level ``level``, or ``None``.
+        """Choose the context that goes before the most urgent one, or ``None``.
 
-        Looks at everything that waits, but not more often than once per lent
-        step, and while nothing starves not before something could.
+        Looks at every waiting context, but not more often than once per lent step, and
+        not before a context can have waited for ``patience``.
+
+        Args:
+          level: effective level of the most urgent context.
+          waiting: the contexts that have ready tasks.
+          now: the time, in nanoseconds.
         """
         if level < 0:
             return None
@@ -75,7 +81,7 @@ class StarvationGuard:
                 self._owed = 0.0
             return oldest
         if self.is_saturated:
-            # Only to levels that have starved: a runaway daemon waits too, at times.
+            # Only to levels that have starved: a runaway daemon waits too, now and then.
             return min(
                 (context for context in below if context.level >= self._floor),
                 key=_waiting_since,
@@ -85,7 +91,13 @@ class StarvationGuard:
         return None
 
     def ran(self, level: int, spent: int, *, lent: bool) -> None:
-        """A pass has ended while the loop was saturated."""
+        """Account for a step that has ended while the loop was saturated.
+
+        Args:
+          level: the level that it ran at.
+          spent: its length, in nanoseconds.
+          lent: whether ``pick`` had chosen it.
+        """
         if lent:
             self._owed += spent * self._ratio
         elif level >= self._floor:
@@ -93,8 +105,8 @@ class StarvationGuard:
             self.look_at = _ALWAYS
             return
         else:
-            # What could have been lent and found nobody is not saved up: it would
-            # be lent in one go, later, when it hurts.
+            # Time that could have been lent while no context waited is not saved up: it
+            # would be lent later in one go, when it hurts.
             self._owed = max(self._owed, 0.0) - spent
         self.look_at = _NEVER if self._owed > 0 else _ALWAYS
 

@@ -1,12 +1,12 @@
-"""What runs, since when, and who pays for it: the accounts of one loop.
+"""CPU accounts of one loop: which context runs, since when, and which context pays.
 
-Shared by the two orders that a loop can have, the run queue's and Trio's own. Whoever
-knows when steps begin and end sets the private fields here and calls for the bill.
+The base class of both orders that a loop can have, the run queue's and Trio's own. They
+know when steps begin and end, set the private fields here, and close the accounts.
 
 Must not know: Trio, and which order it is.
 
-Law: each nanosecond of a step is billed to one context, and of it what was served
-for somebody else also to that payer.
+Invariant: each nanosecond of a step is billed to one context; the part in which it
+served a call for another context is billed to that payer as well.
 """
 
 from __future__ import annotations
@@ -34,28 +34,28 @@ _claim: Final = threading.Lock()
 
 
 class Accounts:
-    """The accounts of one loop, and the step that is being run.
+    """The accounts of one loop, and the running step.
 
     Args:
-      quantum_ns: how long a pass may go on with steps.
-      host_level: of tasks that have no context of their own.
-      timers: the kernel's.
-      clock: reads the Trio time of this loop.
-      ticks_ns: reads what steps are timed and billed by.
+      quantum_ns: how long a pass may run steps, in nanoseconds; 0 for one step per pass.
+      host_level: level of tasks that have no context of their own.
+      timers: the kernel's timers.
+      clock: reads the Trio time of this loop, in seconds.
+      ticks_ns: reads the clock that steps are timed and billed by.
       epoch: ticks + epoch = nanoseconds of Trio time.
-      real: whether that is the system's.
+      real: whether the Trio clock is the system's.
 
     Attributes:
-      host: the context of tasks that have none of their own.
-      system: the context of Trio's system tasks and the kernel's own.
-      passes: passes of the loop that ran at least one step.
-      is_real: whether the clock is the system's; otherwise time is virtual.
-      clock: reads the Trio time of this loop.
-      ticks_ns: reads what steps are timed and billed by; in virtual time a step
-        costs what it moves the clock by.
-      quantum_ns: how long a pass may go on with steps; 0 for one step per pass.
-      donated: how many steps tasks have donated (``donation``).
-      wake_timers: called when a timer is due.
+      host: the context of tasks that have no context of their own.
+      system: the context of Trio's system tasks and of the kernel's.
+      passes: number of passes of the loop that ran at least one step.
+      is_real: whether the Trio clock is the system's; otherwise time is virtual.
+      clock: reads the Trio time of this loop, in seconds.
+      ticks_ns: reads the clock that steps are timed and billed by; in virtual time a step
+        costs the time by which it moves the clock.
+      quantum_ns: how long a pass may run steps, in nanoseconds; 0 for one step per pass.
+      donated: number of steps that tasks have donated (``donation``).
+      wake_timers: called when a timer is due; set by the kernel.
       enforcement: the CPU budgets; unset until a context gets one.
       trace: what the loop did recently; off until the kernel starts it.
       recorder: what is told of sleep and of the CPU.
@@ -86,10 +86,10 @@ class Accounts:
         self.clock = clock
         self.ticks_ns = ticks_ns
         self.quantum_ns = quantum_ns
-        # The last to have run, and the one whose step or batch is being run.
+        # The context that ran last, and the one of the running step.
         self._last: SchedulingContext | None = None
         self._running: SchedulingContext | None = None
-        # The level that it was chosen with, and since when it was ready.
+        # The level that the running context was chosen with, and since when it was ready.
         self._level = 0
         self._since_ns = 0
         # When the pass began, and since when the running context has been running.
@@ -111,7 +111,7 @@ class Accounts:
         return context if context.owner is self or self.owns(context) else self.host
 
     def _account_for(self, context: SchedulingContext, steps: int) -> None:
-        """Bill what ``context`` has run up to here; ``steps`` of it are complete."""
+        """Bill ``context`` for the time up to now, in which it has completed ``steps`` steps."""
         if context.payer is None:
             self._settled_ns = self.ticks_ns()
         else:
@@ -128,12 +128,11 @@ class Accounts:
                     self._since_ns))  # fmt: skip
 
     def _learn(self, context: SchedulingContext, length_ns: int) -> None:
-        """Expect steps of this length of ``context``."""
+        """Update the expected and the longest step of ``context`` by a step of this length."""
         known_ns = context.step_ns
         if length_ns > context.longest_ns:
             context.longest_ns = length_ns
-        # Rises at once and falls slowly, so that one lucky step does not make
-        # the next batch long.
+        # Rises at once and falls slowly, so that one short step does not make many expected.
         context.step_ns = length_ns if length_ns > known_ns else known_ns - ((known_ns - length_ns) >> 3)
 
     def _charge(self, context: SchedulingContext, budget: BandwidthServer, spent_ns: int) -> None:
@@ -143,9 +142,9 @@ class Accounts:
             self.recorder.record((BUDGET, self._settled_ns, context.number, name, budget.remaining))
 
     def settle(self, context: SchedulingContext) -> None:
-        """Bill what was spent up to here. Called before the payer of ``context`` changes.
+        """Bill the time up to now. Called before the payer of ``context`` changes.
 
-        A step may serve many calls, each for somebody else, and ends with none.
+        One step may serve many calls, each for another payer.
         """
         if context is self._running:
             self._settle(context)
@@ -157,30 +156,30 @@ class Accounts:
             settled_ns, began_ns = self._settled_ns, self._began_ns
             spent_ns = now_ns - max(settled_ns, began_ns)
             payer.billed_ns += spent_ns
-            # Who has a budget of its own serves on that.
+            # A server with a budget of its own uses that.
             if payer.budget is not None and context.budget is None:
                 self.enforcement.charge_payer(payer.budget, spent_ns)
         self._settled_ns = now_ns
 
     def fall_asleep(self, timeout: float) -> None:
-        """The loop will sleep, for ``timeout`` seconds at most. Called after ``close_pass``."""
+        """Note that the loop will sleep, for ``timeout`` seconds at most. Called after ``close_pass``."""
         # Virtual time is never late.
         planned = min(timeout, self._timers.next_at() - self.clock()) if self.is_real else math.inf
         self.recorder.fall_asleep(self.ticks_ns(), planned, self._last)
-        # Or a context that has ended would stay as long as the loop sleeps.
+        # Otherwise a context whose tasks have ended would live as long as the loop sleeps.
         self._last = None
 
     def step_age_ns(self) -> int:
-        """How long the running step, or batch of steps, has run so far."""
+        """How long the running pass has run so far, in nanoseconds."""
         return self.ticks_ns() - self._pass_ns
 
     def cpu_ns(self, context: SchedulingContext) -> int:
-        """What ``context`` has used so far, the running step included."""
+        """CPU time of ``context`` so far, the running step included, in nanoseconds."""
         return context.cpu_ns + (self.ticks_ns() - self._began_ns if context is self._running else 0)
 
     @property
     def running(self) -> SchedulingContext | None:
-        """The context whose step, or batch, is being run; ``None`` between passes."""
+        """The context of the running step; ``None`` between passes."""
         return self._running
 
     @property
@@ -190,4 +189,4 @@ class Accounts:
 
 
 def _nothing() -> None:
-    """Stand in until the kernel's timer task is there."""
+    """Stand in until the kernel sets ``wake_timers``."""

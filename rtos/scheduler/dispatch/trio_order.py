@@ -1,14 +1,14 @@
-"""Trio's own order, with the accounts, the timers and the trace of the kernel.
+"""Accounts, timers and trace of the kernel on Trio's own order of tasks.
 
-For a Trio whose internals are not what the run queue knows: here everything is public
-API. Trio tells, through its instrument, when it has polled for I/O and when a step
-begins; a step ends where the next one begins, or where the loop polls again.
+For a Trio whose internals the run queue cannot use: this module uses public API only.
+Trio's instrument reports when the loop has polled for I/O and when a step begins; a step
+ends where the next one begins, or where the loop polls again.
 
-What is lost: the order of tasks, batches of one context, budgets, the reserve, and
-calls that are served within their caller's step. Trio's own system tasks cannot be
-told from the host's, and are billed to the host.
+Not available here: the order of tasks by level and deadline, several steps per pass,
+budgets, the reserve, and calls that are served inside their caller's step. Trio's system
+tasks cannot be distinguished from the host's, and are billed to the host.
 
-Must not touch: anything of Trio that is not public.
+Must not use: any private name of Trio.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from rtos.scheduler.policy.timer_heap import TimerHeap
 
 
-class PlainOrder(Accounts, trio.abc.Instrument):
-    """Tasks run as Trio chooses; ``passes`` counts steps, since each is watched by itself."""
+class TrioOrder(Accounts, trio.abc.Instrument):
+    """The accounts of a loop whose tasks run in Trio's order; ``passes`` counts steps."""
 
     def __init__(self, *, quantum_ns: int, host_level: int, timers: TimerHeap) -> None:
         clock = trio.lowlevel.current_clock()
@@ -47,21 +47,21 @@ class PlainOrder(Accounts, trio.abc.Instrument):
             epoch=nanoseconds(clock.current_time()) - perf_counter_ns() if real else 0,
             real=real,
         )
-        # When the loop looked last at what is ready: all that a pass runs was ready then.
+        # When the pass began; every task that it runs was ready then.
         self._looked_ns = self._began_ns
         self._task: Task | None = None
 
     # Trio's instrument.
 
     def after_io_wait(self, timeout: float) -> None:  # noqa: ARG002 - Trio's signature
-        """Wake whoever runs the timers, in time for the pass that begins."""
+        """Wake the timer task, in time for the pass that begins."""
         self._looked_ns = self._settled_ns = self.ticks_ns()
         at = self._timers.next_at()
         if at != math.inf and at <= self.clock():
             self.wake_timers()
 
     def before_task_step(self, task: Task) -> None:
-        """End the step that has run, and begin that of ``task``."""
+        """Close the account of the step that has ended, and open that of ``task``."""
         self.close_pass()
         context = self.context_of(task)
         self._pass_ns = self._began_ns = self._settled_ns
@@ -74,10 +74,10 @@ class PlainOrder(Accounts, trio.abc.Instrument):
     # What the kernel calls.
 
     def close_pass(self) -> None:
-        """Bill the step, or note the sleep, that has just ended."""
+        """Bill the step, or record the sleep, that has just ended."""
         context = self._running
         if context is None:
-            # Not as soon as the loop has polled: virtual time passes after that.
+            # Not in ``after_io_wait``: virtual time passes after that.
             if self.recorder.asleep:
                 self._settled_ns = self.ticks_ns()
                 self.recorder.wake_up(self._settled_ns)
@@ -89,21 +89,21 @@ class PlainOrder(Accounts, trio.abc.Instrument):
             self.recorder.measure(self._settled_ns, context)
 
     def install(self) -> None:
-        """Begin to listen to the running loop."""
+        """Start to observe the running loop."""
         trio.lowlevel.add_instrument(self)
         accounts_variable.set(self)
 
     def uninstall(self) -> None:
-        """Listen no more."""
+        """Stop observing the loop."""
         trio.lowlevel.remove_instrument(self)
         accounts_variable.set(None)
 
     def waiting(self) -> int:
-        """How many released tasks wait to run, as Trio counts them."""
+        """How many released tasks wait to run, by Trio's count."""
         return trio.lowlevel.current_statistics().tasks_runnable
 
     def running_task(self) -> str:
-        """The name of the task that is running, from any thread."""
+        """The name of the running task, readable from any thread."""
         task = self._task
         return "none" if task is None else str(task.name)
 

@@ -83,7 +83,7 @@ class Budget:
 
     def __attrs_post_init__(self) -> None:
         if not (0 < self.seconds <= self.period < math.inf):
-            msg = f"Budget: {self.seconds!r} s in {self.period!r} s is no share; use 0 < seconds <= period"
+            msg = f"Budget: {self.seconds!r} s in {self.period!r} s is not a share; use 0 < seconds <= period"
             raise ValueError(msg)
         check_level("Budget", self.level)
         if self.on_exhausted is Exhausted.CANCEL and self.notify is None:

@@ -1,3 +1,5 @@
+"""Enforcement of budgets without a loop: throttling, demotion, notification, and refill timers."""
+
 from __future__ import annotations
 
 import pytest
@@ -12,7 +14,7 @@ SECOND = 1_000_000_000
 
 
 class World:
-    """A ready order, a clock and timers, without a loop."""
+    """A ready queue, a clock and timers, without a loop."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -45,7 +47,7 @@ class World:
         self.ready.push(context, task)
 
     def pass_time(self, until: float) -> list[float]:
-        """Move the clock from timer to timer; when they fired."""
+        """Move the clock from timer to timer; return when they fired."""
         fired = []
         while self.timers.next_at() <= until:
             self.now = self.timers.next_at()
@@ -65,7 +67,7 @@ def throttled(seconds: float = 2, period: float = 10) -> BandwidthServer:
     return BandwidthServer(Budget(seconds, period, Exhausted.THROTTLE))
 
 
-def test_the_deadline_of_the_budget_orders_its_contexts(world: World) -> None:
+def test_deadline_of_the_budget_orders_its_contexts(world: World) -> None:
     near, far = (world.context(name, throttled(2, period)) for name, period in (("near", 10), ("far", 20)))
     own = SchedulingContext("own deadline", level=2, deadline=15.0)
     world.arrive(far, "far")
@@ -74,14 +76,14 @@ def test_the_deadline_of_the_budget_orders_its_contexts(world: World) -> None:
     assert [world.ready.take()[2] for _ in range(3)] == ["near", "own", "far"]
 
 
-def test_a_deadline_of_its_own_does_not_make_it_more_urgent(world: World) -> None:
+def test_own_deadline_of_a_context_with_a_budget_does_not_order_it(world: World) -> None:
     context = world.context("x", throttled())
     context.rebase(2, 1.0)
     world.arrive(context, "task")
     assert (context.deadline, context.job_deadline) == (10.0, 1.0)
 
 
-def test_it_is_held_until_its_debt_is_paid(world: World) -> None:
+def test_throttled_context_waits_until_its_debt_is_paid(world: World) -> None:
     context = world.context("x", server := throttled())
     world.arrive(context, "task")
     world.enforcement.charge_own(server, 5 * SECOND, 2)
@@ -91,19 +93,19 @@ def test_it_is_held_until_its_debt_is_paid(world: World) -> None:
     assert world.ready.waiting == 1
 
 
-def test_who_goes_deeper_into_debt_waits_longer(world: World) -> None:
-    """Somebody else serves a call for it while it is held back."""
+def test_throttled_context_that_is_charged_again_waits_longer(world: World) -> None:
+    """A daemon serves a call for it while it is throttled."""
     context = world.context("x", server := throttled())
     world.arrive(context, "task")
     world.enforcement.charge_own(server, 2 * SECOND, 2)
     world.now = 5.0
     world.enforcement.charge_payer(server, 3 * SECOND)
-    # The timer for 10 finds it in debt, and is set anew for when that will be paid.
+    # The timer for 10 finds it in debt, and is set again for when that will be paid.
     assert world.pass_time(30.0) == [10.0, 20.0]
     assert world.ready.waiting == 1
 
 
-def test_what_is_due_is_not_released_under_a_loop_that_goes_to_sleep(world: World) -> None:
+def test_charge_does_not_release_a_context_whose_refill_timer_is_due(world: World) -> None:
     context = world.context("x", server := throttled())
     world.arrive(context, "task")
     world.enforcement.charge_own(server, 2 * SECOND, 2)
@@ -114,21 +116,21 @@ def test_what_is_due_is_not_released_under_a_loop_that_goes_to_sleep(world: Worl
     assert world.ready.waiting == 1
 
 
-def test_nothing_waits_so_nothing_is_timed(world: World) -> None:
+def test_exhausted_budget_without_ready_tasks_has_no_timer(world: World) -> None:
     context = world.context("x", server := throttled())
     world.arrive(context, "task")
     world.ready.take()
     world.enforcement.charge_own(server, 2 * SECOND, 2)
     server.is_active = False
     assert len(world.timers) == 0
-    # It comes back long after: granted, released and timed for nothing.
+    # A task becomes ready long after: granted and released, without a timer.
     world.now = 35.0
     world.arrive(context, "task")
     assert (world.ready.waiting, len(world.timers)) == (1, 0)
     assert (server.remaining, context.deadline) == (2 * SECOND, 45.0)
 
 
-def test_it_comes_back_too_early_and_waits_for_the_refill(world: World) -> None:
+def test_task_that_becomes_ready_before_the_refill_waits_for_it(world: World) -> None:
     context = world.context("x", server := throttled())
     world.arrive(context, "task")
     world.ready.take()
@@ -141,8 +143,8 @@ def test_it_comes_back_too_early_and_waits_for_the_refill(world: World) -> None:
     assert world.ready.waiting == 1
 
 
-def test_what_was_late_is_granted_at_once(world: World) -> None:
-    """More urgent levels kept it from running until its deadline had passed."""
+def test_budget_whose_deadline_has_passed_is_granted_at_once(world: World) -> None:
+    """More urgent tasks kept it from running until its deadline had passed."""
     context = world.context("x", server := throttled())
     world.arrive(context, "task")
     world.now = 12.0
@@ -151,7 +153,7 @@ def test_what_was_late_is_granted_at_once(world: World) -> None:
     assert (context.deadline, world.ready.waiting, len(world.timers)) == (20.0, 1, 0)
 
 
-def test_demoted_it_comes_last_and_pays_only_for_what_callers_raise_it_to(world: World) -> None:
+def test_demoted_context_comes_last_and_is_charged_only_for_time_above_its_level(world: World) -> None:
     server = BandwidthServer(Budget(2, 10, Exhausted.DEMOTE, level=6))
     context, other = world.context("x", server), SchedulingContext("other", level=6)
     world.arrive(context, "task")
@@ -164,19 +166,19 @@ def test_demoted_it_comes_last_and_pays_only_for_what_callers_raise_it_to(world:
     assert server.used == 3 * SECOND
     world.enforcement.charge_own(server, 1 * SECOND, 1)
     assert server.used == 4 * SECOND
-    # 2 owed: the first refill does not do, and the timer for it finds that out.
+    # It owes 2 s: the first refill is not enough, as its timer finds.
     assert world.pass_time(30.0) == [10.0, 20.0]
     assert context.level == 2
 
 
-def test_cancelling_is_told_once_for_each_time(world: World) -> None:
+def test_notify_is_called_once_per_exhaustion(world: World) -> None:
     server = BandwidthServer(Budget(2, 10, Exhausted.CANCEL, notify=world.notify))
     context = world.context("x", server)
     world.arrive(context, "task")
     for _ in range(3):
         world.enforcement.charge_own(server, 2 * SECOND, 2)
     assert (world.notified, world.ready.waiting, len(world.timers)) == (1, 1, 0)
-    # 4 owed: paid at 30, and used up anew.
+    # It owes 4 s: paid at 30, and used up again.
     world.now = 30.0
     world.enforcement.charge_own(server, 2 * SECOND, 2)
     assert world.notified == 2
@@ -194,6 +196,6 @@ def test_context_joins_an_exhausted_budget_and_leaves_it_with_its_last_reference
     assert world.pass_time(10.0) == [10.0]
     assert world.ready.waiting == 2
     assert {world.ready.take()[0].name for _ in range(2)} == {"first", "second"}
-    world.ready.head()  # the ready order refers to the context it took from last, until it is asked again
+    world.ready.head()  # drops the reference to the context that was taken from last
     del second
     assert world.enforcement.contexts(server) == [first]

@@ -318,3 +318,95 @@ class ReadyMachine(RuleBasedStateMachine):
 
 
 TestReadyMachine = ReadyMachine.TestCase
+
+
+class ThrottlingMachine(RuleBasedStateMachine):
+    """Throttled contexts, and tasks that are released from them, against lists."""
+
+    @initialize()
+    def start(self):
+        self.queue = ReadyQueue()
+        self.contexts = [SchedulingContext(str(number), level=number % 4) for number in range(6)]
+        # (arrival, task) of each context, in the order and set aside.
+        self.ordered = {context: [] for context in self.contexts}
+        self.aside = {context: [] for context in self.contexts}
+        self.throttled = set()
+        self.arrivals = 0
+
+    def arrival(self):
+        self.arrivals += 1
+        return self.arrivals
+
+    @rule(number=st.integers(0, 5))
+    def push(self, number):
+        context, arrival = self.contexts[number], self.arrival()
+        task = f"task {arrival}"
+        self.queue.push(context, task)
+        place = self.aside if context in self.throttled else self.ordered
+        place[context].append((arrival, task))
+
+    @rule(number=st.integers(0, 5))
+    def throttle(self, number):
+        context = self.contexts[number]
+        self.queue.throttle(context)
+        if context not in self.throttled:
+            self.throttled.add(context)
+            self.aside[context], self.ordered[context] = self.ordered[context], []
+
+    @rule(number=st.integers(0, 5))
+    def unthrottle(self, number):
+        context = self.contexts[number]
+        self.queue.unthrottle(context)
+        self.throttled.discard(context)
+        self.ordered[context] = sorted(self.ordered[context] + self.aside[context])
+        self.aside[context] = []
+
+    @rule(data=st.data())
+    def release(self, data):
+        candidates = [(context, entry) for context, entries in self.aside.items() for entry in entries]
+        if candidates:
+            index = data.draw(st.integers(0, len(candidates) - 1))
+            context, entry = candidates[index]
+            self.queue.release(context, entry[1])
+            self.aside[context].remove(entry)
+            self.ordered[context].append((self.arrival(), entry[1]))
+
+    @rule(number=st.integers(0, 5), level=st.integers(0, 3))
+    def move(self, number, level):
+        self.contexts[number].rebase(level)
+
+    def first(self):
+        ready = [context for context in self.contexts if self.ordered[context]]
+        return min(ready, key=lambda context: (context.level, self.ordered[context][0]), default=None)
+
+    @rule()
+    def take(self):
+        expected = self.first()
+        if expected is not None:
+            context, _, task = self.queue.take()
+            assert (context, task) == (expected, self.ordered[expected].pop(0)[1])
+
+    @rule(number=st.integers(0, 5))
+    def take_from(self, number):
+        context = self.contexts[number]
+        if self.ordered[context]:
+            assert self.queue.take_from(context) == self.ordered[context].pop(0)[1]
+
+    @rule()
+    def head(self):
+        assert self.queue.head() is self.first()
+
+    @rule()
+    def all_tasks(self):
+        entries = [*self.ordered.values(), *self.aside.values()]
+        assert sorted(self.queue) == sorted(task for tasks in entries for _, task in tasks)
+        assert set(self.queue.contexts()) == {context for context in self.contexts if self.ordered[context]}
+
+    @invariant()
+    def agrees(self):
+        assert self.queue.waiting == sum(map(len, self.ordered.values()))
+        for context in self.contexts:
+            assert self.queue.set_aside(context) == [task for _, task in self.aside[context]]
+
+
+TestThrottling = ThrottlingMachine.TestCase
