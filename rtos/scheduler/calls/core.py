@@ -171,6 +171,8 @@ class PortCore:
             self.queue.settle(call, State.CANCELLED)
         elif call.state is WAITING and call.entry is not None:
             self.withdraw(call, State.CANCELLED)
+        elif CHECKS and call.state is WAITING:
+            states.advance_call(call, CallEvent.REFUSE)
         if call.timer is not None:
             call.timer.cancel()
 

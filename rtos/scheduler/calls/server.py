@@ -170,7 +170,8 @@ def _finish_revoked(core: PortCore, worker: Worker) -> None:
         # Taken only for a caller that waits for it: it may be a KeyboardInterrupt, which
         # would be lost otherwise.
         waits = call.caller is not None and call.raise_cancel is not None
-        _finish(core, worker, call, call.revoked, error=_error_of(call.raise_cancel) if waits else None)
+        error = _error_of(call.raise_cancel) if waits else None
+        _finish(core, worker, call, State.CANCELLED, error=error)
 
 
 def _error_of(raise_cancel: Any) -> BaseException:

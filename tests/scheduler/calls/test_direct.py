@@ -668,3 +668,31 @@ def test_a_channel_that_is_closed_wakes_the_body_that_waits_in_it():
             return await served.call(work), served.donated() > 0
 
     assert run_virtual(lambda: _open(main)) == ("closed", True)
+
+
+@pytest.mark.parametrize("direct", [True, False])
+def test_frames_of_a_suspended_handler_are_found_by_debuggers(direct):
+    async def main(served):
+        tasks = []
+
+        async def inner():
+            tasks.append(trio.lowlevel.current_task())
+            await trio.sleep(1)
+            await trio.sleep(1)
+
+        async def handler():
+            await inner()
+
+        frames = []
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(served.call, handler)
+            for _ in range(2):
+                await trio.sleep(0.5)
+                frames.append([frame.f_code.co_name for frame, _ in tasks[0].iter_await_frames()])
+                await trio.sleep(0.5)
+        return frames, served.donated() > 0
+
+    frames, was_donated = run_virtual(lambda: _open(main, direct=direct))
+    assert was_donated is direct
+    for names in frames:
+        assert names.index("serve") < names.index("handler") < names.index("inner") < names.index("sleep")

@@ -7,6 +7,7 @@ the second, and so on, until the call is over before it comes.
 import math
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -218,3 +219,32 @@ def test_exhausted_stack_fails_the_call_and_loses_no_worker(situation):
     failed = [run_virtual(_exhaust_the_stack, situation, frames) for frames in range(1, 60)]
     assert failed[0]
     assert not failed[-1]
+
+
+@pytest.mark.parametrize("direct", [True, False])
+def test_ctrl_c_interrupts_a_handler_on_both_paths(direct):
+    reached = []
+
+    async def handler(request):
+        if request == "press":
+            _press_ctrl_c()
+            reached.append("the next line")
+        return request
+
+    async def main():
+        async with open_scheduler(reserve=0, direct=direct) as scheduler, trio.open_nursery() as nursery:
+            port, context = Port(scheduler, "port"), scheduler.context("worker")
+            with context:
+                nursery.start_soon(partial(port.serve, handler, context=context))
+            await wait_all_tasks_blocked()
+            assert await port.call("nothing") == "nothing"
+            before = scheduler.statistics().donated
+            try:
+                await port.call("press")
+            finally:
+                reached.append(scheduler.statistics().donated - before)
+
+    with pytest.raises(BaseExceptionGroup) as caught:
+        run_virtual(main)
+    assert caught.group_contains(KeyboardInterrupt)
+    assert reached == [int(direct)]
