@@ -23,7 +23,7 @@ from rtos.daemons.data import DataDaemon
 from rtos.daemons.health import HealthDaemon
 from rtos.daemons.preferences import PreferencesDaemon
 from rtos.daemons.users import UserDaemon
-from rtos.errors import ConfigurationError, DaemonDown, UnknownCommand
+from rtos.errors import CommandRejected, ConfigurationError, DaemonDown, UnknownCommand
 from rtos.runtime import RootLock
 from rtos.scheduler.kernel import QUANTUM
 
@@ -183,7 +183,9 @@ async def test_a_daemon_that_crashes_always_is_parked_and_comes_back_when_it_is_
         defect.set()
         with trio.fail_after(30):
             await _is_told_that_it_is_parked(commands, "chat/history", room="general")
-        # Everybody else is there.
+        # The daemons after it are started again; control is the last of them.
+        with pytest.raises(CommandRejected, match="no daemon 'nobody'"):
+            await commands.execute("daemon/unpark", name="nobody")
         answer = await commands.execute("ping")
         assert (answer["ready"], answer["parked"]) == (False, ["chat"])
         assert (await commands.execute("user/list"))["count"] == 2

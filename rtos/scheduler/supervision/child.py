@@ -1,28 +1,46 @@
-"""A child: how it is declared, its present run, and how an operator sees it.
+"""The specification of a child, the report of its crash, and its state for operators.
 
-Specifications are data, and are checked when they are made. What a child owns
-beyond its run (its port, with what waits in it) belongs to the specification
-and survives a restart.
+All three are data. A specification is checked when it is made. What a child owns beyond
+one run, such as its port and the calls that wait there, belongs to its specification and
+survives a restart.
 
-Must not know: who starts and stops it, and when.
+Must not know the supervisor.
 """
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING
+import inspect
+from typing import TYPE_CHECKING, Any
 
 import attrs
-import trio
 
 from rtos.scheduler.policy.levels import DEFAULT_LEVEL, check_level
-from rtos.scheduler.supervision.restart_policy import PastIntensity, Restart, RestartWindow
+from rtos.scheduler.supervision.restart_policy import PastIntensity, Restart
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from rtos.errors import DaemonDown
-    from rtos.scheduler.policy.context import SchedulingContext
+    from rtos.scheduler.policy.bandwidth_server import BandwidthServer, Budget
+
+
+def _function(_: object, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if inspect.isawaitable(value) or inspect.isasyncgen(value):
+        msg = f"ChildSpec({attribute.name}): {value!r} is already called; pass the function itself"
+        raise TypeError(msg)
+    if not callable(value) or inspect.isasyncgenfunction(value) or inspect.isgeneratorfunction(value):
+        msg = (
+            f"ChildSpec({attribute.name}): {value!r} is not an async function; use `async def` without yield"
+        )
+        raise TypeError(msg)
+
+
+def _callback(_: object, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if value is not None and (not callable(value) or inspect.iscoroutinefunction(value)):
+        msg = (
+            f"ChildSpec({attribute.name}): {value!r} is not a plain function; use a synchronous one, or None"
+        )
+        raise TypeError(msg)
 
 
 def _level(_: object, attribute: attrs.Attribute[int], value: int) -> None:
@@ -31,19 +49,19 @@ def _level(_: object, attribute: attrs.Attribute[int], value: int) -> None:
 
 def _seconds(_: object, attribute: attrs.Attribute[float], value: float) -> None:
     if not value >= 0:
-        msg = f"ChildSpec({attribute.name}): {value!r} is no length of time; use seconds, or math.inf"
+        msg = f"ChildSpec({attribute.name}): {value!r} is not a duration; use seconds, or math.inf"
         raise ValueError(msg)
 
 
 def _intensity(_: object, attribute: attrs.Attribute[int | None], value: int | None) -> None:
     if value is not None and not value >= 0:
-        msg = f"ChildSpec({attribute.name}): {value!r} restarts are impossible; use 0 or more, or None"
+        msg = f"ChildSpec({attribute.name}): {value!r} is not a number of restarts; use 0 or more, or None"
         raise ValueError(msg)
 
 
 def _period(_: object, attribute: attrs.Attribute[float | None], value: float | None) -> None:
     if value is not None and not value > 0:
-        msg = f"ChildSpec({attribute.name}): {value!r} is no period; use seconds above 0, or None"
+        msg = f"ChildSpec({attribute.name}): {value!r} is not a period; use seconds above 0, or None"
         raise ValueError(msg)
 
 
@@ -53,53 +71,63 @@ class ChildSpec:
 
     Attributes:
       name: unique under its supervisor.
-      run: the child. Called with a function that it calls once it is ready;
-        returning is a normal end, raising a failure.
-      level: base level of the context that it runs under.
+      run: the async function of the child. It is called with a function ``ready``, which
+        it must call once it can serve. Returning is a normal end, raising is a failure.
+      level: base level of its scheduling context, 0 (most urgent) to 7.
+      budget: CPU budget of its scheduling context; ``None`` for no limit. All its runs
+        share the budget.
       restart: when it is started again.
-      stop: asks it to finish what it has accepted and return; ``None`` if it
-        can only be cancelled.
+      stop: called to ask it to finish what it has accepted and to return; ``None`` for a
+        child that can only be cancelled. A child that is parked before it is ready, or is
+        not ready in time, is cancelled without being asked.
       shutdown: seconds from ``stop`` until it is cancelled.
-      start_timeout: seconds until it must be ready.
-      on_down: told when it has ended and will not be started again, unless
-        together with another child, or by an operator.
+      start_timeout: seconds from its start until it must be ready. A child that is not
+        ready in time is cancelled, and its start has failed.
+      on_down: called with the reason when it has ended and is not going to be started
+        again, except together with another child or by an operator.
       past_intensity: what happens when it fails too often.
-      intensity: most restarts of this child alone within its ``period``; ``None``:
-        the supervisor's for a child that parks, no limit of its own for another.
-      period: seconds; ``None``: the supervisor's.
+      intensity: most restarts of this child within its ``period``. ``None``: for a child
+        that is parked, the supervisor's intensity; for others, no limit of their own.
+      period: seconds; ``None`` for the supervisor's period.
 
     Raises:
-      ValueError: the level does not exist, or a limit is negative.
+      TypeError: ``run`` is not an async function, a callback is not a plain function, or
+        ``restart`` or ``past_intensity`` is not of its enumeration.
+      ValueError: the level does not exist, or a limit is negative or NaN.
     """
 
     name: str
-    run: Callable[[Callable[[], None]], Awaitable[None]]
+    run: Callable[[Callable[[], None]], Awaitable[None]] = attrs.field(validator=_function)
     level: int = attrs.field(default=DEFAULT_LEVEL, validator=_level)
-    restart: Restart = Restart.PERMANENT
-    stop: Callable[[], None] | None = None
+    budget: Budget | BandwidthServer | None = None
+    restart: Restart = attrs.field(default=Restart.PERMANENT, validator=attrs.validators.instance_of(Restart))
+    stop: Callable[[], None] | None = attrs.field(default=None, validator=_callback)
     shutdown: float = attrs.field(default=5.0, validator=_seconds)
     start_timeout: float = attrs.field(default=30.0, validator=_seconds)
-    on_down: Callable[[DaemonDown], None] | None = None
-    past_intensity: PastIntensity = PastIntensity.ESCALATE
+    on_down: Callable[[DaemonDown], None] | None = attrs.field(default=None, validator=_callback)
+    past_intensity: PastIntensity = attrs.field(
+        default=PastIntensity.ESCALATE, validator=attrs.validators.instance_of(PastIntensity)
+    )
     intensity: int | None = attrs.field(default=None, validator=_intensity)
     period: float | None = attrs.field(default=None, validator=_period)
 
     @property
     def parks(self) -> bool:
-        """Whether it is parked when it fails too often."""
+        """Whether the child is parked, instead of escalating, when it fails too often."""
         return self.past_intensity is PastIntensity.PARK
 
 
 @attrs.frozen
 class CrashReport:
-    """What is known of one failure.
+    """One failure of a child.
 
     Attributes:
-      at: Trio time.
-      child: its name.
-      error: what it raised.
-      restarts: how often it had been restarted before.
-      outcome: ``restarted``, ``parked``, ``gave up`` or ``left``, as when it failed while it was stopped.
+      at: Trio time of the report.
+      child: the name of the child.
+      error: the exception that it raised.
+      restarts: how often the child had been restarted before.
+      outcome: ``restarted``, ``parked``, ``gave up`` (the supervisor stops all children),
+        or ``left`` (the child stays down, for example because it failed while it was stopped).
     """
 
     at: float
@@ -109,92 +137,24 @@ class CrashReport:
     outcome: str
 
 
-class Child:
-    """A child's present run, or the last one."""
-
-    def __init__(self, spec: ChildSpec, context: SchedulingContext, shared: RestartWindow) -> None:
-        self.spec = spec
-        self.context = context
-        self._shared = shared
-        self.window = self._fresh_window()
-        # Why it is parked; ``None`` when it is not.
-        self.parked: str | None = None
-        self.ready_at = self.took = math.inf
-        self.scope = trio.CancelScope()
-        self.ready = trio.Event()
-        self.ended = trio.Event()
-        self.ended.set()
-        self.is_stopping = False
-        self.error: BaseException | None = None
-        self.is_reported = False
-        self.is_down = False
-        self.restarts = 0
-        self.consecutive = 0
-        self.became_ready = False
-
-    def begin(self) -> None:
-        """Forget the last run."""
-        self.ready, self.ended = trio.Event(), trio.Event()
-        self.scope = trio.CancelScope()
-        self.error = None
-        self.is_stopping = self.is_reported = self.is_down = self.became_ready = False
-
-    @property
-    def running(self) -> bool:
-        """Whether it has a run that has not ended."""
-        return not self.ended.is_set()
-
-    def admit(self, now: float) -> bool:
-        """Count a restart, and say whether it is within every limit that there is for it.
-
-        A child that parks has a limit of its own and leaves the supervisor's
-        alone: one that loops must not use up what the others are allowed.
-        """
-        own = self.window is None or self.window.admit(now)
-        shared = self.spec.parks or self._shared.admit(now)
-        return own and shared
-
-    def settled(self, now: float) -> bool:
-        """Whether its last run was so long that its next failure is the first in a row."""
-        period = self.spec.period or self._shared.period
-        return self.became_ready and now - self.ready_at > period
-
-    def forgive(self) -> None:
-        """Forget how often it has failed."""
-        self.window = self._fresh_window()
-        self.consecutive = 0
-
-    def state(self) -> ChildState:
-        """What an operator sees."""
-        return ChildState(
-            name=self.spec.name,
-            level=self.context.level,
-            running=self.running,
-            ready=self.became_ready and self.running,
-            restarts=self.restarts,
-            ready_after=self.took,
-            reason=self.parked,
-        )
-
-    def _fresh_window(self) -> RestartWindow | None:
-        spec, shared = self.spec, self._shared
-        if spec.intensity is None and not spec.parks:
-            return None
-        intensity = shared.intensity if spec.intensity is None else spec.intensity
-        return RestartWindow(intensity, spec.period or shared.period)
-
-    def become_ready(self) -> None:
-        """What the child calls once it serves."""
-        self.became_ready = True
-        self.ready.set()
-
-
 @attrs.frozen
 class ChildState:
-    """A child as an operator sees it; times in seconds of Trio time. ``reason``: why it is parked."""
+    """The state of a child as an operator sees it.
+
+    Attributes:
+      name: the name of the child.
+      level: the effective level of its scheduling context.
+      state: the name of its state: ``running``, ``backing off``, and so on.
+      running: whether it has a run that has not ended.
+      ready: whether that run has become ready and is not being stopped.
+      restarts: how often the supervisor has restarted it.
+      ready_after: seconds that its latest successful start took; ``math.inf`` before that.
+      reason: why it is parked, ``None`` if it is not.
+    """
 
     name: str
     level: int
+    state: str
     running: bool
     ready: bool
     restarts: int

@@ -1,4 +1,4 @@
-"""Supervision: the matrix, the intensity, the order of starting and stopping, and every way out.
+"""The supervisor on Trio: start and stop order, restarts, giving up, and every way to leave its block.
 
 All in virtual time, with a trace of what the children did.
 """
@@ -11,8 +11,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from rtos.errors import ConfigurationError, DaemonDown
-from rtos.scheduler import Backoff, ChildSpec, Restart, Strategy, open_scheduler, open_supervisor
+from rtos.errors import ConfigurationError, DaemonDown, SchedulerClosed
+from rtos.scheduler import (
+    Backoff,
+    Budget,
+    ChildSpec,
+    PastIntensity,
+    Restart,
+    Strategy,
+    current_context,
+    open_scheduler,
+    open_supervisor,
+)
+from rtos.scheduler.policy.bandwidth_server import BandwidthServer
 from tests.support.children import BOOM, END, NO_WAIT, BoomError, Children
 
 
@@ -22,10 +33,19 @@ async def scheduler(autojump_clock):
         yield opened
 
 
+async def _serve(ready):
+    ready()
+    await trio.sleep_forever()
+
+
+async def _generator(ready):
+    yield
+
+
 # Starting and stopping.
 
 
-async def test_started_in_order_each_when_the_one_before_is_ready_and_stopped_in_reverse(
+async def test_children_start_in_order_when_the_one_before_is_ready_and_stop_in_reverse(
     scheduler, autojump_clock
 ):
     children, took = Children(), []
@@ -60,9 +80,7 @@ async def test_started_in_order_each_when_the_one_before_is_ready_and_stopped_in
     assert [child.running for child in supervisor.children()] == [False] * 3
 
 
-async def test_a_stop_that_is_ignored_is_followed_by_a_cancellation_after_its_limit(
-    scheduler, autojump_clock
-):
+async def test_child_that_ignores_stop_is_cancelled_after_its_shutdown_limit(scheduler, autojump_clock):
     children = Children()
     specs = [
         children.spec("plain", stop=None),
@@ -77,12 +95,12 @@ async def test_a_stop_that_is_ignored_is_followed_by_a_cancellation_after_its_li
         "cancel slow",  # after 2 of its 3 seconds
         "stop deaf",
         "cancel deaf",  # after 4 seconds
-        "cancel plain",  # it cannot be asked
+        "cancel plain",  # it has no stop function
     ]
     assert trio.current_time() - began == 6.0
 
 
-async def test_the_account_of_the_children_ends_with_them(scheduler, autojump_clock):
+async def test_accounts_of_children_end_with_the_supervisor(scheduler, autojump_clock):
     children = Children()
     async with open_supervisor(scheduler, [children.spec("a", level=2)]):
         names = {account.name: account.level for account in scheduler.statistics().contexts}
@@ -90,7 +108,7 @@ async def test_the_account_of_the_children_ends_with_them(scheduler, autojump_cl
     assert {account.name for account in scheduler.statistics().contexts} == {"system", "host"}
 
 
-async def test_a_start_that_fails_stops_those_that_were_started(scheduler, autojump_clock):
+async def test_failed_first_start_stops_the_children_started_before(scheduler, autojump_clock):
     children = Children()
     specs = [children.spec("a"), children.spec("b", start=1, bad_starts=(1,)), children.spec("c")]
     entered = False
@@ -105,7 +123,7 @@ async def test_a_start_that_fails_stops_those_that_were_started(scheduler, autoj
     assert children.running == []
 
 
-async def test_a_child_that_is_not_ready_in_time_did_not_start(scheduler, autojump_clock):
+async def test_first_start_fails_if_the_child_is_not_ready_in_time(scheduler, autojump_clock):
     children = Children()
     specs = [children.spec("a"), children.spec("late", start=9, start_timeout=3.0)]
     with pytest.raises(DaemonDown, match=r"it did not start: not ready after 3.0 s"):
@@ -115,7 +133,7 @@ async def test_a_child_that_is_not_ready_in_time_did_not_start(scheduler, autoju
     assert children.take() == ["start a", "ready a", "start late", "cancel late", "stop a", "end a"]
 
 
-async def test_a_child_that_returns_before_it_is_ready_did_not_start(scheduler, autojump_clock):
+async def test_first_start_fails_if_the_child_returns_before_it_is_ready(scheduler, autojump_clock):
     async def run(ready):
         pass
 
@@ -124,7 +142,7 @@ async def test_a_child_that_returns_before_it_is_ready_did_not_start(scheduler, 
             pass
 
 
-async def test_specifications_are_checked_before_anything_starts(scheduler, autojump_clock):
+async def test_impossible_specifications_are_rejected_before_anything_starts(scheduler, autojump_clock):
     children = Children()
     twice = [children.spec("a"), children.spec("b"), children.spec("a")]
     with pytest.raises(ConfigurationError, match="two children are named 'a'; give each a name of its own"):
@@ -138,19 +156,81 @@ async def test_specifications_are_checked_before_anything_starts(scheduler, auto
     with pytest.raises(ValueError, match=r"ChildSpec\(level\): level 9 does not exist"):
         children.spec("a", level=9)
     for limit in ("shutdown", "start_timeout"):
-        with pytest.raises(ValueError, match=rf"ChildSpec\({limit}\): -1.0 is no length of time"):
+        with pytest.raises(ValueError, match=rf"ChildSpec\({limit}\): -1.0 is not a duration"):
             children.spec("a", **{limit: -1.0})
 
 
-async def test_no_children_at_all(scheduler, autojump_clock):
+@pytest.mark.parametrize(
+    ("options", "error", "text"),
+    [
+        ({"run": None}, TypeError, r"ChildSpec\(run\): None is not an async function"),
+        ({"run": _generator}, TypeError, r"ChildSpec\(run\): .*_generator.* is not an async function"),
+        ({"stop": _serve}, TypeError, r"ChildSpec\(stop\): .*_serve.* is not a plain function"),
+        ({"on_down": 1}, TypeError, r"ChildSpec\(on_down\): 1 is not a plain function"),
+        ({"restart": "permanent"}, TypeError, "'restart' must be <enum 'Restart'>"),
+        ({"past_intensity": "park"}, TypeError, "'past_intensity' must be <enum 'PastIntensity'>"),
+        ({"shutdown": math.nan}, ValueError, r"ChildSpec\(shutdown\): nan is not a duration"),
+        ({"start_timeout": math.nan}, ValueError, r"ChildSpec\(start_timeout\): nan is not a duration"),
+        ({"intensity": math.nan}, ValueError, r"ChildSpec\(intensity\): nan is not a number of restarts"),
+    ],
+)
+def test_misused_specification_raises_at_once(options, error, text):
+    with pytest.raises(error, match=text):
+        ChildSpec(**{"name": "a", "run": _serve, **options})
+
+
+def test_called_async_function_as_run_is_rejected():
+    called = _serve(None)
+    with pytest.raises(TypeError, match=r"ChildSpec\(run\): .* is already called; pass the function itself"):
+        ChildSpec(name="a", run=called)
+    called.close()
+
+
+async def test_run_that_is_not_async_fails_its_first_start_with_a_clear_error(scheduler, autojump_clock):
+    spec = ChildSpec(name="a", run=lambda ready: 7)
+    with pytest.raises(
+        DaemonDown, match=r"it did not start: TypeError: ChildSpec\('a'\): run returned 7; it must"
+    ):
+        async with open_supervisor(scheduler, [spec]):
+            pass
+
+
+async def test_child_runs_under_its_budget(scheduler, autojump_clock):
+    budgets = []
+
+    async def run(ready):
+        budgets.append(current_context().budget)
+        await _serve(ready)
+
+    budget = Budget(0.01, 0.1)
+    server = BandwidthServer(budget)
+    specs = [ChildSpec(name="own", run=run, budget=budget), ChildSpec(name="shared", run=run, budget=server)]
+    async with open_supervisor(scheduler, [*specs, ChildSpec(name="free", run=run)]):
+        own, shared, free = budgets
+    assert own.budget is budget
+    assert shared is server
+    assert free is None
+
+
+async def test_open_supervisor_on_a_closed_scheduler_raises_scheduler_closed(autojump_clock):
+    children = Children()
+    async with open_scheduler() as scheduler:
+        pass
+    with pytest.raises(SchedulerClosed, match="open_supervisor"):
+        async with open_supervisor(scheduler, [children.spec("a")]):
+            pass
+    assert children.trace == []
+
+
+async def test_supervisor_without_children(scheduler, autojump_clock):
     async with open_supervisor(scheduler, []) as supervisor:
         assert supervisor.children() == ()
 
 
-# The matrix.
+# Restart types and strategies.
 
 MATRIX = [
-    # What becomes of three children, b of the given type, when b ends as given.
+    # Restart type of b, how b ends, strategy, and which of a, b and c are started again.
     (Restart.PERMANENT, BOOM, Strategy.ONE_FOR_ONE, ["b"]),
     (Restart.PERMANENT, BOOM, Strategy.REST_FOR_ONE, ["b", "c"]),
     (Restart.PERMANENT, BOOM, Strategy.ONE_FOR_ALL, ["a", "b", "c"]),
@@ -167,7 +247,9 @@ MATRIX = [
 
 
 @pytest.mark.parametrize(("restart", "how", "strategy", "again"), MATRIX)
-async def test_the_matrix(scheduler, autojump_clock, restart, how, strategy, again):
+async def test_restart_type_and_strategy_decide_which_children_are_restarted(
+    scheduler, autojump_clock, restart, how, strategy, again
+):
     children = Children()
     specs = [children.spec("a"), children.spec("b", restart=restart), children.spec("c")]
     async with open_supervisor(scheduler, specs, strategy=strategy) as supervisor:
@@ -175,7 +257,7 @@ async def test_the_matrix(scheduler, autojump_clock, restart, how, strategy, aga
         await children("b", how)
         trace = children.take()
         assert trace[0] == ("crash b" if how == BOOM else "end b")
-        # Stopped in reverse, the one that has ended apart, and started in order.
+        # All but b are stopped, in reverse; then they start in order.
         stopped = [name for name in reversed(again) if name != "b"]
         assert [each for each in trace[1:] if each.startswith("stop")] == [f"stop {name}" for name in stopped]
         assert trace[len(trace) - 2 * len(again) :] == [
@@ -187,12 +269,12 @@ async def test_the_matrix(scheduler, autojump_clock, restart, how, strategy, aga
         reports = [(report.child, type(report.error), report.outcome) for report in supervisor.reports]
         outcome = "restarted" if again else "left"
         assert reports == ([("b", BoomError, outcome)] if how == BOOM else [])
-    # Nobody is told twice that it is down.
+    # on_down is called once for each child.
     assert sorted(name for name, _ in children.downs) == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize("strategy", [Strategy.REST_FOR_ONE, Strategy.ONE_FOR_ALL])
-async def test_a_temporary_child_is_never_started_again_not_even_with_others(
+async def test_temporary_child_is_stopped_with_its_group_and_not_started_again(
     scheduler, autojump_clock, strategy
 ):
     children = Children()
@@ -204,17 +286,17 @@ async def test_a_temporary_child_is_never_started_again_not_even_with_others(
             "crash a",
             "stop c",
             "end c",
-            "stop t",  # it goes with the others
+            "stop t",  # stopped with its group
             "end t",
             "start a",
             "ready a",
-            "start c",  # and does not come back with them
+            "start c",  # t is not started again
             "ready c",
         ]
         assert children.downs == [("t", "it was stopped with another, and is not restarted")]
 
 
-async def test_a_transient_child_that_has_ended_comes_back_with_the_others(scheduler, autojump_clock):
+async def test_transient_child_that_has_ended_is_restarted_with_its_group(scheduler, autojump_clock):
     children = Children()
     specs = [children.spec("a"), children.spec("t", restart=Restart.TRANSIENT)]
     async with open_supervisor(scheduler, specs, strategy=Strategy.ONE_FOR_ALL):
@@ -229,9 +311,7 @@ async def test_a_transient_child_that_has_ended_comes_back_with_the_others(sched
 # Restarting.
 
 
-async def test_a_child_that_does_not_come_up_again_is_tried_again_and_each_try_counts(
-    scheduler, autojump_clock
-):
+async def test_each_failed_start_counts_as_a_restart_and_is_tried_again(scheduler, autojump_clock):
     children = Children()
     specs = [children.spec("a", bad_starts=(2, 3)), children.spec("b")]
     async with open_supervisor(scheduler, specs, intensity=3, backoff=NO_WAIT) as supervisor:
@@ -244,7 +324,7 @@ async def test_a_child_that_does_not_come_up_again_is_tried_again_and_each_try_c
 
 
 @pytest.mark.parametrize("strategy", Strategy)
-async def test_nobody_runs_twice_when_a_start_fails_in_the_middle_of_a_group(
+async def test_child_never_runs_twice_when_a_start_fails_in_the_middle_of_a_group(
     scheduler, autojump_clock, strategy
 ):
     children = Children()
@@ -252,12 +332,12 @@ async def test_nobody_runs_twice_when_a_start_fails_in_the_middle_of_a_group(
     async with open_supervisor(scheduler, specs, strategy=strategy, backoff=NO_WAIT) as supervisor:
         await children("a" if strategy is not Strategy.ONE_FOR_ONE else "b", BOOM)
         await trio.sleep(1)
-        # Each child asserts for itself that it does not run twice.
+        # Each child asserts by itself that it does not run twice.
         assert children.running == ["a", "b", "c"]
         assert all(child.ready for child in supervisor.children())
 
 
-async def test_a_transient_child_that_is_not_ready_in_time_has_failed(scheduler, autojump_clock):
+async def test_transient_child_that_is_not_ready_in_time_is_restarted(scheduler, autojump_clock):
     hangs = iter([False, True, False])
 
     async def run(ready):
@@ -279,7 +359,7 @@ async def test_a_transient_child_that_is_not_ready_in_time_has_failed(scheduler,
         assert [type(report.error) for report in supervisor.reports] == [BoomError, DaemonDown]
 
 
-async def test_backoff_between_restarts_in_a_row_and_not_after_a_good_run(scheduler, autojump_clock):
+async def test_backoff_grows_with_restarts_in_a_row_and_is_reset_by_a_long_run(scheduler, autojump_clock):
     children = Children()
     backoff = Backoff(first=1.0, cap=3.0)
     came_up = trio.Event()
@@ -304,11 +384,11 @@ async def test_backoff_between_restarts_in_a_row_and_not_after_a_good_run(schedu
         await trio.sleep(51)
         at = trio.current_time()
         await children("a", BOOM)
-        assert supervisor.children()[0].ready  # at once: it had run for longer than the period
+        assert supervisor.children()[0].ready  # without backoff: it had run for longer than the period
         assert trio.current_time() - at < 0.01
 
 
-async def test_a_crash_of_a_second_child_while_the_first_is_being_replaced(scheduler, autojump_clock):
+async def test_children_that_crash_while_another_is_being_restarted_are_restarted(scheduler, autojump_clock):
     children = Children()
     specs = [children.spec("a", start=2), children.spec("b"), children.spec("c")]
     async with open_supervisor(scheduler, specs, backoff=NO_WAIT) as supervisor:
@@ -321,11 +401,9 @@ async def test_a_crash_of_a_second_child_while_the_first_is_being_replaced(sched
         assert [report.child for report in supervisor.reports] == ["a", "b", "c"]
 
 
-async def test_two_that_crash_together_are_both_reported_and_the_group_restarts_once(
-    scheduler, autojump_clock
-):
+async def test_two_crashes_at_once_are_both_reported_and_restart_the_group_once(scheduler, autojump_clock):
     children = Children()
-    # As urgent as the supervisor, so that both have crashed before it takes its step.
+    # At the supervisor's level, so that both have crashed before it handles the first one.
     specs = [children.spec("a", level=0), children.spec("b", level=0)]
     async with open_supervisor(scheduler, specs, strategy=Strategy.ONE_FOR_ALL) as supervisor:
         children.order("a", BOOM)
@@ -336,7 +414,7 @@ async def test_two_that_crash_together_are_both_reported_and_the_group_restarts_
         assert children.running == ["a", "b"]
 
 
-async def test_what_a_cancellation_leaves_of_a_group_is_the_childs_failure_and_nobody_elses(
+async def test_exception_group_left_by_a_cancellation_is_a_failure_of_that_child_only(
     scheduler, autojump_clock
 ):
     async def run(ready):
@@ -357,7 +435,7 @@ async def test_what_a_cancellation_leaves_of_a_group_is_the_childs_failure_and_n
     assert report.error.subgroup(BoomError) is not None
 
 
-async def test_the_reason_names_the_error_and_not_its_wrapping(scheduler, autojump_clock):
+async def test_reason_names_the_error_inside_an_exception_group_of_one(scheduler, autojump_clock):
     async def run(ready):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(fail)
@@ -370,10 +448,101 @@ async def test_the_reason_names_the_error_and_not_its_wrapping(scheduler, autoju
             pass
 
 
+# A child that hangs while it starts.
+
+
+class Hanging:
+    """A child that starts once, and then hangs before it is ready."""
+
+    def __init__(self):
+        self.starts = []
+
+    async def run(self, ready):
+        self.starts.append(trio.current_time())
+        if len(self.starts) == 1:
+            ready()
+            await trio.sleep(1)
+            raise BoomError("hanging")
+        await trio.sleep_forever()
+
+
+async def test_hanging_start_does_not_delay_the_restart_of_another_child(scheduler, autojump_clock):
+    children, hanging = Children(), Hanging()
+    async with open_supervisor(
+        scheduler, [ChildSpec(name="hanging", run=hanging.run), children.spec("b")]
+    ) as supervisor:
+        await trio.sleep(2)
+        assert len(hanging.starts) == 2
+        children.take()
+        began = trio.current_time()
+        await children("b", BOOM)
+        assert children.take() == ["crash b", "start b", "ready b"]
+        assert trio.current_time() == pytest.approx(began + 0.001)
+        assert [child.state for child in supervisor.children()] == ["starting", "running"]
+
+
+async def test_child_that_always_hangs_while_it_starts_is_parked_after_its_intensity(
+    scheduler, autojump_clock
+):
+    hanging = Hanging()
+    spec = ChildSpec(name="a", run=hanging.run, past_intensity=PastIntensity.PARK)
+    async with open_supervisor(scheduler, [spec], backoff=NO_WAIT) as supervisor:
+        await trio.sleep(1200)
+        # Three restarts, each 30 s long, although the period is 5 s.
+        assert hanging.starts == [0, 1, 31, 61]
+        (state,) = supervisor.children()
+        assert (state.state, state.reason) == ("parked", "it did not start: not ready after 30.0 s")
+        assert [report.outcome for report in supervisor.reports] == ["restarted"] * 3 + ["parked"]
+
+
+async def test_child_that_always_hangs_while_it_starts_escalates_after_its_intensity(
+    scheduler, autojump_clock
+):
+    hanging = Hanging()
+    with pytest.raises(
+        DaemonDown, match="'a' is down after 3 restarts: it did not start: not ready after 30.0 s"
+    ):
+        async with open_supervisor(scheduler, [ChildSpec(name="a", run=hanging.run)], backoff=NO_WAIT):
+            await trio.sleep_forever()
+    assert trio.current_time() == 91
+
+
+async def test_backoff_of_one_child_does_not_delay_the_restart_of_another(scheduler, autojump_clock):
+    children = Children()
+    specs = [children.spec("a"), children.spec("b")]
+    async with open_supervisor(
+        scheduler, specs, intensity=9, backoff=Backoff(first=60.0, cap=60.0)
+    ) as supervisor:
+        await children("a", BOOM)
+        await children("a", BOOM)
+        await children("b", BOOM)
+        assert [child.state for child in supervisor.children()] == ["backing off", "running"]
+        assert children.running == ["b"]
+        await trio.sleep(60)
+        assert children.running == ["a", "b"]
+
+
+async def test_child_that_ignores_its_cancellation_does_not_delay_the_others(scheduler, autojump_clock):
+    async def run(ready):
+        ready()
+        with trio.CancelScope(shield=True):
+            await trio.sleep(60)
+
+    children = Children()
+    async with (
+        open_supervisor(scheduler, [ChildSpec(name="a", run=run), children.spec("b")]) as supervisor,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(supervisor.park, "a")
+        await trio.sleep(1)
+        await children("b", BOOM)
+        assert [child.state for child in supervisor.children()] == ["stopping", "running"]
+
+
 # Giving up.
 
 
-async def test_giving_up_stops_all_and_raises_in_place_of_the_hosts_block(scheduler, autojump_clock):
+async def test_giving_up_stops_all_children_cancels_the_block_and_raises(scheduler, autojump_clock):
     children = Children()
     specs = [children.spec("a"), children.spec("b"), children.spec("c")]
     went_on = False
@@ -392,9 +561,9 @@ async def test_giving_up_stops_all_and_raises_in_place_of_the_hosts_block(schedu
     assert supervisor.failure is caught.value
 
 
-async def test_giving_up_while_the_host_waits_in_a_nursery(scheduler, autojump_clock):
+async def test_giving_up_cancels_a_nursery_in_the_block(scheduler, autojump_clock):
     children = Children()
-    with pytest.raises(DaemonDown, match="'a' is down"):  # noqa: PT012 - the block is what is ended
+    with pytest.raises(DaemonDown, match="'a' is down"):  # noqa: PT012 - the block is ended from outside
         async with (
             open_supervisor(scheduler, [children.spec("a")], intensity=0),
             trio.open_nursery() as nursery,
@@ -404,24 +573,24 @@ async def test_giving_up_while_the_host_waits_in_a_nursery(scheduler, autojump_c
             await children("a", BOOM)
 
 
-async def test_what_the_host_raises_while_it_is_cancelled_by_giving_up_comes_out(scheduler, autojump_clock):
+async def test_error_raised_by_the_block_while_giving_up_comes_out(scheduler, autojump_clock):
     children = Children()
-    with pytest.raises(ValueError, match="^the host's$"):  # noqa: PT012 - the block is what is ended
+    with pytest.raises(ValueError, match="^in the block$"):  # noqa: PT012 - the block is ended from outside
         async with open_supervisor(scheduler, [children.spec("a")], intensity=0) as supervisor:
             children.order("a", BOOM)
             try:
                 await trio.sleep_forever()
             except trio.Cancelled:
-                raise ValueError("the host's") from None
+                raise ValueError("in the block") from None
     assert supervisor.failure is not None
 
 
-async def test_giving_up_while_the_host_is_leaving(scheduler, autojump_clock):
+async def test_failure_while_the_block_ends_is_reported_and_not_raised(scheduler, autojump_clock):
     children = Children()
     specs = [children.spec("a"), children.spec("b", ending=3)]
     async with open_supervisor(scheduler, specs, intensity=0) as supervisor:
         children.order("a", BOOM)
-    # The host was done; what fails while all is being stopped is reported.
+    # The block had ended already.
     assert [(report.child, report.outcome) for report in supervisor.reports] == [("a", "left")]
 
 
@@ -432,7 +601,7 @@ async def test_giving_up_while_the_host_is_leaving(scheduler, autojump_clock):
     gaps=st.lists(st.integers(0, 4), max_size=15),
     strategy=st.sampled_from(Strategy),
 )
-def test_never_more_restarts_than_the_intensity_within_any_period(intensity, period, gaps, strategy):
+def test_restarts_within_any_period_never_exceed_the_intensity(intensity, period, gaps, strategy):
     restarts = []
 
     async def main():
@@ -461,12 +630,14 @@ def test_never_more_restarts_than_the_intensity_within_any_period(intensity, per
         assert sum(start <= at < start + period for at in restarts) <= intensity
 
 
-# Ways out.
+# Leaving the block.
 
 
-async def test_what_the_host_raises_comes_out_as_it_is_and_stops_the_children(scheduler, autojump_clock):
+async def test_error_raised_by_the_block_comes_out_unchanged_and_stops_the_children(
+    scheduler, autojump_clock
+):
     children, error = Children(), ValueError("mine")
-    with pytest.raises(ValueError, match="^mine$") as caught:  # noqa: PT012 - the block is what is ended
+    with pytest.raises(ValueError, match="^mine$") as caught:  # noqa: PT012 - the block is ended from outside
         async with open_supervisor(scheduler, [children.spec("a"), children.spec("b", ending=1)]):
             children.take()
             raise error
@@ -474,7 +645,7 @@ async def test_what_the_host_raises_comes_out_as_it_is_and_stops_the_children(sc
     assert children.take() == ["stop b", "end b", "stop a", "end a"]
 
 
-async def test_a_cancelled_host_stops_the_children_in_order_first(scheduler, autojump_clock):
+async def test_cancelled_block_stops_the_children_in_reverse_order_first(scheduler, autojump_clock):
     children = Children()
     with trio.CancelScope() as scope:
         async with open_supervisor(scheduler, [children.spec("a", ending=1), children.spec("b", ending=1)]):
@@ -486,7 +657,7 @@ async def test_a_cancelled_host_stops_the_children_in_order_first(scheduler, aut
     assert trio.current_time() == 2.0
 
 
-async def test_cancelled_before_it_was_opened(scheduler, autojump_clock):
+async def test_cancelled_before_opening_starts_nothing(scheduler, autojump_clock):
     children = Children()
     with trio.CancelScope() as scope:
         scope.cancel()
@@ -497,7 +668,7 @@ async def test_cancelled_before_it_was_opened(scheduler, autojump_clock):
 
 
 @pytest.mark.parametrize("seconds", [0.5, 1.5])
-async def test_cancelled_while_it_is_being_opened(scheduler, autojump_clock, seconds):
+async def test_cancelled_while_opening_stops_the_children(scheduler, autojump_clock, seconds):
     children = Children()
     with trio.move_on_after(seconds) as scope:
         async with open_supervisor(scheduler, [children.spec("a", start=1), children.spec("b", start=1)]):
@@ -506,20 +677,20 @@ async def test_cancelled_while_it_is_being_opened(scheduler, autojump_clock, sec
     assert children.running == []
 
 
-async def test_left_while_a_child_waits_for_its_restart(scheduler, autojump_clock):
+async def test_block_may_end_while_a_child_backs_off(scheduler, autojump_clock):
     children = Children()
     specs = [children.spec("a"), children.spec("slow", ending=4)]
     with trio.move_on_after(60) as too_long:
         async with open_supervisor(scheduler, specs, intensity=9, backoff=Backoff(first=1.0)):
             await children("a", BOOM)
-            await children("a", BOOM)  # its next start is due while the other one stops
+            await children("a", BOOM)  # its next start is due while slow is being stopped
             children.take()
     assert not too_long.cancelled_caught
     assert children.take() == ["stop slow", "end slow"]
     assert children.running == []
 
 
-async def test_left_while_a_child_is_being_restarted(scheduler, autojump_clock):
+async def test_block_may_end_while_a_child_starts(scheduler, autojump_clock):
     children = Children()
     specs = [children.spec("a", start=3, shutdown=1.0), children.spec("b", ending=1)]
     with trio.move_on_after(60) as too_long:
@@ -531,7 +702,7 @@ async def test_left_while_a_child_is_being_restarted(scheduler, autojump_clock):
     assert children.running == []
 
 
-async def test_a_child_that_fails_while_it_is_stopped_is_reported(scheduler, autojump_clock):
+async def test_failure_of_a_child_that_is_being_stopped_is_reported(scheduler, autojump_clock):
     children = Children()
     spec = children.spec("a", stop=None, raises_on_stop=BoomError("on the way out"))
     async with open_supervisor(scheduler, [children.spec("b"), spec]) as supervisor:
@@ -542,7 +713,7 @@ async def test_a_child_that_fails_while_it_is_stopped_is_reported(scheduler, aut
     assert children.running == []
 
 
-async def test_asking_to_stop_that_raises_is_reported_and_the_others_are_stopped(scheduler, autojump_clock):
+async def test_error_in_stop_is_reported_and_the_other_children_are_stopped(scheduler, autojump_clock):
     def stop():
         raise BoomError("cannot be asked")
 
@@ -556,7 +727,7 @@ async def test_asking_to_stop_that_raises_is_reported_and_the_others_are_stopped
     assert [str(report.error) for report in supervisor.reports] == ["cannot be asked"]
 
 
-async def test_what_ends_a_process_passes_through_a_child(scheduler, autojump_clock):
+async def test_keyboard_interrupt_in_a_child_comes_out_and_stops_the_children(scheduler, autojump_clock):
     async def run(ready):
         ready()
         await trio.sleep(1)
@@ -577,7 +748,7 @@ async def test_what_ends_a_process_passes_through_a_child(scheduler, autojump_cl
 # Reports.
 
 
-async def test_a_crash_is_a_report_with_fixed_fields(scheduler, autojump_clock, caplog):
+async def test_crash_report_has_time_child_error_restarts_and_outcome(scheduler, autojump_clock, caplog):
     children = Children()
     async with open_supervisor(scheduler, [children.spec("a")]) as supervisor:
         await trio.sleep(7)
@@ -588,7 +759,7 @@ async def test_a_crash_is_a_report_with_fixed_fields(scheduler, autojump_clock, 
         assert [record.getMessage() for record in caplog.records] == ["daemon a failed, restarted"]
 
 
-async def test_reports_are_bounded(scheduler, autojump_clock):
+async def test_only_the_latest_reports_are_kept(scheduler, autojump_clock):
     children = Children()
     async with open_supervisor(
         scheduler, [children.spec("a")], intensity=1000, backoff=NO_WAIT
@@ -599,8 +770,7 @@ async def test_reports_are_bounded(scheduler, autojump_clock):
         assert supervisor.reports[-1].restarts == 149
 
 
-async def test_more_failures_at_once_than_there_are_children(scheduler, autojump_clock):
-    """The supervisor is busy with one while another fails again and again."""
+async def test_child_that_fails_to_start_38_times_comes_up_at_last(scheduler, autojump_clock):
     children = Children()
     specs = [children.spec("a"), children.spec("b", bad_starts=range(2, 40))]
     async with open_supervisor(
