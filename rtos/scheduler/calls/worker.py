@@ -182,8 +182,10 @@ class Worker:
         """Let the worker's task go on with the handler that ``begin`` has left."""
         assert self.begun is not None
         if not self.has_begun:
+            # Made first: if that fails, the next attempt must not skip it.
+            rest = Begun(*self.begun)
             self.has_begun = True
-            self.wait.send(Begun(*self.begun))
+            self.wait.send(rest)
         run_queue.suspend(self.task, self.begun[1])
         self.begun = None
 
