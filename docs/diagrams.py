@@ -1,4 +1,4 @@
-"""Draws the diagrams of the design pages from the code: the layers, and the states of calls and workers.
+"""Draws the diagrams of the design pages from the code: layers, and states of calls, workers and children.
 
 ``make docs`` calls it. ``python docs/diagrams.py`` writes the files without building the site.
 """
@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rtos.scheduler.calls.states import transitions
+from rtos.scheduler.supervision.run_state import TRANSITIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -37,9 +38,21 @@ def diagrams() -> dict[str, str]:
     """The text of each file by its name, relative to this folder."""
     return {
         "design/layers.svg": layers(kernel_layers()),
-        "design/call-states.svg": states("call"),
-        "design/worker-states.svg": states("worker"),
+        "design/call-states.svg": states(_calls("call")),
+        "design/worker-states.svg": states(_calls("worker")),
+        "design/child-states.svg": states(_children()),
     }
+
+
+def _calls(machine: str) -> Iterator[tuple[str, str, str]]:
+    for one in transitions():
+        if one.machine == machine:
+            yield one.state, one.event, one.next_state
+
+
+def _children() -> Iterator[tuple[str, str, str]]:
+    for (state, event), following in TRANSITIONS.items():
+        yield state.value, event.name.lower().replace("_", " "), following.value
 
 
 def kernel_layers() -> list[list[tuple[str, str]]]:
@@ -88,12 +101,15 @@ def _wrapped(text: str, width: int) -> list[str]:
     return lines
 
 
-def states(machine: str) -> str:
-    """One column for each state of a machine, one arrow for each pair of states with its events."""
+def states(rows: Iterable[tuple[str, str, str]]) -> str:
+    """One column for each state, one arrow for each pair of states with its events.
+
+    Args:
+      rows: the transitions: a state, an event, and the state that follows.
+    """
     arrows: dict[tuple[str, str], list[str]] = {}
-    for one in transitions():
-        if one.machine == machine:
-            arrows.setdefault((one.state, one.next_state), []).append(one.event)
+    for state, event, following in rows:
+        arrows.setdefault((state, following), []).append(event)
     names = list(dict.fromkeys(name for pair in arrows for name in pair))
     # Final states stand on the right.
     names.sort(key=lambda name: all(name != source for source, _ in arrows))
