@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from rtos.errors import ConfigurationError
+from rtos.errors import ConfigurationError, SchedulerClosed
 from rtos.scheduler.supervision.child import ChildState, CrashReport
 from rtos.scheduler.supervision.lifecycle import Lifecycle, Phase
 from rtos.scheduler.supervision.operator import OperatorQueue
@@ -72,6 +72,7 @@ class Supervisor:
         self._operators = OperatorQueue(
             self._children, lambda order: self._post(partial(self._lifecycle.place, order))
         )
+        scheduler.on_close(self)
         self._opened = trio.Event()
         self._closed = trio.Event()
         self.host = trio.CancelScope()
@@ -152,6 +153,10 @@ class Supervisor:
             self._post(self._lifecycle.close)
             await self._closed.wait()
 
+    def scheduler_closed(self) -> None:
+        """Cancel the children and raise ``SchedulerClosed`` from the block; called by the scheduler."""
+        self._post(_raise_scheduler_closed)
+
     async def _handle_events(self) -> None:
         async for handle in self._events:
             handle()
@@ -178,6 +183,10 @@ class Supervisor:
         self.reports.append(report)
         del self.reports[:-_REPORTS]
         log.error("daemon %s failed, %s", report.child, report.outcome, exc_info=report.error)
+
+
+def _raise_scheduler_closed() -> None:
+    raise SchedulerClosed("supervisor")
 
 
 class _Timer:
@@ -305,7 +314,8 @@ async def open_supervisor(
       ConfigurationError: two children have the same name, the intensity or the period is
         impossible, or a child has a budget and the scheduler does not order tasks. Nothing
         was started.
-      SchedulerClosed: the scheduler is not open.
+      SchedulerClosed: the scheduler is not open. If it closes before the block ends, the
+        children are cancelled, and the error leaves the block in an exception group.
       DaemonDown: a child did not start, or failed too often. All children have been stopped.
 
     A checkpoint on entering and on leaving. A cancellation stops the children in reverse

@@ -779,3 +779,24 @@ async def test_child_that_fails_to_start_38_times_comes_up_at_last(scheduler, au
         await children("a", BOOM)
         await trio.sleep(1)
         assert children.running == ["a", "b"]
+
+
+@pytest.mark.parametrize("restarts", [False, True], ids=["running child", "child that waits for its backoff"])
+async def test_supervisor_raises_when_its_scheduler_closes_before_its_block_ends(autojump_clock, restarts):
+    children, closed_at = Children(), []
+
+    async def supervise(scheduler):
+        specs = [children.spec("a"), children.spec("b")]
+        with pytest.RaisesGroup(SchedulerClosed, flatten_subgroups=True):
+            async with open_supervisor(scheduler, specs, backoff=Backoff(first=50.0, cap=50.0)):
+                for _ in range(2 if restarts else 0):
+                    await children("a", BOOM)
+                await trio.sleep_forever()
+        closed_at.append(trio.current_time())
+
+    async with trio.open_nursery() as nursery, open_scheduler() as scheduler:
+        nursery.start_soon(supervise, scheduler)
+        await trio.sleep(10)
+        assert children.running == (["b"] if restarts else ["a", "b"])
+    assert closed_at == [10.0]
+    assert not children.running
