@@ -794,9 +794,10 @@ async def test_supervisor_raises_when_its_scheduler_closes_before_its_block_ends
                 await trio.sleep_forever()
         closed_at.append(trio.current_time())
 
-    async with trio.open_nursery() as nursery, open_scheduler() as scheduler:
-        nursery.start_soon(supervise, scheduler)
-        await trio.sleep(10)
-        assert children.running == (["b"] if restarts else ["a", "b"])
+    with trio.fail_after(1000):
+        async with trio.open_nursery() as nursery, open_scheduler() as scheduler:
+            nursery.start_soon(supervise, scheduler)
+            await trio.sleep(10)
+            assert children.running == (["b"] if restarts else ["a", "b"])
     assert closed_at == [10.0]
     assert not children.running
