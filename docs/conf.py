@@ -67,6 +67,7 @@ def setup(app: Sphinx) -> None:
     field.label = "Attributes"
     app.connect("builder-inited", lambda _: write_pages())
     app.connect("autodoc-process-docstring", list_modules)
+    app.connect("autodoc-process-docstring", join_names)
     app.connect("missing-reference", link_error)
 
 
@@ -96,6 +97,16 @@ def list_modules(
             shown.append(line)
             in_list = False
     lines[:] = shown
+
+
+def join_names(
+    _app: Sphinx, _what: str, _name: str, _object: object, _options: object, lines: list[str]
+) -> None:
+    """Keep attributes that share a description together: Sphinx takes ``a, b`` for a type and a name."""
+    for number, line in enumerate(lines):
+        if line.startswith(":ivar "):
+            names, _, text = line.removeprefix(":ivar ").partition(": ")
+            lines[number] = f":ivar {names.replace(', ', ',')}: {text}"
 
 
 def link_error(app: Sphinx, env: BuildEnvironment, node: pending_xref, text: Element) -> Element | None:

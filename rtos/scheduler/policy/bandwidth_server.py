@@ -114,9 +114,10 @@ class BandwidthServer:
     """The state of one budget, which several contexts may share.
 
     Attributes:
-      granted, period: Q and P.
-      remaining: q.
-      deadline_ns: d.
+      granted: Q, nanoseconds.
+      period: P, nanoseconds.
+      remaining: the rest of the grant, q, nanoseconds.
+      deadline_ns: the deadline, d, nanoseconds.
       deadline: d in seconds, for the order inside a level.
       is_exhausted: whether it waits for a refill.
       is_active: whether one of its contexts has a task to run; set by the kernel.
