@@ -249,6 +249,9 @@ class Port(Generic[RequestT, ReplyT]):
         else:
             due = context.job_deadline
             call = Call(core, statistics, request, context.level, min(deadline, due), now)
+            # As ``Call.reprioritise`` does when it changes.
+            if context.deadline < call.due:
+                call.deadline = context.deadline
             call.sender = context
             call.payer = context.payer or context
             chain = context.chain

@@ -121,22 +121,27 @@ class StepDonation(Accounts):
         finally:
             RUN_CONTEXT.task = donor
             donor._abort_func = None
-            if context.payer is None:
-                self._settled_ns = self.ticks_ns()
-            else:
-                self._settle(context)
-            ended_ns, went_on_ns = self._settled_ns, self._began_ns
-            context.cpu_ns += ended_ns - went_on_ns
-            context.steps += 1
-            length_ns, known_ns = ended_ns - began_ns, context.step_ns
-            if length_ns > context.longest_ns:
-                context.longest_ns = length_ns
-            context.step_ns = length_ns if length_ns > known_ns else known_ns - ((known_ns - length_ns) >> 3)
-            if record is not None:
-                record((STEP, went_on_ns, ended_ns - went_on_ns, context.number, context.name, donated_level,
-                        1, began_ns))  # fmt: skip
-            self._running, self._level, self._since_ns = outer, level, since_ns
-            self._began_ns = ended_ns
+            try:
+                if context.payer is None:
+                    self._settled_ns = self.ticks_ns()
+                else:
+                    self._settle(context)
+                ended_ns, went_on_ns = self._settled_ns, self._began_ns
+                context.cpu_ns += ended_ns - went_on_ns
+                context.steps += 1
+                length_ns, known_ns = ended_ns - began_ns, context.step_ns
+                if length_ns > context.longest_ns:
+                    context.longest_ns = length_ns
+                context.step_ns = (
+                    length_ns if length_ns > known_ns else known_ns - ((known_ns - length_ns) >> 3)
+                )
+                if record is not None:
+                    record((STEP, went_on_ns, ended_ns - went_on_ns, context.number, context.name,
+                            donated_level, 1, began_ns))  # fmt: skip
+            finally:
+                # Also when the stack is exhausted, or the rest would be billed to ``context``.
+                self._running, self._level, self._since_ns = outer, level, since_ns
+                self._began_ns = self._settled_ns
 
     def park(self, task: Any, abort: Callable[[RaiseCancelT], Abort]) -> None:
         """Park a task again after ``donate``; a cancellation that came meanwhile is delivered now."""

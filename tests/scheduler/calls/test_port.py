@@ -727,6 +727,26 @@ async def test_a_promotion_travels_on_through_nested_calls(scheduler, autojump_c
         nursery.cancel_scope.cancel()
 
 
+async def test_nested_call_is_sent_with_the_deadline_that_its_caller_inherits(scheduler, autojump_clock):
+    async with trio.open_nursery() as nursery:
+        a, b = Daemon(scheduler, nursery, "a", level=5), Daemon(scheduler, nursery, "b", level=7)
+        callers = Outcomes(nursery)
+
+        async def in_a():
+            await trio.sleep(1)
+            await b.call(5)
+
+        patient, urgent = scheduler.context("patient", level=4), scheduler.context("urgent", level=4)
+        callers.start("patient", lambda: a.call(in_a), context=patient)
+        await wait_all_tasks_blocked()
+        callers.start("urgent", lambda: a.call(1, deadline=50.0), context=urgent)
+        await trio.sleep(2)
+        (worker,) = b.contexts
+        # The worker of a is as urgent as the call that waits for it; its own job has no deadline.
+        assert (worker.level, worker.deadline, worker.job_deadline) == (4, 50.0, math.inf)
+        nursery.cancel_scope.cancel()
+
+
 async def test_a_promotion_moves_a_nested_call_that_still_waits(scheduler, autojump_clock):
     async with trio.open_nursery() as nursery:
         a, b = Daemon(scheduler, nursery, "a", level=7), Daemon(scheduler, nursery, "b", level=7)
