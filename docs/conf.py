@@ -47,7 +47,8 @@ suppress_warnings = ["ref.python"]
 
 MODULE = re.compile(r"``\w+``(, ``\w+``|,? and ``\w+``)*: ")
 
-smartquotes = False
+# Dashes only: quotes in the text of a program or a file must stay as they are.
+smartquotes_action = "D"
 
 html_theme = "furo"
 html_title = f"rtos {version}"
