@@ -11,9 +11,8 @@ from __future__ import annotations
 import logging
 import math
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-import attrs
 import trio
 
 from rtos.errors import ConfigurationError
@@ -41,8 +40,7 @@ QUANTUM: Final = 100e-6
 _kernel: trio.lowlevel.RunVar[Kernel | None] = trio.lowlevel.RunVar("rtos_kernel")
 
 
-@attrs.frozen
-class Settings:
+class Settings(NamedTuple):
     """The options of ``open_scheduler`` that all schedulers of one loop share."""
 
     quantum: float | None
@@ -307,7 +305,7 @@ def join_kernel(settings: Settings) -> Kernel:
         kernel.install()
         _kernel.set(kernel)
     elif kernel.settings != settings:
-        other = ", ".join(f"{name}={value!r}" for name, value in attrs.asdict(kernel.settings).items())
+        other = ", ".join(f"{name}={value!r}" for name, value in kernel.settings._asdict().items())
         raise ConfigurationError(
             f"another scheduler is open in this loop with {other}", "open both with the same settings"
         )
