@@ -170,8 +170,8 @@ def _finish_revoked(core: PortCore, worker: Worker) -> None:
         # Taken only for a caller that waits for it: it may be a KeyboardInterrupt, which
         # would be lost otherwise.
         waits = call.caller is not None and call.raise_cancel is not None
-        error = _error_of(call.raise_cancel) if waits else None
-        _finish(core, worker, call, State.CANCELLED, error=error)
+        # No local variable holds the error, since its traceback holds this frame.
+        _finish(core, worker, call, State.CANCELLED, error=_error_of(call.raise_cancel) if waits else None)
 
 
 def _error_of(raise_cancel: Any) -> BaseException:
