@@ -49,10 +49,6 @@ class NotAdmitted(Refused):
     """Accepting the work could make other jobs miss their deadlines."""
 
 
-class Overloaded(Refused):
-    """The request was dropped from a full queue in favour of a more urgent one."""
-
-
 @attrs.define(eq=False, str=False)
 class CommandRejected(RtosError):
     """The command is invalid; raised before delivery, nothing changed.

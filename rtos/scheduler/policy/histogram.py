@@ -1,7 +1,7 @@
-"""Distributions that cost half a microsecond to feed.
+"""A log-linear histogram of integers: quantiles in bounded memory, half a microsecond per value.
 
-Pure. A log-linear histogram: each power of two is cut into ``SUB`` equal parts,
-so a quantile is off by at most 1/SUB of itself, over any range, in fixed memory.
+Each power of two is divided into ``SUB`` cells of equal width, so a quantile is at most
+``1/SUB`` of itself too high, over any range. Pure: no Trio, no clock.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ _SHIFT: Final = 4
 
 
 class Histogram:
-    """Counts of non-negative integers (nanoseconds, say), with quantiles.
+    """Counts of non-negative integers, for example nanoseconds.
 
     Attributes:
-      total: the sum of the values recorded.
-      least, most: the exact extremes; ``least`` is 0 while there is no value.
+      total: sum of the recorded values.
+      least: the smallest value, 0 while there is none.
+      most: the largest value, 0 while there is none.
     """
 
     __slots__ = ("_cells", "least", "most", "total")
@@ -29,8 +30,8 @@ class Histogram:
         self.most = 0
 
     def record(self, value: int) -> None:
-        """Count one value; negative ones count as 0."""
-        # Each line of this is paid for twice per call of a command.
+        """Record one value; a negative one counts as 0."""
+        # This runs twice per command: every line counts.
         cells = self._cells
         exponent = value.bit_length() - _SHIFT - 1
         if exponent > 0 and value > 0:
@@ -48,7 +49,7 @@ class Histogram:
         self.total += value
 
     def merged(self, other: Histogram) -> Histogram:
-        """What both have counted, as a new one."""
+        """Return a new histogram with the values of both."""
         both = Histogram()
         both.total = self.total + other.total
         both.most = max(self.most, other.most)
@@ -60,16 +61,19 @@ class Histogram:
 
     @property
     def count(self) -> int:
-        """Values recorded."""
+        """Number of recorded values."""
         return sum(self._cells.values())
 
     @property
     def mean(self) -> float:
-        """The mean, 0.0 while there is no value."""
+        """Mean of the recorded values, 0.0 while there is none."""
         return self.total / self.count if self._cells else 0.0
 
     def quantile(self, fraction: float) -> int:
-        """The upper edge of the cell that holds the quantile; at most ``1/SUB`` too high.
+        """Return the upper edge of the cell that holds a quantile; at most ``1/SUB`` too high.
+
+        Args:
+          fraction: 0.5 for the median, 0.99 for the 99th percentile.
 
         Returns 0 while there is no value.
         """

@@ -1,9 +1,8 @@
-"""The direct path: a call to an idle daemon is served in its caller's step, and nobody can tell.
+"""The direct path: a call to an idle worker is served in its caller's step, and no task can tell.
 
-The same scenario is run twice in virtual time, with the direct path and without.
-What everybody saw, and when, has to be the same for each of them. No two delays end
-at one instant; of two tasks that one worker lets go at once (the caller of one call,
-and that of the next) either may go first, on both paths.
+Each scenario runs twice in virtual time, with the direct path and without. What each task
+observes, and when, must be the same. No two delays end at the same instant. If one worker
+releases two tasks at once (the callers of two calls), either may run first, on both paths.
 """
 
 import gc
@@ -33,7 +32,7 @@ NAMES = ("a", "b", "c")
 
 @attrs.frozen
 class Send:
-    """One call: to whom, how long it may take, when its caller is cancelled, and what it does."""
+    """One call: its port, deadline, the time when its caller is cancelled, and what its handler does."""
 
     number: int
     to: str
@@ -42,7 +41,7 @@ class Send:
     script: tuple[object, ...]
 
     def seconds(self, units: int, what: str) -> float:
-        """Units, and a fraction that no other delay has, so that no two sums of delays are equal."""
+        """Return ``units`` and a fraction of its own, so that no two sums of delays are equal."""
         return units + random.Random(f"{self.number} {what}").random() / 2
 
 
@@ -94,18 +93,18 @@ DAEMONS = st.fixed_dictionaries(
 
 
 class Unlearned(CallStatistics):
-    """A kind whose calls are not expected to take any time.
+    """Statistics whose estimate is always 0.
 
-    A worker that is done lets its caller go on and, at the same instant, the caller of
-    the next call that cannot be met any more. Whose service is learned first would then
-    decide what is expected later: what is known too late to be met has a test of its own.
+    When a worker ends a call it releases the caller and, at the same instant, the caller of
+    the next call if that cannot meet its deadline. The order of the two would decide the
+    next estimate. Deadlines that cannot be met have a test of their own.
     """
 
     estimate = property(lambda _: 0.0, lambda *_: None)
 
 
 class World:
-    """Three daemons and some clients, and all that they saw."""
+    """Three ports and some clients, and everything that they observed."""
 
     def __init__(self, scheduler, nursery, daemons):
         self.scheduler = scheduler
@@ -128,10 +127,10 @@ class World:
             self.nursery.start_soon(self.work, name, context)
 
     async def work(self, name, context):
-        # A daemon whose worker has ended is started again, by its supervisor.
+        # As a supervisor does, start a worker again when it has ended.
         try:
             with trio.CancelScope() as self.scopes[context]:
-                await self.ports[name].serve(self.body, context=context)
+                await self.ports[name].serve(self.handle, context=context)
         except SystemExit as error:
             self.note(name, "ended", error)
         await trio.sleep(random.Random(f"{name} {trio.current_time()}").random())
@@ -140,7 +139,7 @@ class World:
     def note(self, *what):
         self.seen.append((trio.current_time(), *(_describe(part) for part in what)))
 
-    async def body(self, send):
+    async def handle(self, send):
         self.look(send, "begin")
         for number, operation in enumerate(send.script):
             if isinstance(operation, Send):
@@ -178,7 +177,7 @@ class World:
                 if send.number in self.scopes:
                     self.scopes[send.number].cancel()
             case "suspend" if len(self.contexts[send.to]) == 1:
-                # Two workers that are let go at one instant have no order between them.
+                # Two workers released at the same instant have no order.
                 self.ports[send.to].suspend()
             case "resume":
                 self.ports[send.to].resume()
@@ -211,7 +210,7 @@ class World:
         try:
             raise LookupError(number)  # noqa: TRY301 - it is to be handled here
         except LookupError:
-            # One of them calls while it handles an error, which its daemons must not see.
+            # Client 1 calls while it handles an exception, which the handlers must not see.
             if number == 1:
                 await self.client_of(number, sends)
                 return
@@ -249,7 +248,7 @@ def _describe(part):
 
 
 def by_whom(seen):
-    """What each call and each client saw, in order; between two that one worker has let go there is none."""
+    """Group the observations by call and by client; two tasks released at once have no order."""
     sights = {}
     for time, *what in seen:
         whom = tuple(what[:2]) if isinstance(what[0], str) else what[0]
@@ -262,7 +261,7 @@ def run(daemons, clients, *, direct):
         async with open_scheduler(direct=direct, reserve=0) as scheduler:
             async with trio.open_nursery() as nursery:
                 world = World(scheduler, nursery, daemons)
-                # So that what a worker's step costs is known.
+                # Until each worker has run a step, whose length is known then.
                 await wait_all_tasks_blocked()
                 for number, (level, sends) in enumerate(clients):
                     with scheduler.context(f"client {number}", level=level):
@@ -279,7 +278,7 @@ def run(daemons, clients, *, direct):
 
 
 def uniquely_numbered(clients):
-    """The same clients, with every call numbered by its place."""
+    """Return the same clients, with every call numbered by its position."""
     number = 0
 
     def renumber(send):
@@ -293,7 +292,7 @@ def uniquely_numbered(clients):
 
 
 def _counts(statistics):
-    """All but how many waited at once: of two tasks that are let go at once either may go first."""
+    """Everything but the high-water mark: of two tasks released at once either may run first."""
     return str(attrs.evolve(statistics, high_water=0))
 
 
@@ -301,7 +300,7 @@ def _send(number, to, *script):
     return Send(number=number, to=to, timeout=None, patience=None, script=script)
 
 
-# A call cancels its caller, who calls the same daemon again: its worker is idle by then.
+# A call cancels its caller, which calls the same port again. Its worker is idle by then.
 CANCELLED_BY_ITS_CALL = [
     (
         1,
@@ -318,18 +317,18 @@ PLAIN = {"level": 0, "workers": 1, "capacity": 1}
 @settings(max_examples=short_or_full(60, 300))
 @given(DAEMONS, CLIENTS)
 @example({"a": {**PLAIN, "level": 1}, "b": PLAIN, "c": PLAIN}, CANCELLED_BY_ITS_CALL)
-def test_nobody_can_tell_the_direct_path_from_the_queued_one(daemons, clients):
+def test_direct_and_queued_path_give_the_same_observations(daemons, clients):
     clients = uniquely_numbered(clients)
-    seen, accounts, lent = run(daemons, clients, direct=True)
-    event(f"lent: {min(lent, 5)}")
+    seen, accounts, donated = run(daemons, clients, direct=True)
+    event(f"donated steps: {min(donated, 5)}")
     expected_seen, expected_accounts, never = run(daemons, clients, direct=False)
     assert never == 0
     assert seen == expected_seen
     assert accounts == expected_accounts
 
 
-def test_the_scenarios_are_served_directly_often_enough_to_mean_something():
-    """The property would hold of a path that is never taken."""
+def test_scenario_with_idle_workers_takes_the_direct_path():
+    """Otherwise the comparison above would compare the queued path with itself."""
     script = (("look",), ("sleep", 1), ("look",))
     clients = [(3, [(1, Send(0, name, None, None, script if name == "b" else ())) for name in NAMES * 3])]
     daemons = {name: {"level": 2, "workers": 1, "capacity": 1} for name in NAMES}
@@ -337,7 +336,7 @@ def test_the_scenarios_are_served_directly_often_enough_to_mean_something():
 
 
 class Served:
-    """One daemon, whose calls are functions to run, and a client."""
+    """One port, whose requests are functions to run."""
 
     def __init__(self, scheduler, nursery, *, level=2, budget=None):
         self.scheduler = scheduler
@@ -348,10 +347,10 @@ class Served:
             nursery.start_soon(self.serve)
 
     async def serve(self):
-        await self.port.serve(lambda body: body(), context=self.context)
+        await self.port.serve(lambda handler: handler(), context=self.context)
 
-    async def call(self, body=None, **options):
-        return await self.port.call(body or _nothing, statistics=self.kind, **options)
+    async def call(self, handler=None, **options):
+        return await self.port.call(handler or _nothing, statistics=self.kind, **options)
 
     def donated(self):
         return self.scheduler.statistics().donated
@@ -362,7 +361,7 @@ async def _nothing():
 
 
 async def _open(body, *, daemon=None, **options):
-    """Run ``body(served)`` beside a daemon that has run a step."""
+    """Run ``body(served)`` beside a worker that has run a step."""
     async with open_scheduler(reserve=0, **options) as scheduler, trio.open_nursery() as nursery:
         served = Served(scheduler, nursery, **(daemon or {}))
         await wait_all_tasks_blocked()
@@ -372,7 +371,7 @@ async def _open(body, *, daemon=None, **options):
 
 
 @pytest.mark.parametrize("direct", [True, False])
-def test_who_ran_and_who_pays_is_the_same(direct):
+def test_cpu_time_is_billed_as_on_the_queued_path(direct):
     async def main(served):
         client = served.scheduler.context("client", level=4)
 
@@ -392,15 +391,15 @@ def test_who_ran_and_who_pays_is_the_same(direct):
         accounts = [(context.cpu_ns, context.billed_ns) for context in contexts]
         return accounts, served.scheduler.cpu_ns(client), served.donated() > 0
 
-    accounts, cpu, lent = run_virtual(lambda: _open(main, direct=direct, quantum=1.0))
+    accounts, cpu, donated = run_virtual(lambda: _open(main, direct=direct, quantum=1.0))
     # Each reading of the clock is rounded to a nanosecond.
     ticks = [[round(spent / 1e9 / TICK, 4) for spent in account] for account in accounts]
     assert ticks == [[3, 6], [6, 0]]
     assert cpu == accounts[0][0]
-    assert lent is direct
+    assert donated is direct
 
 
-def test_the_trace_has_the_steps_of_both_one_after_the_other():
+def test_trace_shows_the_steps_of_caller_and_worker_in_order():
     async def main(served):
         async def work():
             spend(3 * TICK)
@@ -408,7 +407,7 @@ def test_the_trace_has_the_steps_of_both_one_after_the_other():
         spend(1 * TICK)
         await served.call(work)
         spend(2 * TICK)
-        await trio.sleep(TICK)  # which ends the pass, and what is open
+        await trio.sleep(TICK)  # ends the pass, and closes the open account
         records = served.scheduler.trace.snapshot()
         steps = [record for record in records if isinstance(record, Step) and record.duration]
         return [(step.name, round(step.duration / 1e9 / TICK)) for step in steps], [
@@ -420,7 +419,7 @@ def test_the_trace_has_the_steps_of_both_one_after_the_other():
     assert all(gapless)
 
 
-def test_a_loop_of_calls_gives_way_after_each_quantum():
+def test_loop_of_calls_lets_other_tasks_run_after_each_quantum():
     async def main(served):
         others = 0
 
@@ -444,11 +443,11 @@ def test_a_loop_of_calls_gives_way_after_each_quantum():
             nursery.cancel_scope.cancel()
         return seen
 
-    # Ten calls fit into a quantum; the other task, as urgent, has a turn after each.
+    # Ten calls fit into a quantum. The other task, of the same level, runs once after each quantum.
     assert 3 <= run_virtual(lambda: _open(main, quantum=10 * TICK)) <= 8
 
 
-def test_calls_that_cost_no_time_give_way_too():
+def test_loop_of_calls_that_take_no_time_lets_other_tasks_run():
     async def main(served):
         passes = served.scheduler.statistics().passes
         for _ in range(640):
@@ -458,7 +457,7 @@ def test_calls_that_cost_no_time_give_way_too():
     assert 9 <= run_virtual(lambda: _open(main)) <= 12
 
 
-def test_after_a_step_that_was_longer_than_expected_the_caller_goes_on_in_one_of_its_own():
+def test_caller_goes_on_in_a_new_step_after_an_unexpectedly_long_call():
     async def main(served):
         async def work():
             spend(50 * TICK)
@@ -467,8 +466,8 @@ def test_after_a_step_that_was_longer_than_expected_the_caller_goes_on_in_one_of
         await served.call(work)
         return served.donated(), served.scheduler.statistics().passes - passes
 
-    lent, passes = run_virtual(lambda: _open(main, quantum=10 * TICK))
-    assert lent == 1
+    donated, passes = run_virtual(lambda: _open(main, quantum=10 * TICK))
+    assert donated == 1
     assert passes == 1
 
 
@@ -509,20 +508,20 @@ async def _call_on_a_budget(served):
 @pytest.mark.parametrize(
     ("body", "options"),
     [
-        pytest.param(_call_twice, {"direct": False}, id="not wanted"),
+        pytest.param(_call_twice, {"direct": False}, id="switched off"),
         pytest.param(_call_twice, {"quantum": 0}, id="strict: one step per pass"),
-        pytest.param(_call_under_an_instrument, {}, id="somebody counts steps"),
-        pytest.param(_call_while_handling, {}, id="an error is being handled"),
+        pytest.param(_call_under_an_instrument, {}, id="an instrument observes steps"),
+        pytest.param(_call_while_handling, {}, id="an exception is being handled"),
         pytest.param(_call_on_a_budget, {}, id="the caller has a budget"),
-        pytest.param(_call_twice, {"daemon": {"budget": Budget(1.0, 2.0)}}, id="the daemon has a budget"),
+        pytest.param(_call_twice, {"daemon": {"budget": Budget(1.0, 2.0)}}, id="the worker has a budget"),
     ],
 )
-def test_where_it_would_be_noticed_a_call_is_handed_over(body, options):
+def test_direct_path_is_not_taken_where_a_task_could_observe_it(body, options):
     assert run_virtual(lambda: _open(body, **options)) == 0
     assert run_virtual(lambda: _open(_call_twice)) == 2
 
 
-def test_a_caller_that_is_cancelled_already_calls_nobody():
+def test_cancelled_caller_sends_no_call():
     async def main(served):
         with trio.CancelScope() as scope:
             scope.cancel()
@@ -532,7 +531,7 @@ def test_a_caller_that_is_cancelled_already_calls_nobody():
     assert run_virtual(lambda: _open(main)) == (0, True)
 
 
-def test_a_call_that_cannot_be_answered_in_time_is_not_begun_by_an_idle_daemon_either():
+def test_call_whose_deadline_cannot_be_met_is_not_started_by_an_idle_worker():
     async def main(served):
         async def slow():
             await trio.sleep(4)
@@ -549,7 +548,7 @@ def test_a_call_that_cannot_be_answered_in_time_is_not_begun_by_an_idle_daemon_e
 
 
 @pytest.mark.parametrize("direct", [True, False])
-def test_a_body_that_is_no_coroutine_may_even_raise_what_ends_one(direct):
+def test_plain_function_that_raises_stop_iteration_fails_its_call(direct):
     def stop():
         raise StopIteration("not a reply")
 
@@ -561,7 +560,7 @@ def test_a_body_that_is_no_coroutine_may_even_raise_what_ends_one(direct):
     assert run_virtual(lambda: _open(main, direct=direct)) == "nothing"
 
 
-def test_nothing_of_a_call_is_kept_alive():
+def test_finished_call_keeps_no_object_alive():
     class Big:
         pass
 
@@ -572,9 +571,9 @@ def test_nothing_of_a_call_is_kept_alive():
         async def replies():
             return Big()
 
-        for body in (fails, replies):
+        for handler in (fails, replies):
             with suppress(ValueError):
-                await served.call(body)
+                await served.call(handler)
         gc.disable()
         try:
             return sum(isinstance(one, Big) for one in gc.get_objects())
@@ -627,8 +626,8 @@ def _let_go(waiting):
 
 @pytest.mark.parametrize("wait", [_on_semaphore, _on_limiter, _on_reading, _on_writing])
 @pytest.mark.parametrize("direct", [True, False])
-def test_a_body_waits_first_for_something_of_trios_and_is_cancelled_or_gets_it(wait, direct):
-    """What Trio leaves in a task that waits is there when it is aborted."""
+def test_handler_that_waits_in_trio_is_cancelled_or_resumed(wait, direct):
+    """Trio keeps data of the wait in the task; it is still there when the wait is aborted."""
 
     async def main(served):
         held = []
@@ -649,7 +648,7 @@ def test_a_body_waits_first_for_something_of_trios_and_is_cancelled_or_gets_it(w
     assert run_virtual(lambda: _open(main, direct=direct)) == ("got it", 2, direct)
 
 
-def test_a_channel_that_is_closed_wakes_the_body_that_waits_in_it():
+def test_closing_a_channel_wakes_the_handler_that_waits_in_it():
     async def main(served):
         _send, receive = trio.open_memory_channel(0)
 
@@ -671,7 +670,7 @@ def test_a_channel_that_is_closed_wakes_the_body_that_waits_in_it():
 
 
 @pytest.mark.parametrize("direct", [True, False])
-def test_frames_of_a_suspended_handler_are_found_by_debuggers(direct):
+def test_iter_await_frames_shows_a_suspended_handler(direct):
     async def main(served):
         tasks = []
 

@@ -1,4 +1,4 @@
-"""What an operator sees of a port: the same whether it is idle, full, suspended or down."""
+"""The snapshot of a port that an operator gets, in each state of the port."""
 
 import math
 
@@ -30,7 +30,7 @@ async def _call(port, kind, seconds, deadline=math.inf):
         return
 
 
-async def test_what_is_served_what_comes_next_and_what_came_last(scheduler, autojump_clock):
+async def test_snapshot_lists_served_next_and_latest_calls(scheduler, autojump_clock):
     port, kind = Port(scheduler, "daemon"), CallStatistics("work")
     worker = scheduler.context("worker", level=2)
     async with trio.open_nursery() as nursery:
@@ -58,7 +58,7 @@ async def test_what_is_served_what_comes_next_and_what_came_last(scheduler, auto
         nursery.cancel_scope.cancel()
 
 
-async def test_each_state_has_its_name(scheduler, autojump_clock):
+async def test_snapshot_names_the_state_of_the_port(scheduler, autojump_clock):
     port = Port(scheduler, "daemon")
     worker = scheduler.context("worker", level=2)
     async with trio.open_nursery() as nursery:
@@ -78,7 +78,7 @@ async def test_each_state_has_its_name(scheduler, autojump_clock):
     assert inspect(port).workers == 0
 
 
-async def test_looking_changes_nothing(scheduler, autojump_clock):
+async def test_snapshot_changes_nothing(scheduler, autojump_clock):
     port, kind = Port(scheduler, "daemon"), CallStatistics("work")
     async with trio.open_nursery() as nursery:
         for seconds in range(5):
@@ -91,6 +91,6 @@ async def test_looking_changes_nothing(scheduler, autojump_clock):
         nursery.cancel_scope.cancel()
 
 
-async def test_a_limit_below_zero_is_refused(scheduler, autojump_clock):
+async def test_limit_below_zero_raises_value_error(scheduler, autojump_clock):
     with pytest.raises(ValueError, match="limit -1 is not a number of calls; use 0 or more"):
         inspect(Port(scheduler, "daemon"), limit=-1)

@@ -1,8 +1,8 @@
-"""Twice the load that can be served: what is answered is answered in time, and little is wasted.
+"""A port at twice the load that it can serve: most of its work is answered in time.
 
-A serial server takes 10 ms a request, and 200 requests a second come with
-deadlines of 50 ms. Servers that queue first come, first served answer one in a
-hundred in time, since they work on what has expired already.
+A worker takes 10 ms for a request, and 200 requests per second arrive with deadlines of
+50 ms. A server with a first-in, first-out queue answers one in a hundred in time, since it
+works on requests that have expired already.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SECONDS = 6
 
 
 class Server:
-    """Serves one request at a time; counts what it began and what it finished."""
+    """Serves one request at a time; counts the requests that it started, and their outcomes."""
 
     def __init__(self, scheduler: Scheduler, capacity: float) -> None:
         self.scheduler = scheduler
@@ -50,7 +50,9 @@ class Server:
 
 @pytest.mark.parametrize("capacity", [1000, 4])
 @pytest.mark.parametrize("seed", range(5))
-async def test_double_load(autojump_clock: trio.testing.MockClock, seed: int, capacity: int) -> None:
+async def test_port_at_twice_its_capacity_answers_in_time_what_it_accepts(
+    autojump_clock: trio.testing.MockClock, seed: int, capacity: int
+) -> None:
     chance = random.Random(seed)
     async with open_scheduler() as scheduler, trio.open_nursery() as nursery:
         server = Server(scheduler, capacity)
@@ -66,7 +68,7 @@ async def test_double_load(autojump_clock: trio.testing.MockClock, seed: int, ca
         possible = SECONDS / SERVICE
         assert server.in_time >= 0.85 * possible
         assert server.begun - server.in_time <= 0.10 * server.begun
-        # Every client got an outcome, and the law of the mailbox holds.
+        # Every client got an outcome, and no call was lost.
         statistics = server.port.queue.statistics
         assert statistics.conserved()
         assert statistics.waiting == 0
@@ -74,7 +76,7 @@ async def test_double_load(autojump_clock: trio.testing.MockClock, seed: int, ca
         assert statistics.refused == server.refused
 
 
-async def test_the_operator_is_answered_while_the_mailbox_is_full(
+async def test_full_port_can_be_inspected_and_suspended_at_once(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     async with open_scheduler(quantum=0) as scheduler, trio.open_nursery() as nursery:
@@ -86,8 +88,8 @@ async def test_the_operator_is_answered_while_the_mailbox_is_full(
             nursery.start_soon(server.client)
         await trio.sleep(SERVICE / 2)
         assert len(server.port.queue) == 50
-        # Inspection and suspension do not queue behind the calls: not one step of
-        # anybody lies between the asking and the answer.
+        # Inspection and suspension do not queue behind the calls: no task runs a step
+        # between the request and the answer.
         before = scheduler.statistics().passes
         server.port.suspend()
         assert server.port.queue.statistics.waiting == 51

@@ -1,6 +1,6 @@
-"""Calls: one outcome in every phase, inheritance, overload, cycles, and the law after everything.
+"""Ports: one outcome in every phase, priority inheritance, overload, cycles, and conservation of calls.
 
-All in virtual time: a body that takes a second takes it exactly.
+All in virtual time: a handler that takes a second takes it exactly.
 """
 
 import math
@@ -30,13 +30,13 @@ async def scheduler(autojump_clock, request):
 
 @pytest.fixture
 async def queueing(autojump_clock):
-    """A scheduler under which every call is handed over."""
+    """A scheduler without the direct path: every call is handed to the worker's own task."""
     async with open_scheduler(reserve=0, direct=False) as opened:
         yield opened
 
 
 class Daemon:
-    """A port with workers that do what the request says: seconds to take, or a function to call."""
+    """A port whose handler does what the request says: sleep so many seconds, or call a function."""
 
     def __init__(self, scheduler, nursery, name="daemon", *, level=3, workers=1, **options):
         self.scheduler = scheduler
@@ -84,7 +84,7 @@ class Daemon:
         return await self.port.call(request, deadline=deadline, statistics=self.kind)
 
     def counts(self):
-        """What is not zero, but for what was accepted."""
+        """The counts that are not zero, without ``accepted``."""
         counts = self.port.queue.statistics
         assert counts.conserved()
         blocked = self.port._core.blocked
@@ -94,7 +94,7 @@ class Daemon:
 
 
 class Outcomes:
-    """Callers in tasks of their own, and the one thing that became of each."""
+    """Callers in tasks of their own, and the outcome of each."""
 
     def __init__(self, nursery):
         self.nursery = nursery
@@ -129,10 +129,10 @@ class Outcomes:
                 self.of.items()}  # fmt: skip
 
 
-# The plain way.
+# Calls that succeed or fail.
 
 
-async def test_a_reply_and_an_error_come_back(scheduler, autojump_clock):
+async def test_call_returns_the_reply_and_raises_the_error_of_its_handler(scheduler, autojump_clock):
     async with trio.open_nursery() as nursery:
         daemon = Daemon(scheduler, nursery)
         assert await daemon.call(0) == 0
@@ -146,7 +146,7 @@ async def test_a_reply_and_an_error_come_back(scheduler, autojump_clock):
         nursery.cancel_scope.cancel()
 
 
-async def test_waiting_calls_are_served_in_order(scheduler, autojump_clock):
+async def test_waiting_calls_are_served_by_level_deadline_and_arrival(scheduler, autojump_clock):
     async with trio.open_nursery() as nursery:
         daemon = Daemon(scheduler, nursery, level=0)
         callers = Outcomes(nursery)
@@ -166,18 +166,18 @@ async def test_waiting_calls_are_served_in_order(scheduler, autojump_clock):
             await wait_all_tasks_blocked()
         await trio.sleep(20)
         assert [name for name, _ in daemon.ran] == [
-            "busy",  # it ran already
-            "urgent",  # the most urgent level, though it came last
-            "sooner",  # inside a level the nearer deadline
+            "busy",  # it was being served already
+            "urgent",  # the most urgent level, although it came last
+            "sooner",  # within a level the earlier deadline
             "later",
-            "plain",  # among equals the one that came first
+            "plain",  # among equals the earlier arrival
             "as plain",
-            "chatty",  # a deadline never jumps a level
+            "chatty",  # a deadline does not matter across levels
         ]
         nursery.cancel_scope.cancel()
 
 
-async def test_several_workers_serve_at_once(scheduler, autojump_clock):
+async def test_each_worker_serves_one_call_at_a_time(scheduler, autojump_clock):
     async with trio.open_nursery() as nursery:
         daemon = Daemon(scheduler, nursery, workers=3)
         callers = Outcomes(nursery)
@@ -188,7 +188,7 @@ async def test_several_workers_serve_at_once(scheduler, autojump_clock):
         nursery.cancel_scope.cancel()
 
 
-async def test_calls_that_came_before_any_worker_wait(scheduler, autojump_clock):
+async def test_call_waits_for_the_first_worker(scheduler, autojump_clock):
     async with trio.open_nursery() as nursery:
         daemon = Daemon(scheduler, nursery, workers=0)
         callers = Outcomes(nursery)
@@ -201,7 +201,7 @@ async def test_calls_that_came_before_any_worker_wait(scheduler, autojump_clock)
         nursery.cancel_scope.cancel()
 
 
-async def test_a_call_is_a_checkpoint(queueing, autojump_clock):
+async def test_queued_call_is_a_checkpoint(queueing, autojump_clock):
     scheduler = queueing
     async with trio.open_nursery() as nursery:
         daemon = Daemon(scheduler, nursery)
@@ -215,7 +215,7 @@ async def test_a_call_is_a_checkpoint(queueing, autojump_clock):
         nursery.cancel_scope.cancel()
 
 
-async def test_the_border_refuses_nonsense_before_anything_changes(scheduler, autojump_clock):
+async def test_invalid_capacity_or_deadline_raises_before_anything_changes(scheduler, autojump_clock):
     with pytest.raises(ValueError, match=r"port\('p'\): capacity 0 leaves no room; use 1 or more"):
         Port(scheduler, "p", capacity=0)
     port = Port(scheduler, "p")
@@ -224,7 +224,7 @@ async def test_the_border_refuses_nonsense_before_anything_changes(scheduler, au
     assert port.queue.statistics == MailboxStatistics()
 
 
-# One outcome, whatever happens, and whenever.
+# One outcome, in every phase and for every event.
 
 
 async def make_queued(daemon, callers):
@@ -240,7 +240,7 @@ async def make_running(daemon, callers):
 
 
 async def make_handed_over(daemon, callers):
-    """Handed over to a worker that has not taken a step since: among equals we came first."""
+    """Assigned to a worker that has not run since: among equals, this task came first."""
     # All three have one level and one deadline.
     caller, here = (daemon.scheduler.context(name, level=4, deadline=10.0) for name in ("caller", "here"))
     callers.start("it", lambda: daemon.call(("it", 4)), context=caller)
@@ -251,7 +251,7 @@ async def make_handed_over(daemon, callers):
 
 
 async def make_finished(daemon, callers):
-    """The reply is on its way, and its caller has not taken a step since."""
+    """The reply was sent, and the caller has not run since."""
     caller = daemon.scheduler.context("caller", level=7)
     callers.start("it", lambda: daemon.call(("it", 4), deadline=10.0), context=caller)
     await trio.sleep(4)
@@ -278,23 +278,23 @@ async def port_closed(daemon, callers, clock):
 SURE = {"cancelled", "DeadlineMissed", "DaemonDown", ("it", 4)}
 
 OUTCOMES = {
-    # While it waits nothing has happened, and it never runs.
+    # A waiting call has not run, and never does.
     (make_queued, caller_cancelled): ("cancelled", "cancelled", False),
     (make_queued, deadline_passed): ("DeadlineMissed", "expired", False),
     (make_queued, port_closed): ("DaemonDown", "failed", False),
-    # A queued call outlives the daemon's run, and is served by the next one.
+    # A waiting call stays when the workers stop, and the next worker serves it.
     (make_queued, daemon_stopped): (("it", 4), "handled", True),
     (make_handed_over, caller_cancelled): ("cancelled", "cancelled", False),
     (make_handed_over, deadline_passed): ("DeadlineMissed", "expired", False),
-    # The worker takes its step, and meets its own cancellation inside.
+    # The worker runs, and is cancelled at its first checkpoint.
     (make_handed_over, daemon_stopped): ("DaemonDown", "failed", True),
-    # What runs already may end, whatever becomes of the port.
+    # A handler that runs may end, although the port was closed.
     (make_handed_over, port_closed): (("it", 4), "handled", True),
     (make_running, caller_cancelled): ("cancelled", "cancelled", True),
     (make_running, deadline_passed): ("DeadlineMissed", "expired", True),
     (make_running, daemon_stopped): ("DaemonDown", "failed", True),
     (make_running, port_closed): (("it", 4), "handled", True),
-    # The reply is there, and nothing takes it back.
+    # The reply was sent, and cannot be taken back.
     (make_finished, caller_cancelled): (("it", 4), "handled", True),
     (make_finished, deadline_passed): (("it", 4), "handled", True),
     (make_finished, daemon_stopped): (("it", 4), "handled", True),
@@ -305,7 +305,7 @@ OUTCOMES = {
 @pytest.mark.parametrize(
     ("phase", "event"), OUTCOMES, ids=lambda part: part.__name__.removeprefix("make_").replace("_", " ")
 )
-async def test_one_outcome_in_every_phase(queueing, autojump_clock, phase, event):
+async def test_call_has_one_outcome_in_every_phase(queueing, autojump_clock, phase, event):
     scheduler = queueing
     outcome, counter, runs = OUTCOMES[phase, event]
     level = {make_handed_over: 6, make_finished: 1}.get(phase, 3)
@@ -313,7 +313,7 @@ async def test_one_outcome_in_every_phase(queueing, autojump_clock, phase, event
         daemon = Daemon(scheduler, nursery, level=level)
         callers = Outcomes(nursery)
         await wait_all_tasks_blocked()
-        # Below the worker and above the caller, for the reply to be seen on its way.
+        # Less urgent than the worker and more urgent than the caller, to run between the two.
         with scheduler.context("test", level=5) if phase is make_finished else nullcontext():
             await phase(daemon, callers)
         await event(daemon, callers, autojump_clock)
@@ -329,12 +329,12 @@ async def test_one_outcome_in_every_phase(queueing, autojump_clock, phase, event
         if isinstance(result, DeadlineMissed):
             assert result.started is runs
         if event is not port_closed:
-            assert await daemon.call() == 0  # and the next one is served
+            assert await daemon.call() == 0  # the next call is served
         assert set(daemon.counts()) <= {"handled", "failed", "expired", "cancelled"}
         nursery.cancel_scope.cancel()
 
 
-async def test_the_deadline_answers_at_once_also_when_the_body_does_not_let_go(scheduler, autojump_clock):
+async def test_caller_is_answered_at_the_deadline_although_the_handler_is_shielded(scheduler, autojump_clock):
     async def stubborn():
         with trio.CancelScope(shield=True):
             await trio.sleep(10)
@@ -351,7 +351,7 @@ async def test_the_deadline_answers_at_once_also_when_the_body_does_not_let_go(s
         nursery.cancel_scope.cancel()
 
 
-async def test_a_call_that_is_late_already_is_not_sent(scheduler, autojump_clock):
+async def test_call_whose_deadline_has_passed_is_not_sent(scheduler, autojump_clock):
     async with trio.open_nursery() as nursery:
         daemon = Daemon(scheduler, nursery)
         await trio.sleep(5)
@@ -363,10 +363,10 @@ async def test_a_call_that_is_late_already_is_not_sent(scheduler, autojump_clock
         nursery.cancel_scope.cancel()
 
 
-async def test_a_cancelled_caller_waits_for_the_end_of_what_runs(scheduler, autojump_clock):
+async def test_cancelled_caller_waits_until_its_handler_has_ended(scheduler, autojump_clock):
     cleaned = []
 
-    async def body():
+    async def handler():
         try:
             await trio.sleep_forever()
         finally:
@@ -377,22 +377,22 @@ async def test_a_cancelled_caller_waits_for_the_end_of_what_runs(scheduler, auto
     async with trio.open_nursery() as nursery:
         daemon = Daemon(scheduler, nursery)
         with trio.move_on_after(1) as scope:
-            await daemon.call(body)
+            await daemon.call(handler)
         assert scope.cancelled_caught
         assert cleaned == [trio.current_time()] == [3.0]
         assert daemon.counts() == {"cancelled": 1}
         nursery.cancel_scope.cancel()
 
 
-async def test_a_body_that_completes_before_it_notices_has_completed(scheduler, autojump_clock):
-    async def body():
+async def test_handler_that_ends_before_it_notices_the_cancellation_is_handled(scheduler, autojump_clock):
+    async def handler():
         callers.cancel("it")
         return "done"
 
     async with trio.open_nursery() as nursery:
         daemon = Daemon(scheduler, nursery)
         callers = Outcomes(nursery)
-        callers.start("it", lambda: daemon.call(body))
+        callers.start("it", lambda: daemon.call(handler))
         await wait_all_tasks_blocked()
         assert callers.kinds() == {"it": "done"}
         assert daemon.counts() == {"handled": 1}
@@ -400,7 +400,7 @@ async def test_a_body_that_completes_before_it_notices_has_completed(scheduler, 
         nursery.cancel_scope.cancel()
 
 
-async def test_caller_and_daemon_cancelled_together_is_still_one_outcome(scheduler, autojump_clock):
+async def test_caller_and_worker_cancelled_together_give_one_outcome(scheduler, autojump_clock):
     with trio.move_on_after(60) as too_long:
         async with trio.open_nursery() as nursery:
             daemon = Daemon(scheduler, nursery, workers=2)
@@ -414,7 +414,7 @@ async def test_caller_and_daemon_cancelled_together_is_still_one_outcome(schedul
 
 
 @pytest.mark.parametrize("why", ["cancelled", "deadline"])
-async def test_an_error_on_the_way_out_of_a_cancelled_body_leaves_the_daemon_alive(
+async def test_error_in_the_cleanup_of_a_cancelled_handler_does_not_end_the_worker(
     scheduler, autojump_clock, why
 ):
     async def fails_on_cancellation():
@@ -424,7 +424,7 @@ async def test_an_error_on_the_way_out_of_a_cancelled_body_leaves_the_daemon_ali
             msg = "while cleaning up"
             raise ValueError(msg)
 
-    async def body():
+    async def handler():
         async with trio.open_nursery() as inner:
             inner.start_soon(trio.sleep_forever)
             inner.start_soon(fails_on_cancellation)
@@ -433,20 +433,22 @@ async def test_an_error_on_the_way_out_of_a_cancelled_body_leaves_the_daemon_ali
         daemon = Daemon(scheduler, nursery)
         callers = Outcomes(nursery)
         deadline = 1.0 if why == "deadline" else math.inf
-        callers.start("it", lambda: daemon.call(body, deadline=deadline))
+        callers.start("it", lambda: daemon.call(handler, deadline=deadline))
         await wait_all_tasks_blocked()
         if why == "cancelled":
             callers.cancel("it")
         await trio.sleep(5)
-        # A caller that was cancelled is told what went wrong; one that was late has gone.
+        # A cancelled caller gets the error; one that was late has been answered before.
         assert callers.kinds() == {"it": "ExceptionGroup" if why == "cancelled" else "DeadlineMissed"}
         assert await daemon.call(1) == 1
         assert daemon.counts() in ({"failed": 1, "handled": 1}, {"expired": 1, "handled": 1})
         nursery.cancel_scope.cancel()
 
 
-async def test_what_ends_a_process_passes_and_the_caller_is_answered(scheduler, autojump_clock):
-    async def body():
+async def test_keyboard_interrupt_of_a_handler_ends_the_worker_and_answers_the_caller(
+    scheduler, autojump_clock
+):
+    async def handler():
         raise KeyboardInterrupt
 
     callers = None
@@ -454,17 +456,17 @@ async def test_what_ends_a_process_passes_and_the_caller_is_answered(scheduler, 
         async with trio.open_nursery() as nursery:
             daemon = Daemon(scheduler, nursery)
             callers = Outcomes(nursery)
-            callers.start("it", lambda: daemon.call(body))
+            callers.start("it", lambda: daemon.call(handler))
             await trio.sleep(5)
     assert caught.value.split(KeyboardInterrupt)[1] is None
     assert callers.kinds()["it"] in ("DaemonDown", "cancelled")
     assert daemon.counts() == {"failed": 1}
 
 
-# Infeasible.
+# Deadlines that cannot be met.
 
 
-async def test_what_can_no_longer_be_met_is_answered_before_dispatch(scheduler, autojump_clock):
+async def test_call_whose_deadline_cannot_be_met_is_not_started(scheduler, autojump_clock):
     async with trio.open_nursery() as nursery:
         daemon = Daemon(scheduler, nursery)
         callers = Outcomes(nursery)
@@ -476,13 +478,13 @@ async def test_what_can_no_longer_be_met_is_answered_before_dispatch(scheduler, 
         callers.start("loose", lambda: daemon.call(("loose", 4), deadline=13.0))
         await trio.sleep(10)
         assert callers.kinds() == {"busy": ("busy", 4), "tight": "DeadlineMissed", "loose": ("loose", 4)}
-        assert callers.of["tight"][1] == 8.0  # when the daemon was free: there were 2 of 4 seconds left
+        assert callers.of["tight"][1] == 8.0  # the worker became free, with 2 of the 4 seconds left
         assert ("tight", 4) not in daemon.ran
         assert daemon.counts() == {"handled": 3, "expired": 1}
         nursery.cancel_scope.cancel()
 
 
-async def test_an_estimate_that_shuts_everybody_out_is_doubted(scheduler, autojump_clock):
+async def test_estimate_that_refuses_every_call_is_lowered(scheduler, autojump_clock):
     async with trio.open_nursery() as nursery:
         daemon = Daemon(scheduler, nursery)
         await daemon.call(("once", 100))
@@ -521,7 +523,7 @@ async def test_full_port_refuses_further_calls(scheduler, autojump_clock):
         nursery.cancel_scope.cancel()
 
 
-async def test_the_refusal_names_the_daemon_and_its_size(scheduler, autojump_clock):
+async def test_refusal_names_the_port_and_its_capacity(scheduler, autojump_clock):
     async with trio.open_nursery() as nursery:
         daemon = Daemon(scheduler, nursery, workers=0, capacity=1)
         nursery.start_soon(daemon.call)
@@ -559,12 +561,10 @@ async def test_call_that_a_drain_blocks_has_one_outcome(scheduler, autojump_cloc
         nursery.cancel_scope.cancel()
 
 
-# Inheritance.
+# Priority inheritance.
 
 
-async def test_the_server_is_raised_when_the_message_is_sent_and_falls_back_at_the_reply(
-    scheduler, autojump_clock
-):
+async def test_worker_is_raised_when_a_call_is_sent_and_falls_back_at_the_reply(scheduler, autojump_clock):
     async with trio.open_nursery() as nursery:
         daemon = Daemon(scheduler, nursery, level=5)
         callers = Outcomes(nursery)
@@ -576,16 +576,16 @@ async def test_the_server_is_raised_when_the_message_is_sent_and_falls_back_at_t
         assert context.level == 5  # a less urgent caller does not lower it
         callers.start("high", lambda: daemon.call(1, deadline=50.0), context=high)
         await wait_all_tasks_blocked()
-        assert (context.level, context.deadline) == (1, 50.0)  # while it still serves the other
+        assert (context.level, context.deadline) == (1, 50.0)  # while it still serves the first call
         await trio.sleep(2.5)
-        assert context.level == 1  # now because it serves it
+        assert context.level == 1  # now it serves the second call
         await trio.sleep(1)
         assert (context.level, context.deadline, context.job_deadline) == (5, math.inf, math.inf)
         assert (context.payer, context.chain) == (None, ())
         nursery.cancel_scope.cancel()
 
 
-async def test_all_busy_workers_are_raised_since_any_may_become_free(scheduler, autojump_clock):
+async def test_waiting_call_raises_all_busy_workers(scheduler, autojump_clock):
     async with trio.open_nursery() as nursery:
         daemon = Daemon(scheduler, nursery, level=5, workers=3)
         callers = Outcomes(nursery)
@@ -599,8 +599,8 @@ async def test_all_busy_workers_are_raised_since_any_may_become_free(scheduler, 
         nursery.cancel_scope.cancel()
 
 
-async def test_between_two_calls_a_worker_runs_as_urgently_as_what_waits(scheduler, autojump_clock):
-    """Else everything between its own level and the call's would go first."""
+async def test_worker_keeps_the_level_of_the_waiting_call_between_two_calls(scheduler, autojump_clock):
+    """Otherwise every task between its own level and that of the call would run first."""
     trace = []
 
     async def spin():
@@ -624,7 +624,9 @@ async def test_between_two_calls_a_worker_runs_as_urgently_as_what_waits(schedul
         nursery.cancel_scope.cancel()
 
 
-async def test_a_promotion_never_lowers_a_worker_that_is_raised_for_another(scheduler, autojump_clock):
+async def test_raising_the_served_call_keeps_the_level_of_a_more_urgent_waiting_one(
+    scheduler, autojump_clock
+):
     async with trio.open_nursery() as nursery:
         daemon = Daemon(scheduler, nursery, level=5)
         callers = Outcomes(nursery)
@@ -638,7 +640,7 @@ async def test_a_promotion_never_lowers_a_worker_that_is_raised_for_another(sche
         nursery.cancel_scope.cancel()
 
 
-async def test_priority_deadline_and_billing_travel_through_nested_calls(scheduler, autojump_clock):
+async def test_level_deadline_and_payer_travel_through_nested_calls(scheduler, autojump_clock):
     seen = {}
 
     def note(name):
@@ -669,7 +671,7 @@ async def test_priority_deadline_and_billing_travel_through_nested_calls(schedul
             assert await a.call(in_a, deadline=90.0) == "deep"
         assert seen == {
             "a": (2, 90.0, client, ("a",)),
-            "b": (2, 80.0, client, ("a", "b")),  # the nearer of its own deadline and the job's
+            "b": (2, 80.0, client, ("a", "b")),  # the earlier of its own deadline and the job's
             "c": (2, 80.0, client, ("a", "b", "c")),
         }
         for daemon in (a, b, c):
@@ -678,14 +680,14 @@ async def test_priority_deadline_and_billing_travel_through_nested_calls(schedul
         nursery.cancel_scope.cancel()
 
 
-async def test_each_caller_pays_for_its_own_call_though_one_step_serves_many():
-    """In real time, since in virtual time a step costs nothing; compared within the run."""
+async def test_each_caller_pays_for_its_own_call_when_one_step_serves_many():
+    """In real time, since in virtual time a step takes no time; compared within one run."""
 
     def burn(rounds):
-        async def body():
+        async def handler():
             sum(range(rounds))
 
-        return body
+        return handler
 
     async with open_scheduler(quantum=10.0) as scheduler, trio.open_nursery() as nursery:
         daemon, deeper = Daemon(scheduler, nursery, level=6), Daemon(scheduler, nursery, "deeper", level=6)
@@ -701,17 +703,17 @@ async def test_each_caller_pays_for_its_own_call_though_one_step_serves_many():
         await wait_all_tasks_blocked()
         assert daemon.contexts[0].steps < 6  # they were served in one step
         assert dear.billed_ns > 5 * cheap.billed_ns > 0
-        assert nested.billed_ns > 5 * cheap.billed_ns  # who called first pays, however deep it goes
+        assert nested.billed_ns > 5 * cheap.billed_ns  # the first caller pays for nested calls too
         assert idle.billed_ns == 0
         billed = sum(context.billed_ns for context in (dear, cheap, nested))
         assert billed <= daemon.contexts[0].cpu_ns + deeper.contexts[0].cpu_ns
         await daemon.call(burn(1_000))
         accounts = {account.name: account for account in scheduler.statistics().contexts}
-        assert accounts["host"].billed > 0  # a task of the host's has no context of its own
+        assert accounts["host"].billed > 0  # this task has no context of its own
         nursery.cancel_scope.cancel()
 
 
-async def test_a_promotion_travels_on_through_nested_calls(scheduler, autojump_clock):
+async def test_raised_caller_raises_the_workers_of_nested_calls(scheduler, autojump_clock):
     async with trio.open_nursery() as nursery:
         a, b, c = (Daemon(scheduler, nursery, name, level=7) for name in "abc")
         callers = Outcomes(nursery)
@@ -747,7 +749,7 @@ async def test_nested_call_is_sent_with_the_deadline_that_its_caller_inherits(sc
         nursery.cancel_scope.cancel()
 
 
-async def test_a_promotion_moves_a_nested_call_that_still_waits(scheduler, autojump_clock):
+async def test_raised_caller_moves_its_nested_call_ahead_in_the_queue(scheduler, autojump_clock):
     async with trio.open_nursery() as nursery:
         a, b = Daemon(scheduler, nursery, "a", level=7), Daemon(scheduler, nursery, "b", level=7)
         callers = Outcomes(nursery)
@@ -763,13 +765,13 @@ async def test_a_promotion_moves_a_nested_call_that_still_waits(scheduler, autoj
         await trio.sleep(10)
         assert [name for name, _ in b.ran] == [
             "busy",
-            "low",  # somebody at level 1 waits for the one who waits for it
+            "low",  # a caller at level 1 waits for the caller of this one
             "middle",
         ]
         nursery.cancel_scope.cancel()
 
 
-async def test_a_finished_call_raises_nobody(scheduler, autojump_clock):
+async def test_finished_call_raises_no_worker(scheduler, autojump_clock):
     async with trio.open_nursery() as nursery:
         daemon = Daemon(scheduler, nursery, level=1)
         callers = Outcomes(nursery)
@@ -780,13 +782,13 @@ async def test_a_finished_call_raises_nobody(scheduler, autojump_clock):
         with scheduler.context("test", level=5):
             await trio.sleep(1)
         assert daemon.counts() == {"handled": 1, "served": 1}
-        assert callers.of == {}  # its reply is on its way
+        assert callers.of == {}  # the reply was sent, the caller has not run yet
         caller.inherit(0, math.inf)
         assert daemon.contexts[0].level == 1
         nursery.cancel_scope.cancel()
 
 
-async def test_a_raise_by_rebase_reaches_a_waiting_call(scheduler, autojump_clock):
+async def test_rebase_of_the_caller_raises_the_worker(scheduler, autojump_clock):
     async with trio.open_nursery() as nursery:
         daemon = Daemon(scheduler, nursery, level=5)
         caller = scheduler.context("caller", level=6)
@@ -847,7 +849,7 @@ async def test_worker_is_lowered_when_its_caller_is(scheduler, autojump_clock, p
 # Cycles.
 
 
-async def test_a_call_that_would_wait_for_itself_is_refused_with_the_path(scheduler, autojump_clock):
+async def test_cycle_of_calls_is_refused_with_its_path(scheduler, autojump_clock):
     async with trio.open_nursery() as nursery:
         a, b = Daemon(scheduler, nursery, "a"), Daemon(scheduler, nursery, "b")
         with pytest.raises(CallCycle, match="^a: would wait for itself: a -> b -> a; emit an event"):
@@ -855,7 +857,7 @@ async def test_a_call_that_would_wait_for_itself_is_refused_with_the_path(schedu
         with pytest.raises(CallCycle, match="would wait for itself: b -> b;"):
             await b.call(lambda: b.call(1))
         assert a.counts() == {"failed": 1}
-        assert await a.call(lambda: b.call(1)) == 1  # the same two, one after the other, are fine
+        assert await a.call(lambda: b.call(1)) == 1  # the same two ports, without a cycle
         assert await b.call(lambda: a.call(1)) == 1
         nursery.cancel_scope.cancel()
 
@@ -863,7 +865,7 @@ async def test_a_call_that_would_wait_for_itself_is_refused_with_the_path(schedu
 # Suspending, draining, closing.
 
 
-async def test_suspended_calls_wait_and_their_deadlines_run(scheduler, autojump_clock):
+async def test_call_to_a_suspended_port_waits_and_can_miss_its_deadline(scheduler, autojump_clock):
     async with trio.open_nursery() as nursery:
         daemon = Daemon(scheduler, nursery)
         callers = Outcomes(nursery)
@@ -881,7 +883,7 @@ async def test_suspended_calls_wait_and_their_deadlines_run(scheduler, autojump_
         nursery.cancel_scope.cancel()
 
 
-async def test_suspended_while_it_serves(scheduler, autojump_clock):
+async def test_suspending_does_not_stop_calls_that_are_being_served(scheduler, autojump_clock):
     async with trio.open_nursery() as nursery:
         daemon = Daemon(scheduler, nursery, workers=2)
         callers = Outcomes(nursery)
@@ -890,14 +892,14 @@ async def test_suspended_while_it_serves(scheduler, autojump_clock):
         await trio.sleep(0.5)
         daemon.port.suspend()
         await trio.sleep(5)
-        assert len(callers.of) == 2  # what ran ended, and nothing new began
+        assert len(callers.of) == 2  # the calls being served ended, no other was started
         daemon.port.resume()
         await trio.sleep(2.5)
         assert len(callers.of) == 6
         nursery.cancel_scope.cancel()
 
 
-async def test_draining_waits_for_all_that_was_accepted(scheduler, autojump_clock):
+async def test_drain_waits_for_every_accepted_call(scheduler, autojump_clock):
     async with trio.open_nursery() as nursery:
         daemon = Daemon(scheduler, nursery)
         for _ in range(3):
@@ -912,7 +914,7 @@ async def test_draining_waits_for_all_that_was_accepted(scheduler, autojump_cloc
 
 
 @pytest.mark.parametrize("end", ["cancelled", "deadline", "infeasible"])
-async def test_draining_ends_also_when_the_last_call_leaves_unserved(scheduler, autojump_clock, end):
+async def test_drain_ends_when_the_last_waiting_call_is_withdrawn(scheduler, autojump_clock, end):
     async with trio.open_nursery() as nursery:
         daemon = Daemon(scheduler, nursery, workers=0 if end != "infeasible" else 1)
         callers = Outcomes(nursery)
@@ -927,7 +929,7 @@ async def test_draining_ends_also_when_the_last_call_leaves_unserved(scheduler, 
         await wait_all_tasks_blocked()
         with trio.move_on_after(50) as too_long:
             async with trio.open_nursery() as inner:
-                for _ in range(3):  # however many wait for it
+                for _ in range(3):  # several tasks may drain at once
                     inner.start_soon(daemon.port.drain)
                 await trio.sleep(1)
                 if end == "cancelled":
@@ -937,7 +939,7 @@ async def test_draining_ends_also_when_the_last_call_leaves_unserved(scheduler, 
         nursery.cancel_scope.cancel()
 
 
-async def test_a_steady_stream_cannot_keep_a_daemon_from_stopping(scheduler, autojump_clock):
+async def test_drain_ends_despite_a_steady_stream_of_calls(scheduler, autojump_clock):
     async with trio.open_nursery() as nursery:
         daemon = Daemon(scheduler, nursery)
         callers = Outcomes(nursery)
@@ -950,19 +952,19 @@ async def test_a_steady_stream_cannot_keep_a_daemon_from_stopping(scheduler, aut
         nursery.start_soon(stream)
         await trio.sleep(5.5)
         await daemon.port.drain()
-        assert trio.current_time() == 18.0  # six of three seconds
+        assert trio.current_time() == 18.0  # six calls of three seconds
         assert daemon.counts() == {"handled": 6}
         daemon.stop()
         await trio.sleep(20)
         assert daemon.counts() == {"handled": 6}
-        daemon.start()  # the next run serves the others
+        daemon.start()  # the next worker serves the others
         await trio.sleep(60)
         assert daemon.counts() == {"handled": 20}
         assert [number for number, _ in daemon.ran] == list(range(20))
         nursery.cancel_scope.cancel()
 
 
-async def test_what_is_held_while_draining_is_bounded(scheduler, autojump_clock):
+async def test_calls_blocked_by_a_drain_count_against_the_capacity(scheduler, autojump_clock):
     async with trio.open_nursery() as nursery:
         daemon = Daemon(scheduler, nursery, capacity=2)
         callers = Outcomes(nursery)
@@ -980,7 +982,7 @@ async def test_what_is_held_while_draining_is_bounded(scheduler, autojump_clock)
         nursery.cancel_scope.cancel()
 
 
-async def test_draining_a_suspended_port_does_not_wait_for_what_it_would_not_serve(scheduler, autojump_clock):
+async def test_drain_of_a_suspended_port_does_not_wait_for_its_queue(scheduler, autojump_clock):
     async with trio.open_nursery() as nursery:
         daemon = Daemon(scheduler, nursery)
         callers = Outcomes(nursery)
@@ -994,7 +996,7 @@ async def test_draining_a_suspended_port_does_not_wait_for_what_it_would_not_ser
         nursery.cancel_scope.cancel()
 
 
-async def test_a_closed_port_answers_each_with_an_error_of_its_own(scheduler, autojump_clock):
+async def test_close_answers_each_caller_with_its_own_copy_of_the_error(scheduler, autojump_clock):
     async with trio.open_nursery() as nursery:
         daemon = Daemon(scheduler, nursery, workers=0)
         callers = Outcomes(nursery)
@@ -1014,11 +1016,11 @@ async def test_a_closed_port_answers_each_with_an_error_of_its_own(scheduler, au
         assert daemon.counts() == {"failed": 3}
         daemon.start()
         await wait_all_tasks_blocked()
-        assert await daemon.call(1) == 1  # whoever serves it opens it again
+        assert await daemon.call(1) == 1  # serving opens the port again
         nursery.cancel_scope.cancel()
 
 
-async def test_a_restart_serves_what_waited(scheduler, autojump_clock):
+async def test_waiting_calls_are_served_after_a_restart(scheduler, autojump_clock):
     async with trio.open_nursery() as nursery:
         daemon = Daemon(scheduler, nursery)
         callers = Outcomes(nursery)
@@ -1038,10 +1040,10 @@ async def test_a_restart_serves_what_waited(scheduler, autojump_clock):
         nursery.cancel_scope.cancel()
 
 
-# Kinds.
+# Statistics.
 
 
-async def test_a_kind_knows_how_long_its_calls_take(scheduler, autojump_clock):
+async def test_statistics_hold_service_and_response_times(scheduler, autojump_clock):
     async with trio.open_nursery() as nursery:
         daemon = Daemon(scheduler, nursery)
         await wait_all_tasks_blocked()
@@ -1059,20 +1061,20 @@ async def test_a_kind_knows_how_long_its_calls_take(scheduler, autojump_clock):
         nursery.cancel_scope.cancel()
 
 
-# The law, whatever happens.
+# Random scripts.
 
 steps = st.tuples(
     st.sampled_from(
         ["call"] * 6 + ["cancel", "suspend", "resume", "stop", "start", "drain", "sleep", "close"]
     ),
-    st.integers(0, 7),  # level, or which one
-    st.integers(0, 3),  # how long
-    st.integers(1, 6),  # until its deadline
+    st.integers(0, 7),  # level, or index of a caller
+    st.integers(0, 3),  # seconds of service
+    st.integers(1, 6),  # seconds until the deadline; 5 and 6 for none
 )
 
 
 async def play(scheduler, nursery, daemon, callers, script):
-    """Do what the script says, and look at the law after each step."""
+    """Play a script, and check the counts after each step."""
     plain = {
         "suspend": daemon.port.suspend,
         "resume": daemon.port.resume,
@@ -1100,7 +1102,7 @@ async def play(scheduler, nursery, daemon, callers, script):
 
 
 def check_outcome(result, *, ran):
-    """What the caller was told against what happened."""
+    """Compare the outcome that a caller got with whether its call ran."""
     if isinstance(result, MailboxFull):
         assert not ran
     elif isinstance(result, DeadlineMissed):
@@ -1115,7 +1117,7 @@ def check_outcome(result, *, ran):
     workers=st.integers(1, 3),
     script=st.lists(steps, max_size=30),
 )
-def test_every_call_has_one_outcome_and_the_law_holds(capacity, workers, script):
+def test_every_call_has_one_outcome_and_no_call_is_lost(capacity, workers, script):
     async def main():
         async with open_scheduler(reserve=0) as scheduler, trio.open_nursery() as nursery:
             daemon = Daemon(scheduler, nursery, capacity=capacity, workers=workers)
@@ -1123,7 +1125,7 @@ def test_every_call_has_one_outcome_and_the_law_holds(capacity, workers, script)
             await play(scheduler, nursery, daemon, callers, script)
             daemon.port.resume()
             await trio.sleep(100)
-            # What came while it was drained, or after it was stopped, is the next run's.
+            # It serves the calls that came during a drain, or after the last worker stopped.
             daemon.start()
             await trio.sleep(1000)
             assert not daemon.port.queue.statistics.waiting

@@ -1,4 +1,4 @@
-"""The histogram: exact extremes, quantiles within their bound, for any integers."""
+"""The histogram: exact extremes and mean, quantiles within their error bound, bounded memory."""
 
 import math
 
@@ -16,7 +16,7 @@ def filled(values):
     return histogram
 
 
-def test_empty():
+def test_empty_histogram_has_zero_for_everything():
     histogram = Histogram()
     assert (histogram.count, histogram.total, histogram.least, histogram.most) == (0, 0, 0, 0)
     assert histogram.mean == 0.0
@@ -28,13 +28,13 @@ def test_small_values_are_exact():
     assert [histogram.quantile((value + 1) / (2 * SUB)) for value in range(2 * SUB)] == list(range(2 * SUB))
 
 
-def test_negative_counts_as_nothing():
+def test_negative_value_counts_as_zero():
     histogram = filled([-5, 3])
     assert (histogram.least, histogram.most, histogram.total) == (0, 3, 3)
 
 
 @pytest.mark.parametrize("fraction", [0.0, 0.5, 1.0])
-def test_a_single_value_is_every_quantile(fraction):
+def test_single_value_is_every_quantile(fraction):
     assert filled([123_456_789]).quantile(fraction) == 123_456_789
 
 
@@ -42,7 +42,7 @@ def test_a_single_value_is_every_quantile(fraction):
     st.lists(st.integers(0, 2**60), min_size=1, max_size=200),
     st.floats(0.0, 1.0),
 )
-def test_a_quantile_is_never_too_low_and_at_most_a_sixteenth_too_high(values, fraction):
+def test_quantile_is_never_too_low_and_at_most_a_sixteenth_too_high(values, fraction):
     histogram = filled(values)
     rank = max(math.ceil(fraction * len(values)), 1)
     exact = sorted(values)[rank - 1]
