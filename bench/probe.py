@@ -1,12 +1,12 @@
-"""How late a periodic task is, and why: cyclictest and timerlat, for levels.
+"""Lateness of periodic tasks at three levels, and its causes: cyclictest and timerlat for levels.
 
-A probe on each of three levels is released on one absolute grid, while something
-stands in its way. What counts is the time from the instant itself to the probe's
-running. The worst of the top level is explained from the scheduler's own trace.
+A probe on each of three levels is released on one absolute grid, beside a load at level 5.
+Each sample is the time from the instant of the grid to the probe's step. The worst sample
+of the top level is explained from the scheduler's own trace.
 
-The loads: nothing; fifty tasks with steps of 200 µs; a flood of messages; cyclic
-garbage beside a large heap; a thread that keeps the interpreter's lock for whole
-calls; a thread that writes and syncs a file. The load stands at level 5.
+The loads: none; fifty tasks with steps of 200 µs; a flood of messages; cyclic garbage
+beside a large heap; a thread that holds the interpreter lock for whole calls; a thread that
+writes and syncs a file.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ RECORDS: Final = 4096
 """A short trace: it is copied at each release that is the worst so far, and read after the run."""
 BUSY, STEP_NS = 50, 200_000
 HEAP: Final = 100_000
-"""Cycles that are alive at once, beside which others die."""
+"""Number of cycles that are alive at once, while others become garbage."""
 
 
 class Probe:
-    """One probe: its latencies, and the records around its worst.
+    """A periodic task that measures its lateness.
 
     Attributes:
-      latencies: from the instant of the grid to the running, nanoseconds.
+      latencies: from the instant of the grid to the step, in nanoseconds.
     """
 
     def __init__(self, level: int) -> None:
@@ -76,12 +76,12 @@ class Probe:
                 return
 
     def attribution(self) -> str:
-        """Where the time of the worst went."""
+        """What the worst sample was spent on."""
         if self._worst is None:
             return ""
         due, ran, context, records = self._worst
         at, sent = nanoseconds(ran), nanoseconds(due)
-        # A release is a call that went straight to a worker, which then had to wait its turn.
+        # For the report a release is a call that was assigned to a worker, which then waited to run.
         serving = Serving(-1, context.number, "probe", sent, None, sent)
         missed = Missed(at, -1, "release", context.number, "grid", "probe", self.level,
                         sent, sent, None, True, (serving,))  # fmt: skip
@@ -94,7 +94,7 @@ def _share(share: Share) -> str:
     return f"{share.part.value}{who} {share.ns / 1e3:.0f} µs"
 
 
-# The loads. Each ends when its cancel scope, or ``stop``, says so.
+# The loads. Each ends when its scope is cancelled, or ``stop`` is set.
 
 
 async def _busy() -> None:
@@ -117,7 +117,7 @@ async def _flood(send: Any, receive: Any) -> None:
 
 
 async def _churn(heap: deque[Any]) -> None:
-    # What is old enough to be found in the last generation becomes garbage there.
+    # Each cycle has reached the oldest generation by the time it becomes garbage.
     while True:
         for _ in range(100):
             cycle: list[Any] = []
@@ -198,7 +198,7 @@ async def _plain(load: str, times: int) -> Sample:
         with _load(load, nursery, ordered=False):
             start = trio.current_time() + PERIOD
             with Stopwatch() as watch:
-                # What is late is skipped, as by the probes of the scheduler.
+                # Instants that have passed are skipped, as by the scheduler's probes.
                 while len(latencies) < times:
                     index = max(0, int((trio.current_time() - start) / PERIOD) + 1)
                     await trio.sleep_until(start + index * PERIOD)
@@ -208,7 +208,7 @@ async def _plain(load: str, times: int) -> Sample:
 
 
 def _collected(body: Callable[..., Any], load: str, times: int) -> Sample:
-    # The garbage and the heap of this variant are nobody else's.
+    # The next variant must not collect the garbage of this one.
     try:
         sample: Sample = trio.run(body, load, times)
         return sample
@@ -227,7 +227,7 @@ def variants(size: Size) -> dict[str, Callable[[], Sample]]:
 
 
 def plots(run: Run) -> dict[str, str]:
-    """How often which lateness was seen at the top level."""
+    """A histogram of the lateness at the top level."""
     return {"probe": histogram("Lateness of a release at level 0", run.latencies)}
 
 

@@ -1,8 +1,8 @@
-"""How long an urgent task waits for its turn, beside tasks that are always busy.
+"""Latency of an urgent task beside tasks that are always ready.
 
-Fifty, or a thousand, background tasks burn steps of 200 µs each. Every few
-milliseconds somebody sends to an urgent task; what counts is the time from the
-sending to its running.
+Fifty, or a thousand, background tasks run steps of 200 µs each. Every 3 ms a task sends a
+message to an urgent task; the benchmark measures the time from the send to the step of the
+receiver.
 
     python -m bench.wakeup            the table
     python -m bench.wakeup --check    and fail if a budget is not met
@@ -41,11 +41,11 @@ async def _busy(stop: list[bool]) -> None:
 
 async def _urgent(receive: trio.MemoryReceiveChannel[int], waits: list[int]) -> None:
     async for sent in receive:
-        waits.append(perf_counter_ns() - sent)  # noqa: PERF401 - each is timed when it comes
+        waits.append(perf_counter_ns() - sent)  # noqa: PERF401 - each is timed when it arrives
 
 
 async def measure(scheduler: Scheduler | None, *, busy: int, samples: int) -> list[int]:
-    """Waits of the urgent task, in nanoseconds; with plain Trio if there is no scheduler."""
+    """Latencies of the urgent task, in nanoseconds; in plain Trio if ``scheduler`` is ``None``."""
     waits: list[int] = []
     stop: list[bool] = []
     send, receive = trio.open_memory_channel[int](samples)
@@ -83,7 +83,7 @@ def _sample(body: Callable[..., object], busy: int, samples: int) -> Sample:
 
 
 def variants(size: Size) -> dict[str, Callable[[], Sample]]:
-    """Plain Trio waits longer for each sample, so it gives fewer."""
+    """Plain Trio takes fewer samples, since each takes longer."""
     plain, ordered = size.of(5, 30, 30), size.of(5, 100, 300)
     return {
         "trio, 50 busy": partial(_sample, _plain, 50, plain),
@@ -93,13 +93,13 @@ def variants(size: Size) -> dict[str, Callable[[], Sample]]:
 
 
 def plots(run: Run) -> dict[str, str]:
-    """How often which wait was seen."""
-    return {"wakeup": histogram("From a message to its receiver's running", run.latencies)}
+    """A histogram of the latencies."""
+    return {"wakeup": histogram("Latency from a message to its receiver's step", run.latencies)}
 
 
 BENCHMARK = Benchmark(
     name="wakeup",
-    summary="from a message to an urgent task's running, beside tasks with steps of 200 µs",
+    summary="latency from a message to its urgent receiver's step, beside tasks with steps of 200 µs",
     unit="wake-up",
     variants=variants,
     plots=plots,

@@ -1,8 +1,8 @@
-"""Opens a scheduler in every Trio run of a pytest session, and reports what became of each test.
+"""Plugin of pytest that opens a scheduler in every Trio run, and reports the outcome of each test.
 
-Loaded by ``trio_suite.py`` for Trio's own tests, and for nothing else.
-``RTOS_SUITE_MODE`` is ``plain`` (no scheduler), ``ordered`` or ``strict`` (one step a
-pass); ``RTOS_SUITE_REPORT`` says where the outcomes are written, as one JSON object.
+Loaded by ``trio_suite.py`` for Trio's own tests. ``RTOS_SUITE_MODE`` is ``plain`` (no
+scheduler), ``ordered`` or ``strict`` (one step per pass); ``RTOS_SUITE_REPORT`` is the
+file that the outcomes are written to, as one JSON object.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import trio
 from trio._core import _run as trio_run  # noqa: TID251 - it replaces Trio's own loop function
 
 from rtos.scheduler import open_scheduler
+from rtos.scheduler.dispatch.trio_compat import changed_functions
 from rtos.scheduler.kernel import QUANTUM
 from tests.support.signals import restore_default_signals
 
@@ -38,7 +39,7 @@ def _under_scheduler(body: Callable[..., Awaitable[Any]]) -> Callable[..., Await
     while isinstance(named, functools.partial):
         named = named.func
     if not inspect.iscoroutinefunction(named):
-        # A mistake that Trio is to notice.
+        # An error in the argument of ``trio.run``, which Trio must report.
         return body
 
     @functools.wraps(named)
@@ -52,7 +53,7 @@ def _under_scheduler(body: Callable[..., Awaitable[Any]]) -> Callable[..., Await
 
 @functools.wraps(_plain_run)  # so that the kernel finds the source of the loop
 def _ordered_run(runner: Any, body: Any, *rest: Any, **options: Any) -> Any:
-    # Every way to start a loop comes through here, guest mode included.
+    # Every way to start a loop calls this, guest mode included.
     _counts["runs"] += 1
     return _plain_run(runner, _under_scheduler(body), *rest, **options)
 
@@ -67,7 +68,7 @@ def pytest_configure() -> None:
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Keep the worst of a test's three phases."""
+    """Keep the worst outcome of a test's three phases."""
     if report.outcome != "passed" or report.nodeid not in _outcomes:
         is_expected = hasattr(report, "wasxfail")
         _outcomes[report.nodeid] = "xfailed" if is_expected else report.outcome
@@ -81,5 +82,10 @@ def pytest_collectreport(report: pytest.CollectReport) -> None:
 
 def pytest_sessionfinish() -> None:
     """Write the report."""
-    report = {"trio": trio.__version__, "counts": _counts, "outcomes": _outcomes}
+    report = {
+        "trio": trio.__version__,
+        "changed": list(changed_functions()),
+        "counts": _counts,
+        "outcomes": _outcomes,
+    }
     Path(os.environ["RTOS_SUITE_REPORT"]).write_text(json.dumps(report), encoding="utf-8")

@@ -6,11 +6,14 @@ The run queue does some of the work of Trio's loop itself: it runs steps as
 a Trio in which one of them has changed, the loop runs every step itself, one per pass,
 as in strict mode: correct, and slower.
 
-To add a release: install it, and run Trio's own tests under the run queue
-(``make trio-suite``). If they pass, read what has changed in the functions that
-``python -m rtos.scheduler.dispatch.trio_compat`` prints, change ``run_step`` and
-``act_upon`` accordingly, add the digests that it prints to ``SOURCES``, and move the
-newer end of ``TESTED``.
+To add a release:
+
+1. Install it. ``python -m rtos.scheduler.dispatch.trio_compat`` prints the functions that
+   have changed, with their digests.
+2. Read what has changed in them. Change ``run_step``, ``act_upon`` and ``StepDonation``
+   to do the same.
+3. Add the digests to ``SOURCES``, and move the newer end of ``TESTED``.
+4. Run the tests, and Trio's own tests under the run queue: ``make trio-suite``.
 """
 
 from __future__ import annotations

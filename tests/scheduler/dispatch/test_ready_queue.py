@@ -1,4 +1,4 @@
-"""The ready order: level, deadline, arrival; moving what is queued; batches; the naive model."""
+"""The ready queue: order, fairness, moved contexts, throttling, each against a naive model."""
 
 import math
 
@@ -28,12 +28,12 @@ def test_order_is_level_then_deadline_then_arrival():
     for context in (chatty, also_never, never, late, soon, urgent):
         queue.push(context, context.name)
     assert take_all(queue) == [
-        "urgent",  # the most urgent level goes first, though it has no deadline
-        "soon",  # inside a level the nearer deadline
+        "urgent",  # the most urgent level, although it has no deadline
+        "soon",  # the nearer deadline inside a level
         "late",
-        "also never",  # among equals the one that came first
+        "also never",  # among equals the first to arrive
         "never",
-        "chatty",  # a deadline never jumps a level, however near it is
+        "chatty",  # a deadline never jumps a level
     ]
 
 
@@ -45,21 +45,21 @@ def test_tasks_of_equal_contexts_interleave_in_order_of_arrival():
     assert take_all(queue) == [1, 2, 3, 4, 5]
 
 
-def test_a_context_that_is_raised_moves_all_its_queued_tasks():
+def test_raised_context_moves_all_its_queued_tasks():
     queue = ReadyQueue()
     first, raised = SchedulingContext("first", level=3), SchedulingContext("raised", level=5)
     for context, task in ((first, "f1"), (raised, "r1"), (first, "f2"), (raised, "r2")):
         queue.push(context, task)
     raised.inherit(1, math.inf)
     assert take_all(queue) == [
-        "r1",  # both of the raised context's, in their order
+        "r1",  # both tasks of the raised context, in their order
         "r2",
         "f1",
         "f2",
     ]
 
 
-def test_a_context_that_falls_back_loses_its_place():
+def test_context_that_falls_back_moves_back():
     queue = ReadyQueue()
     other, lowered = SchedulingContext("other", level=3), SchedulingContext("lowered", level=5)
     lowered.inherit(0, math.inf)
@@ -69,7 +69,7 @@ def test_a_context_that_falls_back_loses_its_place():
     assert take_all(queue) == ["other", "lowered"]
 
 
-def test_moving_does_not_renew_the_arrival():
+def test_moved_context_keeps_its_arrival():
     queue = ReadyQueue()
     moved, other = SchedulingContext("moved", level=3), SchedulingContext("other", level=3)
     queue.push(moved, "moved")
@@ -94,7 +94,7 @@ def test_stale_entries_are_skipped_at_the_head_and_in_the_middle():
     assert queue.head() is None
 
 
-def test_a_context_that_moves_while_it_does_not_wait_is_ordered_by_what_it_is_when_it_waits():
+def test_context_that_moves_while_it_has_no_tasks_is_ordered_by_its_new_level():
     queue = ReadyQueue()
     context, other = SchedulingContext("context", level=5), SchedulingContext("other", level=3)
     queue.push(context, "before")
@@ -105,7 +105,7 @@ def test_a_context_that_moves_while_it_does_not_wait_is_ordered_by_what_it_is_wh
     assert take_all(queue) == ["after", "other"]
 
 
-def test_endless_moving_under_a_more_urgent_load_leaves_no_trail():
+def test_context_that_moves_many_times_leaves_few_stale_entries():
     queue = ReadyQueue()
     queue.push(SchedulingContext("load", level=0), "load")
     starved = SchedulingContext("starved", level=6)
@@ -116,7 +116,7 @@ def test_endless_moving_under_a_more_urgent_load_leaves_no_trail():
     assert take_all(queue) == ["load", "starved"]
 
 
-def test_the_current_context_is_followed_by_its_tasks_that_came_before_those_of_an_equal():
+def test_current_context_is_followed_by_its_tasks_that_arrived_before_an_equal():
     queue = ReadyQueue()
     busy, equal = SchedulingContext("busy"), SchedulingContext("equal")
     for context, task in ((busy, 1), (busy, 2), (busy, 3), (equal, 4), (busy, 5)):
@@ -221,7 +221,7 @@ class FairnessMachine(RuleBasedStateMachine):
 TestFairness = FairnessMachine.TestCase
 
 
-def test_after_clear_the_contexts_can_be_used_in_another_queue():
+def test_contexts_of_a_cleared_queue_can_be_used_in_another():
     queue, other = ReadyQueue(), ReadyQueue()
     context = SchedulingContext("context")
     queue.push(context, "old")
@@ -239,7 +239,7 @@ numbers = st.integers(0, 4)
 
 
 class ReadyMachine(RuleBasedStateMachine):
-    """Against a list that is sorted anew for every question."""
+    """The queue against a list that is sorted for every question."""
 
     @initialize(pairs=st.lists(st.tuples(levels, deadlines), min_size=5, max_size=5))
     def start(self, pairs):
@@ -252,7 +252,7 @@ class ReadyMachine(RuleBasedStateMachine):
         self.arrivals = 0
 
     def ordered(self):
-        # A context stands where its first task stands.
+        # A context has the place of its first task.
         first = {}
         for context, arrival in self.model:
             first.setdefault(context, arrival)

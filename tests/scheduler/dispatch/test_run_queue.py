@@ -1,4 +1,4 @@
-"""The run queue in real Trio loops: its order, how it comes and goes, what must go on working."""
+"""The run queue in Trio loops: order, fairness, installation and removal, and what Trio guarantees."""
 
 import gc
 import queue
@@ -20,7 +20,7 @@ SEEDS = range(25)
 
 @asynccontextmanager
 async def plain_trio(**_):
-    """In the place of a scheduler."""
+    """Stands in for ``open_scheduler``."""
     yield
 
 
@@ -33,7 +33,7 @@ def is_plain():
 
 
 async def released_together(*contexts):
-    """The order in which tasks run that one step has released."""
+    """The order in which tasks run that were released in one step."""
     # A parking lot wakes in order; an event wakes the members of a set.
     trace, lot = [], trio.lowlevel.ParkingLot()
 
@@ -61,7 +61,7 @@ def five_contexts():
 
 
 ORDER = [
-    "urgent",  # the most urgent level, though it came last
+    "urgent",  # the most urgent level, although it came last
     "due",  # inside a level a deadline goes before none
     "first",  # among equals by arrival
     "second",
@@ -72,7 +72,7 @@ ORDER = [
 # Order.
 
 
-def test_order_holds_whatever_trio_shuffles():
+def test_order_is_the_same_for_every_seed_of_trio():
     async def main():
         async with open_scheduler():
             return await released_together(*five_contexts())
@@ -82,7 +82,7 @@ def test_order_holds_whatever_trio_shuffles():
         assert trio.run(main) == ORDER
 
 
-def test_order_does_not_hold_in_plain_trio():
+def test_plain_trio_has_no_such_order():
     async def main():
         return await released_together(*five_contexts())
 
@@ -95,7 +95,7 @@ def test_order_does_not_hold_in_plain_trio():
 
 
 async def others_before_the_urgent_one(opened, busy_contexts):
-    """How many steps of fifty busy tasks begin after each release of an urgent task, until it runs."""
+    """The number of steps of fifty busy tasks between each release of an urgent task and its step."""
     steps, counts = 0, []
     wake = trio.Event()
 
@@ -127,7 +127,7 @@ async def others_before_the_urgent_one(opened, busy_contexts):
 
 
 @pytest.mark.parametrize("is_shared", [True, False], ids=["one context", "a context for each"])
-def test_an_urgent_task_overtakes_fifty_busy_ones(is_shared):
+def test_urgent_task_overtakes_fifty_busy_tasks(is_shared):
     shared = SchedulingContext("busy", level=4)
 
     def busy_context(number):
@@ -136,10 +136,10 @@ def test_an_urgent_task_overtakes_fifty_busy_ones(is_shared):
     counts = trio.run(
         lambda: others_before_the_urgent_one(open_scheduler(quantum=0, reserve=0), busy_context)
     )
-    assert counts == [0] * 20  # the step that released it was the only one it waited for
+    assert counts == [0] * 20  # it waited only for the step that released it
 
 
-def test_an_urgent_task_overtakes_within_a_quantum_too_when_every_other_has_a_context():
+def test_urgent_task_overtakes_busy_tasks_of_other_contexts_within_a_quantum():
     def busy_context(number):
         return SchedulingContext(f"busy {number}", level=4)
 
@@ -147,7 +147,7 @@ def test_an_urgent_task_overtakes_within_a_quantum_too_when_every_other_has_a_co
     assert max(counts) == 0
 
 
-def test_in_plain_trio_it_waits_for_many():
+def test_urgent_task_waits_for_many_steps_in_plain_trio():
     counts = trio.run(
         lambda: others_before_the_urgent_one(plain_trio(), lambda n: SchedulingContext(f"{n}", level=4))
     )
@@ -176,7 +176,7 @@ def test_tasks_of_one_context_keep_their_order_in_strict_mode():
         assert trio.run(main) == [*range(10)] * 3
 
 
-def test_a_queued_task_is_moved_when_its_context_is_raised():
+def test_queued_tasks_move_when_their_context_is_raised():
     async def main():
         async with open_scheduler():
             trace = []
@@ -195,7 +195,7 @@ def test_a_queued_task_is_moved_when_its_context_is_raised():
             return trace
 
     async def raise_low(low):
-        # By now the others are in the ready order, and not only among the arrivals.
+        # By now the others are in the ready order, no longer among the arrivals.
         assert low.entry is not None
         low.rebase(0)
 
@@ -204,7 +204,7 @@ def test_a_queued_task_is_moved_when_its_context_is_raised():
         assert trio.run(main) == ["low", "low", "middle", "middle"]
 
 
-def test_a_step_of_the_top_level_runs_while_others_are_always_ready():
+def test_system_task_runs_while_tasks_of_level_0_are_always_ready():
     async def main():
         async with open_scheduler():
             trace = []
@@ -219,14 +219,14 @@ def test_a_step_of_the_top_level_runs_while_others_are_always_ready():
                         nursery.start_soon(spin)
                 with SchedulingContext("caller", level=0):
                     while len(trace) < 3:
-                        # Trio's own system tasks bring this back, from above every level.
+                        # A system task of Trio resumes this one.
                         await trio.to_thread.run_sync(trace.append, len(trace))
             return trace
 
     assert trio.run(main) == [0, 1, 2]
 
 
-def test_one_step_for_each_pass_in_virtual_time():
+def test_virtual_time_runs_one_step_per_pass():
     async def main():
         async with open_scheduler() as scheduler:
             context = scheduler.context("busy")
@@ -244,10 +244,10 @@ def test_one_step_for_each_pass_in_virtual_time():
 
     passes, steps = trio.run(main, clock=MockClock(autojump_threshold=0))
     assert steps >= 20 * 51
-    assert passes - steps in (0, 1)  # the running one is not accounted for yet
+    assert passes - steps in (0, 1)  # the running step is not counted yet
 
 
-def test_short_steps_of_one_context_share_a_pass():
+def test_pass_runs_many_short_steps():
     async def main():
         async with open_scheduler(quantum=0.05) as scheduler:
             context = scheduler.context("busy")
@@ -270,7 +270,7 @@ def test_short_steps_of_one_context_share_a_pass():
 @pytest.mark.parametrize("contexts", [1, 3, 12])
 @pytest.mark.parametrize("quantum", [0, 30e-6, 1.0], ids=["strict", "short quantum", "long quantum"])
 def test_equal_tasks_take_turns(contexts, quantum):
-    """Trio's locks and channels are fair only as long as that holds."""
+    """Trio's locks and channels are fair only as long as this holds."""
 
     async def main():
         order = []
@@ -293,7 +293,7 @@ def test_equal_tasks_take_turns(contexts, quantum):
         trio.run(main)
 
 
-def test_a_task_that_becomes_ready_waits_for_one_step_of_each_equal():
+def test_task_that_becomes_ready_waits_for_one_step_of_each_equal():
     async def main():
         woken, steps = trio.lowlevel.ParkingLot(), [0] * 12
         async with open_scheduler(reserve=0) as scheduler:
@@ -328,10 +328,10 @@ def test_a_task_that_becomes_ready_waits_for_one_step_of_each_equal():
         assert trio.run(main) == [1] * 60
 
 
-# Coming and going.
+# Installation and removal.
 
 
-async def test_two_schedulers_after_each_other():
+async def test_schedulers_one_after_another():
     for _ in range(3):
         assert is_plain()
         async with open_scheduler():
@@ -350,7 +350,7 @@ async def test_nested_schedulers_share_one_queue():
     assert is_plain()
 
 
-async def test_the_last_one_that_is_closed_removes_it_also_when_it_came_second():
+async def test_last_scheduler_to_close_removes_the_queue():
     first, second = open_scheduler(), open_scheduler()
     await first.__aenter__()
     await second.__aenter__()
@@ -360,7 +360,7 @@ async def test_the_last_one_that_is_closed_removes_it_also_when_it_came_second()
     assert is_plain()
 
 
-async def test_one_can_be_opened_while_another_closes():
+async def test_scheduler_opens_while_another_closes():
     opened = []
 
     async def open_now():
@@ -369,13 +369,13 @@ async def test_one_can_be_opened_while_another_closes():
 
     async with trio.open_nursery() as nursery:  # noqa: SIM117 - the tasks outlive the scheduler
         async with open_scheduler():
-            # Runs for the first time while the block below is being left.
+            # Its first step comes while the inner block is being left.
             nursery.start_soon(open_now)
     assert opened == [ORDER]
     assert is_plain()
 
 
-async def test_closed_by_a_system_task():
+async def test_system_task_closes_the_scheduler():
     scheduler = open_scheduler()
     await scheduler.__aenter__()
     closed = trio.Event()
@@ -391,7 +391,7 @@ async def test_closed_by_a_system_task():
         assert await released_together(*five_contexts()) == ORDER
 
 
-async def test_opened_and_closed_by_a_system_task_that_was_there_before():
+async def test_older_system_task_closes_the_scheduler():
     go, done = trio.Event(), trio.Event()
 
     async def system():
@@ -408,7 +408,7 @@ async def test_opened_and_closed_by_a_system_task_that_was_there_before():
     assert is_plain()
 
 
-async def test_an_exception_in_the_block_comes_out_and_the_queue_is_removed():
+async def test_exception_in_the_block_propagates_and_the_queue_is_removed():
     async def fail():
         async with open_scheduler():
             msg = "mine"
@@ -419,7 +419,7 @@ async def test_an_exception_in_the_block_comes_out_and_the_queue_is_removed():
     assert is_plain()
 
 
-async def test_a_cancellation_in_the_block_goes_on_and_the_queue_is_removed():
+async def test_cancellation_in_the_block_propagates_and_the_queue_is_removed():
     with trio.CancelScope() as scope:
         async with open_scheduler():
             scope.cancel()
@@ -428,14 +428,14 @@ async def test_a_cancellation_in_the_block_goes_on_and_the_queue_is_removed():
     assert is_plain()
 
 
-async def test_leaving_a_cancelled_block_without_a_checkpoint():
+async def test_cancelled_block_without_a_checkpoint_removes_the_queue():
     with trio.CancelScope() as scope:
         async with open_scheduler():
             scope.cancel()
     assert is_plain()
 
 
-async def test_what_is_queued_on_removal_runs_all_the_same():
+async def test_queued_tasks_run_after_the_removal():
     ran = []
 
     async def task(number):
@@ -455,7 +455,7 @@ async def test_what_is_queued_on_removal_runs_all_the_same():
     assert is_plain()
 
 
-async def test_what_was_queued_on_installation_is_ordered_too():
+async def test_tasks_queued_before_the_installation_are_ordered():
     trace = []
 
     async def task(name):
@@ -470,7 +470,7 @@ async def test_what_was_queued_on_installation_is_ordered_too():
     assert trace == ORDER
 
 
-def test_a_run_that_ends_with_the_scheduler_open_elsewhere():
+def test_run_ends_while_a_system_task_has_the_scheduler_open():
     async def keep_open():
         async with open_scheduler():
             await trio.sleep_forever()
@@ -483,7 +483,7 @@ def test_a_run_that_ends_with_the_scheduler_open_elsewhere():
     trio.run(main)
 
 
-async def test_looking_at_the_queue_takes_nothing_off_it():
+async def test_inspecting_the_queue_changes_nothing():
     ran = []
 
     async def task(number):
@@ -499,11 +499,11 @@ async def test_looking_at_the_queue_takes_nothing_off_it():
     assert sorted(ran) == list(range(5))
 
 
-# Many loops.
+# Several loops, and guest mode.
 
 
 def run_as_guest(main):
-    """Trio inside the smallest loop that can host it."""
+    """Run Trio as a guest of a minimal host loop."""
     todo, done = queue.Queue(), []
     trio.lowlevel.start_guest_run(main, run_sync_soon_threadsafe=todo.put, done_callback=done.append)
     while not done:
@@ -511,7 +511,7 @@ def run_as_guest(main):
     return done[0].unwrap()
 
 
-def test_in_guest_mode():
+def test_order_in_guest_mode():
     async def main():
         async with open_scheduler() as scheduler:
             order = await released_together(*five_contexts())
@@ -529,11 +529,11 @@ def test_in_guest_mode():
         assert run_as_guest(main) == (ORDER, 7, True)
 
 
-def test_in_guest_mode_the_host_releases_tasks():
+def test_host_of_a_guest_run_releases_tasks():
     async def main():
         async with open_scheduler():
             event = trio.Event()
-            # The host sets it between two passes, while nothing is ready.
+            # The host sets it between two passes, while no task is ready.
             host.put(lambda: host.put(event.set))
             await event.wait()
             return await released_together(*five_contexts())
@@ -545,7 +545,7 @@ def test_in_guest_mode_the_host_releases_tasks():
     assert done[0].unwrap() == ORDER
 
 
-def test_two_loops_in_two_threads():
+def test_order_in_two_loops_of_two_threads():
     both, results = threading.Barrier(2), []
 
     async def main():
@@ -565,7 +565,7 @@ def test_two_loops_in_two_threads():
     assert results == [[ORDER] * 20] * 2
 
 
-def test_a_plain_loop_beside_one_with_a_scheduler():
+def test_loop_without_scheduler_beside_one_with_a_scheduler():
     async def ordered():
         async with open_scheduler():
             return await trio.to_thread.run_sync(trio.run, plain)
@@ -577,10 +577,10 @@ def test_a_plain_loop_beside_one_with_a_scheduler():
     assert sorted(trio.run(ordered)) == sorted(ORDER)
 
 
-# What must go on working.
+# What Trio guarantees.
 
 
-async def test_waiting_until_all_tasks_are_blocked():
+async def test_wait_all_tasks_blocked():
     steps = 0
 
     async def task():
@@ -626,7 +626,7 @@ async def test_cancellation_and_deadlines(autojump_clock):
             await trio.sleep(2)
 
 
-async def test_a_deadline_ends_a_task_that_never_sleeps():
+async def test_deadline_cancels_a_task_that_never_sleeps():
     async with open_scheduler():
         with trio.move_on_after(0.01) as scope, SchedulingContext("spin", level=0):
             while True:
@@ -634,7 +634,7 @@ async def test_a_deadline_ends_a_task_that_never_sleeps():
     assert scope.cancelled_caught
 
 
-async def test_threads_call_in_and_out():
+async def test_calls_from_and_to_threads():
     def body():
         assert trio.from_thread.run_sync(lambda: 1) == 1
         return trio.from_thread.run(answer)
@@ -647,7 +647,7 @@ async def test_threads_call_in_and_out():
         assert await trio.to_thread.run_sync(body) == 2
 
 
-async def test_what_a_thread_calls_back_runs_under_the_context_that_started_the_thread():
+async def test_call_from_a_thread_runs_under_the_context_that_started_the_thread():
     async def level():
         return current_level()
 
@@ -678,7 +678,7 @@ async def test_async_generators_are_finalized():
             await abandon()
 
 
-async def test_system_tasks_stand_above_every_level():
+async def test_system_tasks_are_more_urgent_than_level_0():
     async with open_scheduler() as scheduler:
         trace, lot = [], trio.lowlevel.ParkingLot()
 
@@ -697,8 +697,8 @@ async def test_system_tasks_stand_above_every_level():
     assert trace == ["system", "urgent"]
 
 
-async def test_system_tasks_that_are_always_ready_starve_nobody():
-    """A callback that asks for itself again, as Trio allows."""
+async def test_system_task_that_is_always_ready_starves_no_task():
+    """A callback that schedules itself again, as Trio allows."""
     async with open_scheduler(reserve=0) as scheduler:
         token, asked = trio.lowlevel.current_trio_token(), 0
 
@@ -716,7 +716,7 @@ async def test_system_tasks_that_are_always_ready_starve_nobody():
         asked = 100_000
 
 
-async def test_system_tasks_go_first_but_not_for_ever(autojump_clock):
+async def test_system_tasks_give_way_after_eight_steps(autojump_clock):
     async with open_scheduler(reserve=0) as scheduler:
         trace = []
 
@@ -734,7 +734,7 @@ async def test_system_tasks_go_first_but_not_for_ever(autojump_clock):
                     nursery.start_soon(task, "background", 1)
     assert trace == [
         *["system"] * 8,
-        "urgent",  # the most urgent of the others, one step
+        "urgent",  # one step of the most urgent other task
         *["system"] * 8,
         "urgent",
         *["system"] * 4,

@@ -1,6 +1,6 @@
-"""Trio's own order: what goes on working on public API alone, and what is refused.
+"""Trio's own order: what works with public API alone, and what is refused.
 
-The module of Trio's internals is made unusable for most of it, and time is virtual.
+In most tests the module of Trio's internals cannot be imported, and time is virtual.
 """
 
 import builtins
@@ -33,7 +33,7 @@ KIND = CallStatistics("daemon/do")
 
 @pytest.fixture
 def no_internals(monkeypatch):
-    """Whoever imports the run queue, or Trio's internals anew, finds nothing."""
+    """Make the import of the run queue fail."""
     found = builtins.__import__
 
     def refuse(name, scope=None, locals_=None, fromlist=(), level=0):
@@ -52,7 +52,7 @@ async def scheduler(autojump_clock, no_internals):
 
 @asynccontextmanager
 async def served(scheduler, body, *, level=2, **options):
-    """A port and the context of its one worker."""
+    """A port, and the context of its only worker."""
     port, context = Port(scheduler, "daemon", **options), scheduler.context("daemon", level=level)
     async with trio.open_nursery() as nursery:
         with context:
@@ -62,10 +62,10 @@ async def served(scheduler, body, *, level=2, **options):
         nursery.cancel_scope.cancel()
 
 
-# Which Trio it works with.
+# Versions of Trio.
 
 
-def test_nothing_private_of_trio_is_imported():
+def test_unordered_scheduler_does_not_import_the_run_queue():
     program = (
         "import sys, trio\n"
         "from rtos import open_scheduler\n"
@@ -80,7 +80,7 @@ def test_nothing_private_of_trio_is_imported():
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 
 
-async def test_a_trio_without_the_modules_is_refused_with_the_way_out(no_internals):
+async def test_error_for_a_trio_without_the_modules_names_the_remedy(no_internals):
     with pytest.raises(
         UnsupportedTrio, match=r"no module named .*; .* open_scheduler\(ordered=False\) .* runs"
     ):
@@ -90,7 +90,7 @@ async def test_a_trio_without_the_modules_is_refused_with_the_way_out(no_interna
 
 
 class Renamed:
-    """A runner whose queue has another name."""
+    """A runner whose ready queue has another name."""
 
     def __init__(self, runner):
         self.__dict__["_runner"] = runner
@@ -105,7 +105,7 @@ class Renamed:
         setattr(self._runner, name, value)
 
 
-async def test_a_trio_whose_queue_has_another_name_is_refused_and_can_be_used(autojump_clock, monkeypatch):
+async def test_trio_whose_queue_has_another_name_works_unordered_only(autojump_clock, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(trio_run.GLOBAL_RUN_CONTEXT, "runner", Renamed(trio_run.GLOBAL_RUN_CONTEXT.runner))
         with pytest.raises(UnsupportedTrio, match=r"it lacks \['runq'\].*open_scheduler\(ordered=False\)"):
@@ -117,7 +117,7 @@ async def test_a_trio_whose_queue_has_another_name_is_refused_and_can_be_used(au
             assert fired == [5.0]
 
 
-async def test_the_queue_and_the_hooks_are_trios_again_afterwards():
+async def test_closed_scheduler_leaves_queue_and_hooks_unchanged():
     runner = trio_run.GLOBAL_RUN_CONTEXT.runner
     queue, hooks, tasks = runner.runq, dict(runner.instruments), len(runner.tasks)
     async with open_scheduler(ordered=False):
@@ -132,7 +132,7 @@ async def test_the_queue_and_the_hooks_are_trios_again_afterwards():
 
 
 @pytest.mark.parametrize("options", [{"reserve": 0.05}, {"direct": True}])
-async def test_what_needs_the_order_is_refused(options):
+async def test_option_that_needs_the_run_queue_is_refused(options):
     (name,) = options
     with pytest.raises(ConfigurationError, match=f"{name}=.* does not work with ordered=False; leave out"):
         await open_scheduler(ordered=False, **options).__aenter__()
@@ -140,7 +140,7 @@ async def test_what_needs_the_order_is_refused(options):
         assert scheduler.reserve == 0
 
 
-async def test_a_budget_is_refused(scheduler, autojump_clock):
+async def test_budget_is_refused(scheduler, autojump_clock):
     budget = Budget(0.1, 1.0)
     with pytest.raises(
         ConfigurationError, match="context\\('tame'\\): budgets do not work with ordered=False; leave out"
@@ -149,14 +149,14 @@ async def test_a_budget_is_refused(scheduler, autojump_clock):
     assert "tame" not in [account.name for account in scheduler.statistics().contexts]
 
 
-async def test_nothing_is_admitted_where_nothing_bounds_a_wait(scheduler, autojump_clock):
+async def test_admission_is_refused_since_no_wait_is_bounded(scheduler, autojump_clock):
     job = Job(name="new", level=1, cost=1, period=1000)
     with pytest.raises(ConfigurationError, match="'new' cannot be analysed"):
         await admit_now(scheduler, [], job)
 
 
 @pytest.mark.parametrize("first", [True, False])
-async def test_two_schedulers_in_one_loop_agree(first):
+async def test_schedulers_of_one_loop_must_have_the_same_order(first):
     async with open_scheduler(ordered=first, reserve=0, direct=False):
         with pytest.raises(ConfigurationError, match=f"with .*ordered={first}; open both with the same"):
             await open_scheduler(ordered=not first, reserve=0, direct=False).__aenter__()
@@ -164,7 +164,7 @@ async def test_two_schedulers_in_one_loop_agree(first):
             assert second.ordered is first
 
 
-async def test_one_order_after_the_other_in_one_loop():
+async def test_ordered_and_unordered_schedulers_one_after_another():
     for ordered in (True, False, True):
         async with open_scheduler(ordered=ordered):
             await trio.lowlevel.checkpoint()
@@ -173,7 +173,7 @@ async def test_one_order_after_the_other_in_one_loop():
 # Calls.
 
 
-async def test_a_call_is_answered_at_its_level_and_by_its_deadline(scheduler, autojump_clock):
+async def test_call_is_served_at_its_level(scheduler, autojump_clock):
     async def body(request):
         assert current_context().name == "daemon"
         return request, current_level(), trio.current_time()
@@ -184,7 +184,7 @@ async def test_a_call_is_answered_at_its_level_and_by_its_deadline(scheduler, au
     assert scheduler.statistics().donated == 0
 
 
-async def test_what_a_daemon_raises_reaches_its_caller(scheduler, autojump_clock):
+async def test_error_of_the_handler_reaches_the_caller(scheduler, autojump_clock):
     async def body(_):
         raise LookupError("nothing there")
 
@@ -193,7 +193,7 @@ async def test_what_a_daemon_raises_reaches_its_caller(scheduler, autojump_clock
             await port.call(None, statistics=KIND)
 
 
-async def test_a_deadline_ends_a_call_on_time_and_is_explained(scheduler, autojump_clock):
+async def test_missed_deadline_ends_the_call_and_is_reported(scheduler, autojump_clock):
     async def body(_):
         await trio.sleep(10)
 
@@ -207,7 +207,7 @@ async def test_a_deadline_ends_a_call_on_time_and_is_explained(scheduler, autoju
     assert report.missed.port == "daemon"
 
 
-async def test_a_cancelled_call_never_runs_and_a_running_one_is_cancelled(scheduler, autojump_clock):
+async def test_cancelled_call_does_not_start_and_a_running_one_is_cancelled(scheduler, autojump_clock):
     seen = []
 
     async def body(request):
@@ -239,7 +239,7 @@ async def test_calls_wait_in_order_of_level_then_deadline_then_arrival(scheduler
 
     async with served(scheduler, body) as (port, _), trio.open_nursery() as nursery:
         waiting = [
-            ("first", 4, math.inf),  # finds the daemon idle
+            ("first", 4, math.inf),  # the daemon is idle
             ("less urgent", 6, math.inf),
             ("equal", 3, math.inf),
             ("equal, later", 3, math.inf),
@@ -262,12 +262,10 @@ async def test_messages_wait_in_order_of_level(no_internals):
         assert [await receive.receive() for _ in range(3)] == [1, 3, 5]
 
 
-# Timers, periods, supervision.
+# Timers, periodic releases, supervision.
 
 
-async def test_timers_fire_at_their_instants_in_order_and_one_that_raises_stops_nobody(
-    scheduler, autojump_clock, caplog
-):
+async def test_timers_fire_in_order_although_one_raises(scheduler, autojump_clock, caplog):
     fired = []
 
     def note(name):
@@ -287,8 +285,8 @@ async def test_timers_fire_at_their_instants_in_order_and_one_that_raises_stops_
     assert scheduler.statistics().timers == 0
 
 
-async def test_a_timer_fires_while_tasks_are_always_ready():
-    """In real time: the loop never sleeps, so nothing but a look at the heap can fire it."""
+async def test_timer_fires_while_tasks_are_always_ready():
+    """In real time: the loop never sleeps, so only a look at the timer heap can fire it."""
     async with open_scheduler(ordered=False) as scheduler:
         fired = []
         scheduler.add_timer(scheduler.now(), lambda: fired.append("due"))
@@ -298,7 +296,7 @@ async def test_a_timer_fires_while_tasks_are_always_ready():
         assert scheduler.statistics().sleeps == 0
 
 
-async def test_a_timer_ends_a_sleep_in_real_time():
+async def test_timer_ends_the_sleep_of_the_loop():
     async with open_scheduler(ordered=False) as scheduler:
         woken = trio.Event()
         scheduler.add_timer(scheduler.now() + 0.01, woken.set)
@@ -307,7 +305,7 @@ async def test_a_timer_ends_a_sleep_in_real_time():
         assert scheduler.statistics().sleeps > 0
 
 
-async def test_periodic_releases_lie_on_the_grid(scheduler, autojump_clock):
+async def test_periodic_releases_are_on_the_grid(scheduler, autojump_clock):
     due = []
     async for release in periodic(scheduler, 10.0, offset=5.0):
         due.append((release.due, release.late, trio.current_time()))
@@ -317,7 +315,7 @@ async def test_periodic_releases_lie_on_the_grid(scheduler, autojump_clock):
     assert due == [(5.0, 0.0, 5.0), (15.0, 0.0, 15.0), (25.0, 0.0, 25.0)]
 
 
-async def test_a_supervisor_starts_in_order_and_stops_in_reverse(scheduler, autojump_clock):
+async def test_supervisor_starts_in_order_and_stops_in_reverse(scheduler, autojump_clock):
     children = Children()
     specs = [children.spec("a", start=2), children.spec("b", start=1)]
     async with open_supervisor(scheduler, specs):
@@ -326,10 +324,10 @@ async def test_a_supervisor_starts_in_order_and_stops_in_reverse(scheduler, auto
     assert children.take() == ["stop b", "end b", "stop a", "end a"]
 
 
-# The trace and the accounts.
+# Trace and accounts.
 
 
-async def test_each_context_has_the_time_of_its_steps(scheduler, autojump_clock):
+async def test_context_is_billed_for_its_steps(scheduler, autojump_clock):
     async def spend(seconds):
         for _ in range(3):
             autojump_clock.jump(seconds)
@@ -347,7 +345,7 @@ async def test_each_context_has_the_time_of_its_steps(scheduler, autojump_clock)
     assert [step.duration for step in steps] == [10**9] * 3 + [0]
 
 
-async def test_a_step_was_ready_when_its_pass_began(scheduler, autojump_clock):
+async def test_step_counts_as_ready_since_its_pass_began(scheduler, autojump_clock):
     lot = trio.lowlevel.ParkingLot()
     autojump_clock.jump(100)
 
@@ -366,7 +364,7 @@ async def test_a_step_was_ready_when_its_pass_began(scheduler, autojump_clock):
     assert [step.at - step.ready for step in steps] == [0, 5 * 10**9]
 
 
-async def test_the_trace_has_the_time_of_the_loop():
+async def test_trace_has_trio_time():
     async with open_scheduler(ordered=False, trace=4096) as scheduler:
         before = nanoseconds(trio.current_time())
         for _ in range(3):
@@ -375,12 +373,12 @@ async def test_the_trace_has_the_time_of_the_loop():
         steps = [
             each for each in scheduler.trace.snapshot() if isinstance(each, Step) and each.name == "host"
         ]
-    # Two clocks are read one after the other when the scheduler is opened; they are hours apart.
+    # Trio's clock starts at a random offset of hours, so a wrong offset would show.
     assert before <= steps[0].at + 10**9
     assert steps[-1].at <= after
 
 
-async def test_what_is_served_is_billed_to_the_caller(scheduler, autojump_clock):
+async def test_service_is_billed_to_the_caller(scheduler, autojump_clock):
     async def body(_):
         autojump_clock.jump(2)
 
@@ -393,7 +391,7 @@ async def test_what_is_served_is_billed_to_the_caller(scheduler, autojump_clock)
     assert client.cpu_ns == 0
 
 
-async def test_the_running_step_is_in_what_a_context_has_used(scheduler, autojump_clock):
+async def test_cpu_time_of_a_context_includes_the_running_step(scheduler, autojump_clock):
     with scheduler.context("client") as client:
         await trio.lowlevel.checkpoint()
         before = scheduler.cpu_ns(client)
@@ -401,14 +399,14 @@ async def test_the_running_step_is_in_what_a_context_has_used(scheduler, autojum
         assert scheduler.cpu_ns(client) - before == 4 * 10**9
 
 
-async def test_sleep_is_in_the_trace(scheduler, autojump_clock):
+async def test_trace_records_sleep(scheduler, autojump_clock):
     await trio.sleep(7)
     await trio.lowlevel.checkpoint()
     slept = [each.duration for each in scheduler.trace.snapshot() if isinstance(each, Sleep)]
     assert sum(slept) == 7 * 10**9
 
 
-async def test_what_is_ready_is_counted_as_trio_does(scheduler, autojump_clock):
+async def test_ready_tasks_are_counted_as_trio_counts_them(scheduler, autojump_clock):
     lot = trio.lowlevel.ParkingLot()
     async with trio.open_nursery() as nursery:
         for _ in range(5):
@@ -418,7 +416,7 @@ async def test_what_is_ready_is_counted_as_trio_does(scheduler, autojump_clock):
         assert scheduler.statistics().ready == 5
 
 
-async def test_a_long_step_is_reported_while_it_runs():
+async def test_watchdog_reports_a_long_step_while_it_runs():
     alarms, told = [], threading.Event()
 
     def note(alarm):
@@ -438,7 +436,7 @@ async def test_a_long_step_is_reported_while_it_runs():
     assert (report.level, report.task) == (6, "the hog")
 
 
-async def test_a_stopped_daemon_tells_its_callers(scheduler, autojump_clock):
+async def test_call_to_a_closed_port_raises_daemon_down(scheduler, autojump_clock):
     port = Port(scheduler, "daemon")
     port.close(DaemonDown("daemon", "it has been stopped"))
     with pytest.raises(DaemonDown, match="it has been stopped"):
