@@ -1,11 +1,11 @@
-"""Many tasks that are stopped a few at a time.
+"""A group of very many tasks that is cancelled in slices.
 
-Cancelling a nursery cancels all its tasks in one go, and a hundred thousand of
-them hold the loop for seconds: nobody else runs, however urgent. Here each task
-has a scope of its own, and they are cancelled in slices of one quantum; in
-between, whoever is more urgent runs, and those that were cancelled unwind.
+Cancelling a nursery cancels all its tasks at once, which blocks the loop for seconds if
+there are a hundred thousand of them: no other task runs, however urgent. Here each task
+has a cancel scope of its own. The scopes are cancelled in slices of one quantum, and
+between two slices more urgent tasks and the cancelled tasks run.
 
-Law: when the crowd is left, none of its tasks is running.
+Invariant: no task of the group is running when its block has ended.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class TaskGroup:
-    """Tasks that belong together. Made by ``open_task_group``."""
+    """Tasks that are cancelled in slices. Made by ``open_task_group``; its length is their number."""
 
     def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler
@@ -35,30 +35,36 @@ class TaskGroup:
     def __len__(self) -> int:
         return len(self._scopes)
 
-    def start_soon(self, body: Callable[..., Awaitable[Any]], *args: object, name: str | None = None) -> None:
-        """Start a task under the scheduling context of whoever calls this.
+    def start_soon(
+        self, async_fn: Callable[..., Awaitable[Any]], *args: object, name: str | None = None
+    ) -> None:
+        """Start ``async_fn(*args)`` as a task under the scheduling context of the running task.
 
-        An exception that it raises stops the crowd and comes out of ``open_task_group``.
+        An exception of the task stops the group and comes out of ``open_task_group``.
+
+        Args:
+          async_fn: an async function.
+          *args: its arguments.
+          name: of the task; the function's name by default.
 
         Raises:
-          RuntimeError: the crowd is being stopped.
+          RuntimeError: the group is being stopped.
         """
         if self._stopping:
-            msg = "start_soon: the crowd is being stopped; start tasks before its block ends"
+            msg = "start_soon: the task group is being stopped; start tasks before its block ends"
             raise RuntimeError(msg)
         scope = trio.CancelScope()
         self._scopes[scope] = None
-        self._nursery.start_soon(self._run, scope, body, args, name=name or body)
+        self._nursery.start_soon(self._run, scope, async_fn, args, name=name or async_fn)
 
     async def stop(self) -> None:
-        """Cancel every task, slice by slice, and wait until all have ended.
+        """Cancel every task, in slices, and wait until all have ended.
 
-        Shielded from cancellation, since it is a clean-up. A checkpoint after
-        every quantum.
+        A checkpoint after every quantum. Shielded from cancellation, since it is a clean-up.
         """
         self._stopping = True
         with trio.CancelScope(shield=True):
-            # Each is let go of at its turn: to free all of them at the end would be one long step.
+            # Each scope is dropped once it is cancelled: freeing all at the end would be one long step.
             scopes = deque(self._scopes)
             while scopes:
                 scopes.popleft().cancel()
@@ -66,40 +72,42 @@ class TaskGroup:
                     await trio.lowlevel.checkpoint()
             self._released.set()
 
-    async def hold(self, *, task_status: trio.TaskStatus[None]) -> None:
-        """Keep the tasks apart from the host's cancellation, until ``stop`` has dealt with them."""
+    async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
+        """Run the tasks, apart from the host's cancellation, until ``stop`` has cancelled them."""
         with trio.CancelScope(shield=True):
             async with trio.open_nursery() as self._nursery:
                 task_status.started()
                 await self._released.wait()
 
     async def _run(
-        self, scope: trio.CancelScope, body: Callable[..., Awaitable[Any]], args: tuple[object, ...]
+        self, scope: trio.CancelScope, async_fn: Callable[..., Awaitable[Any]], args: tuple[object, ...]
     ) -> None:
         try:
             with scope:
-                await body(*args)
+                await async_fn(*args)
         finally:
             del self._scopes[scope]
 
 
 @asynccontextmanager
 async def open_task_group(scheduler: Scheduler) -> AsyncIterator[TaskGroup]:
-    """Many tasks, which are stopped slice by slice when the block ends.
+    """Open a group of tasks that is cancelled in slices when the block ends.
 
     Args:
       scheduler: the open scheduler; its quantum is the length of a slice.
 
     Raises:
-      ExceptionGroup: with what tasks, or the block, have raised.
+      ExceptionGroup: the exceptions of the tasks and of the block.
+      SchedulerClosed: the scheduler is not open.
 
-    A checkpoint on entering and on leaving. A cancellation stops the tasks in
-    slices too, before it goes on.
+    A checkpoint on entering and on leaving. A cancellation, too, stops the tasks in slices
+    before it goes on.
     """
-    crowd = TaskGroup(scheduler)
+    scheduler.check_open("open_task_group")
+    group = TaskGroup(scheduler)
     async with trio.open_nursery() as nursery:
-        await nursery.start(crowd.hold, name="crowd")
+        await nursery.start(group.run, name="task group")
         try:
-            yield crowd
+            yield group
         finally:
-            await crowd.stop()
+            await group.stop()

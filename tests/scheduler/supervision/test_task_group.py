@@ -1,3 +1,5 @@
+"""Task groups: cancelled in slices, and empty when their block has ended."""
+
 from __future__ import annotations
 
 import weakref
@@ -6,6 +8,7 @@ from functools import partial
 import pytest
 import trio
 
+from rtos.errors import SchedulerClosed
 from rtos.scheduler import open_scheduler
 from rtos.scheduler.supervision.task_group import open_task_group
 from rtos.testing import TICK, run_virtual, spend
@@ -13,7 +16,7 @@ from rtos.testing import TICK, run_virtual, spend
 SLICE = 100
 
 
-async def test_all_have_ended_when_the_block_ends() -> None:
+async def test_all_tasks_have_ended_when_the_block_ends() -> None:
     ended: list[int] = []
 
     async def member(number: int) -> None:
@@ -23,58 +26,65 @@ async def test_all_have_ended_when_the_block_ends() -> None:
             ended.append(number)
 
     async with open_scheduler() as scheduler:
-        async with open_task_group(scheduler) as crowd:
+        async with open_task_group(scheduler) as group:
             for number in range(100):
-                crowd.start_soon(member, number)
+                group.start_soon(member, number)
             await trio.testing.wait_all_tasks_blocked()
-            assert len(crowd) == 100
-        assert len(crowd) == 0
+            assert len(group) == 100
+        assert len(group) == 0
     assert sorted(ended) == list(range(100))
 
 
-async def test_a_cancelled_host_stops_them_too() -> None:
+async def test_cancellation_of_the_host_stops_all_tasks() -> None:
     async with open_scheduler() as scheduler:
         with trio.CancelScope() as scope:
-            async with open_task_group(scheduler) as crowd:
+            async with open_task_group(scheduler) as group:
                 for _ in range(100):
-                    crowd.start_soon(trio.sleep_forever)
+                    group.start_soon(trio.sleep_forever)
                 scope.cancel()
                 await trio.sleep_forever()
         assert scope.cancelled_caught
-        assert len(crowd) == 0
+        assert len(group) == 0
 
 
-async def test_those_that_end_by_themselves_are_forgotten() -> None:
-    async with open_scheduler() as scheduler, open_task_group(scheduler) as crowd:
+async def test_task_that_ends_by_itself_leaves_the_group() -> None:
+    async with open_scheduler() as scheduler, open_task_group(scheduler) as group:
         for _ in range(10):
-            crowd.start_soon(trio.lowlevel.checkpoint)
+            group.start_soon(trio.lowlevel.checkpoint)
         await trio.testing.wait_all_tasks_blocked()
-        assert len(crowd) == 0
+        assert len(group) == 0
 
 
-async def test_what_one_raises_stops_the_others_and_comes_out() -> None:
+async def test_exception_of_a_task_stops_the_others_and_leaves_the_block() -> None:
     async def fail() -> None:
         raise LookupError("mine")
 
     async with open_scheduler() as scheduler:
         with pytest.RaisesGroup(pytest.RaisesExc(LookupError, match="mine"), flatten_subgroups=True):
-            async with open_task_group(scheduler) as crowd:
-                crowd.start_soon(trio.sleep_forever)
-                crowd.start_soon(fail)
+            async with open_task_group(scheduler) as group:
+                group.start_soon(trio.sleep_forever)
+                group.start_soon(fail)
                 await trio.sleep_forever()
-        assert len(crowd) == 0
+        assert len(group) == 0
 
 
-async def test_nobody_joins_while_it_is_stopped() -> None:
+async def test_start_soon_raises_once_the_group_is_being_stopped() -> None:
     async with open_scheduler() as scheduler:
-        async with open_task_group(scheduler) as crowd:
+        async with open_task_group(scheduler) as group:
             pass
-        with pytest.raises(RuntimeError, match="the crowd is being stopped"):
-            crowd.start_soon(trio.sleep_forever)
+        with pytest.raises(RuntimeError, match="the task group is being stopped"):
+            group.start_soon(trio.sleep_forever)
+
+
+async def test_closed_scheduler_has_no_task_group() -> None:
+    async with open_scheduler() as scheduler:
+        pass
+    with pytest.raises(SchedulerClosed, match="open_task_group: the scheduler is closed"):
+        await open_task_group(scheduler).__aenter__()
 
 
 @pytest.mark.parametrize("members", [300, 3000])
-async def test_between_two_wake_ups_of_an_urgent_task_one_slice_is_cancelled_and_let_go(
+async def test_one_slice_is_cancelled_and_freed_between_two_steps_of_an_urgent_task(
     members: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cancelled = 0
@@ -96,35 +106,35 @@ async def test_between_two_wake_ups_of_an_urgent_task_one_slice_is_cancelled_and
             await due.wait()
             due = trio.Event()
             seen.append(cancelled)
-            kept.append(sum(scope() is not None for scope in scopes) - len(crowd))
+            kept.append(sum(scope() is not None for scope in scopes) - len(group))
 
     async with open_scheduler() as scheduler, trio.open_nursery() as nursery:
-        async with open_task_group(scheduler) as crowd:
+        async with open_task_group(scheduler) as group:
             for _ in range(members):
-                crowd.start_soon(trio.sleep_forever)
+                group.start_soon(trio.sleep_forever)
             await trio.testing.wait_all_tasks_blocked()
-            scopes = [weakref.ref(scope) for scope in crowd._scopes]
+            scopes = [weakref.ref(scope) for scope in group._scopes]
             with scheduler.context("urgent", level=1):
                 nursery.start_soon(urgent)
             with monkeypatch.context() as patch:
-                # Slices by count, so that neither the machine nor its other users matter.
+                # Slices are counted, so that the speed of the machine does not matter.
                 patch.setattr(scheduler, "may_continue", within_the_slice)
-                await crowd.stop()
+                await group.stop()
         nursery.cancel_scope.cancel()
     assert cancelled == members
     assert seen == list(range(SLICE, members + 1, SLICE))
-    # What has ended is not kept until the end, to be freed in one long step.
+    # Ended tasks are freed at once, not in one long step at the end.
     assert max(kept) <= 2 * SLICE
 
 
 MEMBERS = 1000
 QUANTUM = TICK
 COST = QUANTUM / 4
-"""Of the cancellation of one member, in virtual time."""
+"""Virtual time that the cancellation of one task takes."""
 
 
 async def _longest_gap(*, in_slices: bool) -> float:
-    """The longest time for which an urgent task could not run while many are stopped."""
+    """The longest time that an urgent task waits for a step while many tasks are stopped."""
 
     def abort(_: object) -> trio.lowlevel.Abort:
         spend(COST)
@@ -142,9 +152,9 @@ async def _longest_gap(*, in_slices: bool) -> float:
                 gaps.append(now - last)
                 last = now
 
-        async with open_task_group(scheduler) as crowd:
+        async with open_task_group(scheduler) as group:
             for _ in range(MEMBERS):
-                crowd.start_soon(trio.lowlevel.wait_task_rescheduled, abort)
+                group.start_soon(trio.lowlevel.wait_task_rescheduled, abort)
             await trio.testing.wait_all_tasks_blocked()
             with scheduler.context("urgent", level=1):
                 nursery.start_soon(urgent)
@@ -152,15 +162,15 @@ async def _longest_gap(*, in_slices: bool) -> float:
                 await trio.lowlevel.checkpoint()
                 gaps.clear()
                 if in_slices:
-                    await crowd.stop()
+                    await group.stop()
                 else:
-                    crowd._nursery.cancel_scope.cancel()
+                    group._nursery.cancel_scope.cancel()
                     await trio.lowlevel.checkpoint()
                     await trio.lowlevel.checkpoint()
             stopped = True
         return max(gaps)
 
 
-def test_stopping_many_does_not_hold_the_loop() -> None:
+def test_stopping_many_tasks_does_not_block_the_loop() -> None:
     assert run_virtual(partial(_longest_gap, in_slices=False)) == MEMBERS * COST
     assert run_virtual(partial(_longest_gap, in_slices=True)) == QUANTUM
