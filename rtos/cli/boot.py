@@ -105,9 +105,11 @@ async def _run(configuration: Configuration, show: _Text | _Lines) -> None:
                     show.running(configuration, await _facts(runtime))
                     await trio.sleep_forever()
         except BaseExceptionGroup as group:
-            if len(group.exceptions) != 1:
-                raise
-            raise group.exceptions[0] from None
+            error: BaseException = group
+            # One group for each nursery that the error has come through.
+            while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+                error = error.exceptions[0]
+            raise error from None
 
 
 async def _until_signal(signals: Any, scope: trio.CancelScope, show: _Text | _Lines) -> None:
