@@ -14,6 +14,7 @@ from rtos.daemons.chat import ChatDaemon
 from rtos.daemons.data import Collection, DataDaemon, MemoryBackend
 from rtos.daemons.tasks import TaskDaemon
 from rtos.daemons.users import UserDaemon
+from rtos.runtime.runtime import TRACE
 from rtos.scheduler import open_scheduler, open_supervisor
 from rtos.user.directory import UserDirectoryManager
 from rtos.user.entities import ENTITIES
@@ -86,7 +87,7 @@ class World:
             self.users,
             *self.others(directories, book),
         ]
-        async with open_scheduler() as scheduler:
+        async with open_scheduler(trace=TRACE) as scheduler:
             bus = Bus(scheduler)
             with ExitStack() as stack:
                 specs = [stack.enter_context(bus.attach(daemon)) for daemon in daemons]
