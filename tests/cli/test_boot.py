@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import threading
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -84,51 +85,61 @@ def test_what_it_says_to_type_can_be_typed(tmp_path: Path) -> None:
         ]
 
 
+@pytest.fixture(scope="module")
+def running_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The root of a running system that nobody changes."""
+    root = tmp_path_factory.mktemp("running")
+    with booted(root):
+        yield root
+
+
+@pytest.mark.xdist_group("running_root")
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full device")
 @pytest.mark.parametrize("words", [["boot"], ["--version"], ["help"], ["ping"]], ids=" ".join)
-def test_an_output_that_is_full_is_one_clear_error(words: list[str], tmp_path: Path) -> None:
-    with booted(tmp_path / "up"):
-        root = tmp_path / ("down" if words == ["boot"] else "up")
-        with Path("/dev/full").open("w") as full:
-            done = subprocess.run(
-                [*RTOS, *words, f"--root={root}"],
-                stdout=full,
-                stderr=subprocess.PIPE,
-                env=_buffered(),
-                text=True,
-                timeout=60,
-                check=False,
-            )
-        assert done.returncode == 1
-        assert done.stderr == "error: No space left on device; make sure that the output can be written\n"
+def test_an_output_that_is_full_is_one_clear_error(
+    words: list[str], tmp_path: Path, running_root: Path
+) -> None:
+    root = tmp_path if words == ["boot"] else running_root
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*RTOS, *words, f"--root={root}"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            env=_buffered(),
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr == "error: No space left on device; make sure that the output can be written\n"
 
 
+@pytest.mark.xdist_group("running_root")
 @pytest.mark.parametrize("words", ["--version", "help", "ping", "user/list", "check examples/system.toml"])
-def test_a_reader_that_has_seen_enough_is_no_error(words: str, tmp_path: Path) -> None:
-    with booted(tmp_path):
-        reader, writer = os.pipe()
-        os.close(reader)
-        try:
-            done = subprocess.run(
-                [*RTOS, *words.split(), f"--root={tmp_path}"],
-                stdout=writer,
-                stderr=subprocess.PIPE,
-                cwd=Path(__file__).parents[2],
-                env=_buffered(),
-                text=True,
-                timeout=60,
-                check=False,
-            )
-        finally:
-            os.close(writer)
-        assert (done.returncode, done.stderr) == (0, "")
+def test_a_reader_that_has_seen_enough_is_no_error(words: str, running_root: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(
+            [*RTOS, *words.split(), f"--root={running_root}"],
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            cwd=Path(__file__).parents[2],
+            env=_buffered(),
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_closed_output_is_no_error(tmp_path: Path) -> None:
-    with booted(tmp_path):
-        command = f"{' '.join(RTOS)} ping --root={tmp_path} >&-"
-        done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=60, check=False)
-        assert (done.returncode, done.stderr) == (0, "")
+@pytest.mark.xdist_group("running_root")
+def test_a_closed_output_is_no_error(running_root: Path) -> None:
+    command = f"{' '.join(RTOS)} ping --root={running_root} >&-"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def _buffered() -> dict[str, str]:
