@@ -1,13 +1,11 @@
-"""A command's round trip: a tiny request to another task, and its reply.
+"""Round trip of a command: a small request to another task, and its reply.
 
-Through the bus, through a bare port, and as a Trio programmer writes it: a channel
-to the server, and a fresh channel for each reply; and as an asyncio programmer does, on
-both of his loops. The bare port, the channels and the queue leave out the same things
-(names, checks of parameters).
+Measures the bus, a bare port, a pair of Trio channels with a new channel for each reply, and
+the same with asyncio's queue on its two loops. The port, the channels and the queue look up
+no names and check no parameters; the bus does both.
 
-Every call is queued and its server woken, but for the variants called ``direct``: there
-the kernel may serve a call to an idle daemon in its caller's step, as it does unless told
-otherwise.
+Every call wakes the server's task, except in the variants named ``direct``. There a call to
+an idle worker is served in its caller's step, which is the default of ``open_scheduler``.
 """
 
 from __future__ import annotations
@@ -28,8 +26,7 @@ from bench.harness import Benchmark, Sample, Size, Stopwatch
 from bench.svg import histogram
 from rtos.bus import Bus, command
 from rtos.runtime.runtime import TRACE
-from rtos.scheduler import CallStatistics, open_scheduler, open_supervisor
-from rtos.scheduler.calls.port import Port
+from rtos.scheduler import open_port, open_scheduler, open_supervisor
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -46,7 +43,7 @@ SHOWN: Final = (
     "port, direct, deadline",
     "bus, direct, deadline",
 )
-"""Whose latencies are drawn."""
+"""The variants in the histogram."""
 
 
 class Echo:
@@ -59,12 +56,12 @@ class Echo:
 
     @asynccontextmanager
     async def open(self, _: Bus) -> AsyncIterator[None]:
-        """Nothing to acquire."""
+        """Acquire nothing."""
         yield
 
     @command("echo/say")
     async def say(self, *, number: int) -> int:
-        """Give back."""
+        """Return the argument."""
         return number
 
 
@@ -76,7 +73,7 @@ async def _echo(request: int) -> int:
 async def through_bus(
     *, deadline: bool = False, direct: bool = False, trace: int = TRACE
 ) -> AsyncIterator[Any]:
-    """The whole way: name, check of the parameters, port, worker."""
+    """The bus: look up the name, check the parameters, call the port."""
     async with open_scheduler(direct=direct, trace=trace) as scheduler:
         bus = Bus(scheduler)
         with bus.attach(Echo()) as spec:
@@ -95,19 +92,15 @@ async def through_port(
     *, deadline: bool = False, direct: bool = False, trace: int = TRACE
 ) -> AsyncIterator[Any]:
     """A port, and one worker."""
-    async with open_scheduler(direct=direct, trace=trace) as scheduler, trio.open_nursery() as nursery:
-        port, kind = Port[int, int](scheduler, "echo"), CallStatistics("echo")
-        context = scheduler.context("echo")
-        with context:
-            nursery.start_soon(partial(port.serve, _echo, context=context))
+    async with (
+        open_scheduler(direct=direct, trace=trace) as scheduler,
+        open_port(scheduler, "echo", _echo) as port,
+    ):
 
         async def ask(number: int) -> Any:
-            return await port.call(
-                number, deadline=trio.current_time() + FAR if deadline else math.inf, statistics=kind
-            )
+            return await port.call(number, deadline=trio.current_time() + FAR if deadline else math.inf)
 
         yield ask
-        nursery.cancel_scope.cancel()
 
 
 @asynccontextmanager
@@ -136,7 +129,7 @@ async def through_channels(*, deadline: bool = False) -> AsyncIterator[Any]:
 
 @asynccontextmanager
 async def by_reschedule() -> AsyncIterator[Any]:
-    """Two parked tasks that wake each other: the least that a round trip through Trio can cost."""
+    """Two parked tasks that wake each other: the lower bound of a round trip in Trio."""
     parked: list[trio.lowlevel.Task] = []
 
     def abort(_: Any) -> trio.lowlevel.Abort:
@@ -215,7 +208,7 @@ def _elsewhere(size: Size, calls: int) -> dict[str, Callable[[], Sample]]:
 
 
 def plots(run: Run) -> dict[str, str]:
-    """How often which round trip was seen."""
+    """A histogram of the round trips."""
     shown = {name: run.latencies[name] for name in SHOWN}
     return {"command": histogram("A round trip with a deadline", shown)}
 

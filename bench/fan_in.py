@@ -8,7 +8,6 @@ asyncio's queue without a bound, where no sender waits.
 
 from __future__ import annotations
 
-import math
 import sys
 from contextlib import asynccontextmanager
 from functools import partial
@@ -20,8 +19,7 @@ import trio
 
 from bench import others
 from bench.harness import Benchmark, Sample, Size, Stopwatch
-from rtos.scheduler import CallStatistics, open_mailbox, open_scheduler
-from rtos.scheduler.calls.port import Port
+from rtos.scheduler import open_mailbox, open_port, open_scheduler
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -102,13 +100,8 @@ async def _served_port() -> AsyncIterator[Callable[[], Any]]:
     async def echo(request: int) -> int:
         return request
 
-    async with open_scheduler() as scheduler, trio.open_nursery() as nursery:
-        port = Port[int, int](scheduler, "sink", capacity=CAPACITY)
-        kind, context = CallStatistics("sink/put"), scheduler.context("sink")
-        with context:
-            nursery.start_soon(partial(port.serve, echo, context=context))
-        yield lambda: port.call(1, deadline=math.inf, statistics=kind)
-        nursery.cancel_scope.cancel()
+    async with open_scheduler() as scheduler, open_port(scheduler, "sink", echo, capacity=CAPACITY) as port:
+        yield lambda: port.call(1)
 
 
 @asynccontextmanager

@@ -1,13 +1,13 @@
-"""What something that does nothing costs: memory, the CPU time to make it, and wake-ups.
+"""Cost of idle objects: memory, CPU time to create them, and wake-ups while nothing happens.
 
-Personas in a running system, up to as many as the size allows; beside them parked
-Trio tasks, and ports with a worker each, a hundred thousand of both. Each in a
-process of its own, so that its memory is all there is. A persona's is the whole
-system's, its records in the memory store included; the trace is full before.
+Measures personas in a running system, as many as the size allows, and up to 100,000 parked
+Trio tasks and ports with one worker each. Each kind runs in a process of its own, whose memory
+is divided by the number of objects. The memory of a persona is that of the whole system, with
+its records in the memory store; the trace is full before the measurement.
 
-Beside the personas an urgent task is woken by messages, some milliseconds apart:
-what it waits may not follow how many there are. And in a minute of virtual time every
-pass of the loop counts, for timers that are far away too.
+Beside the personas, messages some milliseconds apart wake an urgent task. Its latency must not
+depend on the number of personas. In a minute of virtual time every pass of the loop is counted,
+so timers that are far away are found too.
 """
 
 from __future__ import annotations
@@ -41,18 +41,18 @@ if TYPE_CHECKING:
     from rtos.scheduler import Scheduler
 
 WATCHED: Final = 1.0
-"""Seconds in which nothing happens, and wake-ups are counted."""
+"""Seconds of idleness in which wake-ups are counted."""
 MINUTE: Final = 60.0
 ALLOWED: Final = 4096
-"""Bytes that an idle persona may take."""
+"""Most bytes of an idle persona."""
 TEN: Final = 10
 BATCHES: Final = 8
 FILLING: Final = 20_000
-"""Commands after which the trace is full, and takes no more memory."""
+"""Commands that fill the trace, whose memory does not grow any more then."""
 
 
 def rest(kind: str, number: str, seconds: str, samples: str) -> dict[str, Any]:
-    """Make ``number`` of a kind, watch them do nothing, and wake an urgent task. In the child."""
+    """Create ``number`` objects of a kind, let them idle, and wake an urgent task; runs in the child."""
     if kind == "persona":
         return trio.run(_personas, int(number), float(seconds), int(samples))
     bodies = {"task": _tasks, "port": _ports}
@@ -60,7 +60,7 @@ def rest(kind: str, number: str, seconds: str, samples: str) -> dict[str, Any]:
 
 
 def rest_virtual(number: str, seconds: str) -> dict[str, Any]:
-    """Make ``number`` personas and count the loop's passes in so many virtual seconds. In the child."""
+    """Create ``number`` personas and count the passes of the loop in ``seconds``; runs in the child."""
     clock = trio.testing.MockClock()
     return trio.run(_count_passes, clock, int(number), float(seconds), clock=clock)
 
@@ -114,7 +114,7 @@ async def _personas(number: int, seconds: float, samples: int) -> dict[str, Any]
 
 
 async def _wakeup_us(scheduler: Scheduler, samples: int) -> float:
-    # The calmest of several medians: neighbours slow a process down for a second at a time.
+    # The lowest of several medians: other processes slow this one down for a second at a time.
     waits = [await measure_waits(scheduler, busy=0, samples=samples) for _ in range(BATCHES)]
     return min(statistics.median(batch) for batch in waits) / 1e3
 
@@ -125,12 +125,12 @@ async def _count_passes(clock: trio.testing.MockClock, number: int, seconds: flo
         await _create(runtime, number)
         made = process_time() - cpu, perf_counter() - wall
         await trio.testing.wait_all_tasks_blocked()
-        # From now on only. A loop that looks for the next jump never sleeps, and the threads that make the
-        # personas' folders would wait for the interpreter's lock beside it.
+        # Not before: a loop that looks for the next jump never sleeps, and the threads that create the
+        # personas' folders would compete with it for the interpreter lock.
         clock.autojump_threshold = 0
         before = runtime.scheduler.statistics().passes
         await trio.sleep(seconds)
-        # The one that ends the watch is not theirs. On a virtual clock the loop never sleeps.
+        # Without the pass that ends the measurement. On a virtual clock the loop never sleeps.
         count = runtime.scheduler.statistics().passes - before - 1
     return {"cpu_seconds": made[0], "wall_seconds": made[1], "count_wakeups": count}
 
@@ -146,7 +146,7 @@ async def _system() -> AsyncIterator[Runtime]:
 async def _create(runtime: Runtime, number: int, *, name: str = "Persona") -> None:
     for index in range(number):
         made = await runtime.commands.execute("user/create", type="persona", name=f"{name} {index}")
-    # What their creation has left to write in the activity logs is part of it.
+    # Their creation includes what is still to be written to the activity logs.
     await runtime.commands.execute("user/activity", id="operator")
     await runtime.commands.execute("user/preferences", id=made["id"])
     await trio.testing.wait_all_tasks_blocked()
@@ -170,7 +170,7 @@ async def _watch(
         "cpu_seconds": made[0],
         "wall_seconds": made[1],
         "kib_each": memory / 1024 / number,
-        # The one that ends the watch is not theirs.
+        # Without the wake-up that ends the measurement.
         "count_wakeups": after.sleeps - before.sleeps - 1,
         "idle_cpu_ms": spent * 1e3,
     }
@@ -191,7 +191,7 @@ def _taken(number: int, found: dict[str, Any]) -> Sample:
 
 
 def variants(size: Size) -> dict[str, Callable[[], Sample]]:
-    """In a check the crowds are smaller; what is asserted does not follow their size."""
+    """A check measures fewer objects; the asserted figures do not depend on their number."""
     seconds = 0.05 if size is Size.SMOKE else WATCHED
     crowd, samples, thousand = size.of(100, 10_000, 100_000), size.of(5, 100, 300), size.of(20, 1000, 1000)
     found: dict[str, Callable[[], Sample]] = {

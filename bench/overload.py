@@ -1,18 +1,18 @@
-"""Offered load from half to twice what can be served: what is still answered in time, and at which level.
+"""Offered load from 50 to 200 % of the capacity: requests answered in time, for each level.
 
-A server takes 10 ms for a request; requests of three levels come at random, each with
-a deadline of 50 ms, and count as good if they were done by then. The server *burns*
-the loop's own time, so that clients and server want the same processor, or *waits*
-for a device that serves one at a time. In virtual time, on the real kernel: the figures follow from the
-order alone and are the same on every machine. Beside it a server that takes requests
-as they came, which works on what has expired already.
+A server takes 10 ms for a request. Requests of three levels arrive at random, each with a
+deadline of 50 ms, and count as good if they are done by then. The server *burns* the loop's
+own time, so that clients and server compete for one processor, or *waits* for a device that
+serves one request at a time. It runs on the real kernel in virtual time, so the figures follow
+from the order alone and are the same on every machine. For comparison, a first-in, first-out
+server, which works on requests that have expired already.
 
-An *ideal* server with the same arrivals, a simulation without a kernel, says what is left to
-gain. The top level's own load is a tenth of what is offered, so its tail grows with the offer
-however little it feels of the others: from 5 % to 20 % of the server, one request queues behind
-another of its level four times as often.
+An *ideal* server with the same arrivals, simulated without a kernel, shows the possible gain.
+The most urgent level has a tenth of the offered load, so its tail grows with the load although
+the other levels hardly affect it: from 5 % to 20 % of the capacity, a request waits for another
+of its own level four times as often.
 
-Real time, one millisecond a request, is shown and never asserted.
+The figures in real time, 1 ms per request, are shown and never asserted.
 """
 
 from __future__ import annotations
@@ -31,8 +31,7 @@ from bench import ideal
 from bench.harness import Benchmark, Latency, Sample, Size, Stopwatch
 from bench.svg import curve
 from rtos.errors import DeadlineMissed, MailboxFull
-from rtos.scheduler import CallStatistics, Scheduler, open_scheduler
-from rtos.scheduler.calls.port import Port
+from rtos.scheduler import Scheduler, open_port, open_scheduler
 from rtos.testing.virtual import run_virtual, spend
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ if TYPE_CHECKING:
 
 LOADS: Final = (50, 75, 100, 125, 150, 200)
 SHARES: Final = {0: 0.1, 3: 0.3, 6: 0.6}
-"""Part of the requests at each level."""
+"""Share of the requests at each level."""
 DEADLINE: Final = 5.0
 """In service times."""
 CAPACITY: Final = 1000
@@ -57,10 +56,10 @@ LONGEST: Final = 4000.0
 
 @attrs.define
 class Tally:
-    """What became of the requests of one level.
+    """Outcomes of the requests of one level.
 
     Attributes:
-      answered: by the sender's account, as are missed and refused.
+      answered: counted by the senders, like ``missed`` and ``refused``.
       waits: from sending to the end of the service, seconds.
     """
 
@@ -72,7 +71,7 @@ class Tally:
     waits: list[float] = attrs.field(factory=list)
 
     def take(self, due: float, deadline: float) -> None:
-        """One has been served."""
+        """Record a served request."""
         now = trio.current_time()
         self.in_time += now <= due
         self.waits.append(now - due + deadline)
@@ -80,7 +79,7 @@ class Tally:
 
 @attrs.frozen(kw_only=True)
 class Load:
-    """What is offered, and for how long."""
+    """The offered load, and its duration."""
 
     percent: int
     service: float
@@ -88,7 +87,7 @@ class Load:
     seed: int
 
     def arrivals(self) -> list[tuple[float, int]]:
-        """Seconds from the start, and level: a Poisson stream."""
+        """Arrivals of a Poisson process: seconds from the start, and level."""
         chance = random.Random(self.seed)
         rate = self.percent / 100 / self.service
         now, found = chance.expovariate(rate), []
@@ -104,30 +103,28 @@ class Load:
 
 
 async def by_order(load: Load, work: Work) -> tuple[dict[int, Tally], dict[str, float]]:
-    """A port, on the scheduler; and how many requests are missing in its account or its clients'."""
+    """A port on this kernel; also returns how many requests its counts and those of its clients miss."""
     tallies = {level: Tally() for level in SHARES}
-    async with open_scheduler() as scheduler, trio.open_nursery() as nursery:
-        port, kind = Port[Any, Any](scheduler, "server", capacity=CAPACITY), CallStatistics("server/work")
-        context = scheduler.context("server", level=7)
 
-        async def serve(request: tuple[float, Tally]) -> None:
-            await work(load.service)
-            request[1].take(request[0], load.deadline)
+    async def serve(request: tuple[float, Tally]) -> None:
+        await work(load.service)
+        request[1].take(request[0], load.deadline)
 
-        with context:
-            nursery.start_soon(partial(port.serve, serve, context=context))
+    async with (
+        open_scheduler() as scheduler,
+        open_port(scheduler, "server", serve, level=7, capacity=CAPACITY) as port,
+    ):
 
         async def client(due: float, tally: Tally) -> None:
-            await port.call((due, tally), deadline=due, statistics=kind)
+            await port.call((due, tally), deadline=due)
 
         await _offer(load, tallies, client, scheduler)
         lost = _lost(tallies, port.queue.statistics)
-        nursery.cancel_scope.cancel()
     return tallies, {"count_lost": lost}
 
 
 def _lost(tallies: dict[int, Tally], counts: MailboxStatistics) -> int:
-    """By how much the law of conservation is broken: within either account, and between the two."""
+    """Requests missing from the counts of the port, from those of the clients, or between the two."""
     names = ("sent", "answered", "missed", "refused")
     totals: dict[str, int] = {name: sum(getattr(one, name) for one in tallies.values()) for name in names}
     settled = counts.handled + counts.failed + counts.expired + counts.shed + counts.cancelled
@@ -136,7 +133,7 @@ def _lost(tallies: dict[int, Tally], counts: MailboxStatistics) -> int:
         + abs(counts.accepted - settled - counts.waiting)
         + abs(counts.handled - totals["answered"])
         + abs(counts.refused - totals["refused"])
-        # A call whose deadline has passed before it is sent is missed, and never offered.
+        # A call whose deadline has passed before it is sent is missed, and not accepted.
         + max(counts.expired - totals["missed"], 0)
     )
 
@@ -251,7 +248,7 @@ def _described(
 
 
 def variants(size: Size) -> dict[str, Callable[[], Sample]]:
-    """Each round draws other arrivals, and all variants of a round the same ones."""
+    """All variants of a round have the same arrivals; each round has others."""
     seconds = size.of(1, 20, 60)
     found: dict[str, Callable[[], Sample]] = {}
 
@@ -297,7 +294,7 @@ def _ideals(seconds: float, size: Size) -> dict[str, Callable[[], Sample]]:
     for preemptive in (False, True):
         for percent in (50, 100, 200):
             add(percent, preemptive=preemptive)
-    # Virtual time gives the same every time, so once is enough for all rounds.
+    # Results in virtual time are always the same, so one run serves all rounds.
     for percent in (50, 200):
         longest = LONGEST if size is not Size.SMOKE else seconds
         load = Load(percent=percent, service=0.010, seconds=longest, seed=0)
@@ -309,7 +306,7 @@ def _ideals(seconds: float, size: Size) -> dict[str, Callable[[], Sample]]:
 
 
 def plots(run: Run) -> dict[str, str]:
-    """Latency against load, for each level."""
+    """Latency by load, for each level."""
     found = run.medians()
     lines = {
         f"level {level}": [

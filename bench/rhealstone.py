@@ -1,9 +1,9 @@
 """Rhealstone (Kar & Porter 1989, 1990): six latencies of a kernel, each over many repetitions.
 
-Task switch, preemption, interrupt latency, semaphore shuffle, deadlock break and
-one-way messages. Deadlock break stands for what it was meant to show: an urgent call
-through a busy server while something in between wants to run, with and without the
-inheritance that ends the wait; in virtual time, since it is about order.
+Task switch, preemption, interrupt latency, semaphore shuffle, deadlock break and one-way
+messages. The deadlock break measures priority inversion: an urgent task calls a busy server
+while a task of a level in between is ready, with and without priority inheritance. It runs in
+virtual time, since only the order of the steps matters.
 """
 
 from __future__ import annotations
@@ -18,15 +18,14 @@ import trio
 import trio.testing
 
 from bench.harness import Benchmark, Sample, Size, Stopwatch
-from rtos.scheduler import CallStatistics, open_mailbox, open_scheduler
-from rtos.scheduler.calls.port import Port
+from rtos.scheduler import open_mailbox, open_port, open_scheduler
 from rtos.testing import run_virtual, spend
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 STEPS: Final = 10
-"""Steps of what stands in between, of 1 ms each."""
+"""Steps of the task in between, 1 ms each."""
 
 
 def _abort(_: Any) -> trio.lowlevel.Abort:
@@ -82,7 +81,7 @@ async def _preemption(rounds: int) -> Sample:
 
 
 async def _interrupt(rounds: int) -> Sample:
-    """From a post in another thread to the task's running, the loop being asleep."""
+    """From a post in another thread until the task runs, while the loop sleeps."""
     latencies: list[int] = []
     token, turn, woken = trio.lowlevel.current_trio_token(), threading.Semaphore(0), trio.Event()
     sent = 0
@@ -111,7 +110,7 @@ async def _interrupt(rounds: int) -> Sample:
 
 
 async def _shuffle(rounds: int) -> Sample:
-    """Two tasks want one semaphore; each time it goes to the one that waits."""
+    """Two tasks take turns at one semaphore; each release wakes the waiting one."""
     latencies: list[int] = []
     semaphore = trio.Semaphore(1)
     freed = 0
@@ -122,7 +121,7 @@ async def _shuffle(rounds: int) -> Sample:
             await semaphore.acquire()
             if freed:
                 latencies.append(perf_counter_ns() - freed)
-            # The other one asks while this one holds it.
+            # Let the other task wait for the semaphore.
             await trio.lowlevel.cancel_shielded_checkpoint()
             freed = perf_counter_ns()
             semaphore.release()
@@ -136,28 +135,24 @@ async def _shuffle(rounds: int) -> Sample:
 
 
 async def _deadlock_break(rounds: int, *, inherits: bool) -> Sample:
-    """A server has begun a call of the least level; level 3 is busy; level 0 calls the server."""
+    """A server runs a call of level 7, a task of level 3 is ready, and a task of level 0 calls the server."""
     waits: list[float] = []
-    async with open_scheduler(quantum=0, reserve=0) as scheduler, trio.open_nursery() as nursery:
-        port, kind, context = (
-            Port[Any, Any](scheduler, "server"),
-            CallStatistics("use"),
-            scheduler.context("server", level=7),
-        )
 
-        async def use(_: object) -> None:
-            for _ in range(2):
-                spend(0.001)
-                await trio.lowlevel.cancel_shielded_checkpoint()
+    async def use(_: object) -> None:
+        for _ in range(2):
+            spend(0.001)
+            await trio.lowlevel.cancel_shielded_checkpoint()
 
-        with context:
-            nursery.start_soon(partial(port.serve, use, context=context))
+    async with (
+        open_scheduler(quantum=0, reserve=0) as scheduler,
+        open_port(scheduler, "server", use, level=7) as port,
+    ):
 
         async def call() -> None:
-            await port.call(None, statistics=kind)
+            await port.call(None)
 
         async def call_without() -> None:
-            # As a lock would have it: who holds it learns nothing of who waits.
+            # Like a plain lock: its owner inherits nothing from the tasks that wait.
             with scheduler.context("messenger", level=7):
                 async with trio.open_nursery() as errand:
                     errand.start_soon(call)
@@ -181,12 +176,11 @@ async def _deadlock_break(rounds: int, *, inherits: bool) -> Sample:
                     for name, level, body in (("between", 3, between), ("urgent", 0, urgent)):
                         with scheduler.context(name, level=level):
                             players.start_soon(body)
-        nursery.cancel_scope.cancel()
     return watch.sample(rounds, virtual_wait_ms=1e3 * sum(waits) / len(waits))
 
 
 async def _one_way(rounds: int, length: int) -> Sample:
-    """A message of so many bytes, copied by the sender, to a task that waits."""
+    """A message of ``length`` bytes, copied by the sender, to a waiting task."""
     latencies: list[int] = []
     send, receive = open_mailbox[tuple[int, bytearray]](1)
     payload = bytes(length)
@@ -206,7 +200,7 @@ async def _one_way(rounds: int, length: int) -> Sample:
 
 
 def variants(size: Size) -> dict[str, Callable[[], Sample]]:
-    """The six."""
+    """The six latencies."""
     rounds = size.of(20, 2000, 5000)
     few = size.of(3, 50, 50)
     real: dict[str, Any] = {

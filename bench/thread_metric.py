@@ -1,7 +1,7 @@
 """Thread-Metric: the eight tests of eclipse-threadx, on tasks and levels instead of threads.
 
-Each counts how often its body came round. The first is the denominator of them all:
-sums over 1024 integers, which measure the machine and the interpreter.
+Each counts the iterations of its loop. The first test sums 1024 integers, which measures the
+machine and the interpreter; the others are given relative to it.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ import trio
 
 from bench.harness import Benchmark, Sample, Size, Stopwatch
 from bench.switching import short_switch_interval
-from rtos.scheduler import CallStatistics, open_mailbox, open_scheduler
-from rtos.scheduler.calls.port import Port
+from rtos.scheduler import open_mailbox, open_port, open_scheduler
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,9 +34,9 @@ def _basic(rounds: int) -> Sample:
 
 
 async def _cooperative(rounds: int, *, contexts: int) -> Sample:
-    """Five tasks of one level yield in turn; nobody may be two turns ahead.
+    """Five tasks of one level yield in turn; none may be two turns ahead of another.
 
-    Under one context they share passes of the loop, under five each step is a pass.
+    The tasks share one context, or have one each.
     """
     turns = [0] * 5
     spread = 0
@@ -72,7 +71,7 @@ async def _cooperative_trio(rounds: int) -> Sample:
 
 
 async def _preemptive(rounds: int) -> Sample:
-    """Five levels, each wakes the one above and goes on only when that is done."""
+    """Five levels: each task wakes that of the next more urgent level, and goes on when it is done."""
     order: list[int] = []
     wrong = 0
     parked: dict[int, trio.lowlevel.Task] = {}
@@ -89,7 +88,7 @@ async def _preemptive(rounds: int) -> Sample:
             await trio.lowlevel.cancel_shielded_checkpoint()
         order.append(level)
 
-    # Without a reserve, which would let level 4 go on out of turn once a while.
+    # Without a reserve, which would sometimes let level 4 run out of turn.
     async with open_scheduler(reserve=0) as scheduler, trio.open_nursery() as nursery:
         with ExitStack() as stack:
             for level in range(4):
@@ -118,7 +117,7 @@ async def _preemptive(rounds: int) -> Sample:
 
 
 async def _interrupt(rounds: int, *, preempts: bool) -> Sample:
-    """A post from another thread, which wakes a task; with ``preempts`` one above a busy one."""
+    """A post from another thread wakes a task; with ``preempts`` one that is more urgent than a busy task."""
     token = trio.lowlevel.current_trio_token()
     turn, handled = threading.Semaphore(0), 0
     woken = trio.Event()
@@ -207,13 +206,9 @@ async def _command(scheduler: Any, rounds: int) -> None:
     async def echo(message: bytes) -> bytes:
         return message
 
-    port, kind, context = Port[Any, Any](scheduler, "echo"), CallStatistics("echo"), scheduler.context("echo")
-    async with trio.open_nursery() as nursery:
-        with context:
-            nursery.start_soon(partial(port.serve, echo, context=context))
+    async with open_port(scheduler, "echo", echo) as port:
         for _ in range(rounds):
-            await port.call(MESSAGE, statistics=kind)
-        nursery.cancel_scope.cancel()
+            await port.call(MESSAGE)
 
 
 async def _synchronisation(rounds: int) -> Sample:
@@ -227,7 +222,7 @@ async def _synchronisation(rounds: int) -> Sample:
 
 
 async def _memory(rounds: int) -> Sample:
-    """Message objects, made and dropped: the nearest that this kernel has to a block pool."""
+    """Create and drop message objects, which stand for the blocks of a memory pool."""
     send, receive = open_mailbox[bytes](128)
     with send, receive, Stopwatch() as watch:
         for _ in range(rounds // 128):
@@ -239,7 +234,7 @@ async def _memory(rounds: int) -> Sample:
 
 
 def variants(size: Size) -> dict[str, Callable[[], Sample]]:
-    """The eight, some in the forms that a kernel with commands has."""
+    """The eight tests, some in the variants that a kernel with commands has."""
     few, many = size.of(20, 1000, 3000), size.of(256, 5000, 15_000)
     asynchronous: dict[str, tuple[Any, ...]] = {
         "2 cooperative": (partial(_cooperative, contexts=5), few),

@@ -1,9 +1,9 @@
-"""The tick: a timer every 5 ms asks an urgent daemon while 50 others, or 1000, burn 200 µs steps.
+"""Timer latency under load: every 5 ms an urgent worker is called, beside 50 or 1000 busy tasks.
 
-What counts is the time from the due instant to the answer, on an absolute grid; an
-instant without an answer within 5 ms is missed, also if nobody came to ask. In a full
-run the same is asked of other systems, in processes of their own that take turns with
-ours; who cannot be had on this machine is left out, with a word.
+The busy tasks run steps of 200 µs. Measures the time from the instant that was due, on an
+absolute grid, to the reply. An instant without a reply within 5 ms is a miss, also if the
+call was not even sent. A full run measures other systems too, in processes of their own that
+take turns with this one. Systems that are not installed are skipped with a message.
 """
 
 from __future__ import annotations
@@ -11,15 +11,14 @@ from __future__ import annotations
 import sys
 from functools import partial
 from time import perf_counter_ns
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import trio
 
 from bench import others
 from bench.harness import Benchmark, Size, Stopwatch
 from bench.svg import histogram
-from rtos.scheduler import CallStatistics, open_scheduler
-from rtos.scheduler.calls.port import Port
+from rtos.scheduler import open_port, open_scheduler
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,26 +44,21 @@ async def _reply(request: int) -> int:
 
 
 async def _ask(scheduler: Scheduler, instants: int, waits: list[int], scope: trio.CancelScope) -> None:
-    port, kind = Port[Any, Any](scheduler, "urgent"), CallStatistics("urgent/ask")
-    context = scheduler.context("urgent", level=0)
-    async with trio.open_nursery() as nursery:
-        with context:
-            nursery.start_soon(partial(port.serve, _reply, context=context))
+    async with open_port(scheduler, "urgent", _reply, level=0) as port:
         start, index = scheduler.now() + PERIOD, 0
         while index < instants:
             due = start + index * PERIOD
             await _sleep_until(scheduler, due)
-            await port.call(index, statistics=kind)
+            await port.call(index)
             now = scheduler.now()
             waits.append(round((now - due) * 1e9))
-            # An instant that has passed while an answer was owed is not asked at.
+            # Skip the instants that passed during this call.
             index = max(index, int((now - start) / PERIOD)) + 1
-        nursery.cancel_scope.cancel()
     scope.cancel()
 
 
 async def _sleep_until(scheduler: Scheduler, due: float) -> None:
-    """By the kernel's timer, as ``periodic`` does it: Trio's own wakes a millisecond late."""
+    """Sleep by the kernel's timer, as ``periodic`` does: Trio's own timer wakes up to 1 ms late."""
     done = trio.Event()
     scheduler.add_timer(due, done.set)
     await done.wait()
@@ -97,7 +91,7 @@ def _ours(busy: int, instants: int) -> Sample:
 
 
 def variants(size: Size) -> dict[str, Callable[[], Sample]]:
-    """Ours; in a full run the others too, whoever can be had."""
+    """This kernel; in a full run also every other system that is installed."""
     instants = size.of(10, 200, 400)
     ours: dict[str, Callable[[], Sample]] = {
         f"rtos, {busy} busy": partial(_ours, busy, instants) for busy in (50, 1000)
@@ -109,7 +103,7 @@ def variants(size: Size) -> dict[str, Callable[[], Sample]]:
 
 
 def plots(run: Run) -> dict[str, str]:
-    """How often which wait was seen; the others tell percentiles only."""
+    """A histogram of the waits; the other systems report percentiles only."""
     return {"tick": histogram("From the due instant to the answer", run.latencies)}
 
 
