@@ -26,6 +26,14 @@ def test_dir_lists_public_names_that_are_not_loaded_yet():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_dir_of_the_top_package_lists_its_names_without_importing_them():
+    code = (
+        "import sys, rtos; assert set(rtos.__all__) <= set(dir(rtos));"
+        "assert not [name for name in sys.modules if name.startswith('rtos.')]"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_type_checkers_see_the_same_names_from_the_same_modules():
     source = ast.parse(Path(rtos.scheduler.__file__).read_text(encoding="utf-8"))
     (guarded,) = [node for node in source.body if isinstance(node, ast.If)]
