@@ -206,7 +206,8 @@ class PortCore:
     def raise_workers(self) -> None:
         """Let the workers that are not idle inherit from the most urgent call that waits, if any.
 
-        So that call waits no longer than the shortest rest of their work.
+        Called whenever that call or the set of those workers changes. So it waits no longer
+        than the shortest rest of their work.
         """
         head = self.queue.head()
         if self.blocked is not None:
@@ -265,7 +266,14 @@ class PortCore:
         reply: Any = None,
         error: BaseException | None = None,
     ) -> None:
-        """End the service of a call: record it, and answer its caller."""
+        """End the service of a call: record it, and answer its caller.
+
+        On the direct path the worker is idle already. Otherwise it is ready for the next call.
+        """
+        if not call.is_direct:
+            worker.state = READY
+            if CHECKS:
+                states.advance_worker(worker, WorkerEvent.FINISH)
         now = self.scheduler.now()
         event = _FINISHED.get(state, CallEvent.STOP) if CHECKS else CallEvent.STOP
         _learn(call, state, now)
@@ -292,6 +300,7 @@ class PortCore:
             self.down = None
         self.workers.append(worker)
         self._admit()
+        self.raise_workers()
 
     def remove(self, worker: Worker) -> None:
         """Let a worker leave; it is between two calls."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import outcome
 import trio
@@ -32,7 +32,7 @@ from rtos.scheduler.policy.levels import DEFAULT_LEVEL
 from rtos.scheduler.policy.overload import CHECKS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 
     from rtos.scheduler.calls.worker import Worker
     from rtos.scheduler.dispatch.run_queue import RunQueue
@@ -265,10 +265,10 @@ class Port(Generic[RequestT, ReplyT]):
         call.caller = trio.lowlevel.current_task()
         return call
 
-    @enable_ki_protection
-    async def serve(
+    # Not a coroutine function itself: its frame would be resumed with each call.
+    def serve(
         self, handler: Callable[[RequestT], Awaitable[ReplyT]], *, context: SchedulingContext
-    ) -> None:
+    ) -> Coroutine[Any, Any, None]:
         """Serve calls, one at a time, until cancelled. Run several tasks to serve several at once.
 
         Ctrl-C can interrupt the handler, and nothing else here. A port that was drained or
@@ -287,7 +287,7 @@ class Port(Generic[RequestT, ReplyT]):
         A cancellation answers the call that is being served with ``DaemonDown``, and leaves
         the waiting ones to other workers, or to the next one.
         """
-        await serve(self._core, handler, context)
+        return serve(self._core, handler, context)
 
     @enable_ki_protection
     def close(self, down: DaemonDown) -> None:

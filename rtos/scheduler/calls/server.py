@@ -15,7 +15,7 @@ from trio.lowlevel import enable_ki_protection
 from rtos.errors import DaemonDown
 from rtos.scheduler.calls import states
 from rtos.scheduler.calls.states import WorkerEvent
-from rtos.scheduler.calls.worker import IDLE, READY, SERVING, Worker, handle, wait_for_call
+from rtos.scheduler.calls.worker import IDLE, SERVING, Worker, handle, wait_for_call
 from rtos.scheduler.policy.context import context_variable
 from rtos.scheduler.policy.message_queue import HANDLED, State
 from rtos.scheduler.policy.overload import CHECKS
@@ -69,7 +69,7 @@ async def serve(core: PortCore, handler: Callable[[Any], Awaitable[Any]], contex
             except Exception as error:  # noqa: BLE001 - the caller gets it
                 # The rest of an exception group, once the scope has taken its cancellations.
                 assert worker.call is not None
-                _finish(core, worker, worker.call, State.FAILED, error=error)
+                core.finish(worker, worker.call, State.FAILED, error=error)
             finally:
                 # Also when the worker itself is cancelled: its caller waits for an outcome.
                 _finish_revoked(core, worker)
@@ -91,23 +91,22 @@ async def _serve_calls(core: PortCore, worker: Worker) -> None:
             try:
                 reply = await handle(worker.handler, call.value)
             except Exception as error:  # noqa: BLE001 - the caller gets it
-                _finish(core, worker, call, State.FAILED, error=error)
+                core.finish(worker, call, State.FAILED, error=error)
             else:
-                _finish(core, worker, call, HANDLED, reply)
+                core.finish(worker, call, HANDLED, reply)
             # Or an idle worker would keep the request, the reply and the caller's context.
             call = reply = None
     except BaseException:
         if worker.call is not None and worker.call.revoked is None:
             down = DaemonDown(core.name, "it was stopped while it served this call")
-            _finish(core, worker, worker.call, State.FAILED, error=down)
+            core.finish(worker, worker.call, State.FAILED, error=down)
         raise
 
 
 async def _take(core: PortCore, worker: Worker) -> Call | None:
     """Take the next call that waits, if any can be answered in time."""
-    # The worker inherits from the call that it is about to take. Otherwise every task
-    # between its own level and that of the call would run first.
-    core.raise_workers()
+    # The worker inherits from the call that it is about to take (``PortCore.raise_workers``).
+    # Otherwise every task between its own level and that of the call would run first.
     # Calls are drained without a pass of the loop in between, for as long as one quantum;
     # the bound on blocking includes it.
     if core.scheduler.may_continue():
@@ -128,7 +127,8 @@ async def _wait(core: PortCore, worker: Worker) -> Call | None:
     worker.state = IDLE
     if CHECKS:
         states.advance_worker(worker, WorkerEvent.WAIT)
-    worker.context.disinherit(core)
+    if worker.context.sources:
+        worker.context.disinherit(core)
     worker.wait = wait = wait_for_call(worker.trap)
     worker.has_begun = False
     core.idle.append(worker)
@@ -138,28 +138,14 @@ async def _wait(core: PortCore, worker: Worker) -> Call | None:
         if not worker.has_begun:
             raise
         assert worker.call is not None
-        _finish(core, worker, worker.call, State.FAILED, error=error)
+        core.finish(worker, worker.call, State.FAILED, error=error)
         return None
     if not worker.has_begun:
         call: Call = result
         return call
     assert worker.call is not None
-    _finish(core, worker, worker.call, HANDLED, result)
+    core.finish(worker, worker.call, HANDLED, result)
     return None
-
-
-def _finish(
-    core: PortCore,
-    worker: Worker,
-    call: Call,
-    state: State,
-    reply: Any = None,
-    error: BaseException | None = None,
-) -> None:
-    worker.state = READY
-    if CHECKS:
-        states.advance_worker(worker, WorkerEvent.FINISH)
-    core.finish(worker, call, state, reply, error)
 
 
 def _finish_revoked(core: PortCore, worker: Worker) -> None:
@@ -171,7 +157,7 @@ def _finish_revoked(core: PortCore, worker: Worker) -> None:
         # would be lost otherwise.
         waits = call.caller is not None and call.raise_cancel is not None
         # No local variable holds the error, since its traceback holds this frame.
-        _finish(core, worker, call, State.CANCELLED, error=_error_of(call.raise_cancel) if waits else None)
+        core.finish(worker, call, State.CANCELLED, error=_error_of(call.raise_cancel) if waits else None)
 
 
 def _error_of(raise_cancel: Any) -> BaseException:
