@@ -32,8 +32,8 @@ class StepDonation(Accounts):
     """The accounts of a loop whose tasks may donate steps.
 
     Args:
-      donation_limit_ns: see below.
-      accounts: for ``Accounts``.
+      donation_limit_ns: see the attribute.
+      accounts: the arguments of ``Accounts``.
 
     Attributes:
       donation_limit_ns: age of a pass, in nanoseconds, up to which a step may be donated; -1 for never.

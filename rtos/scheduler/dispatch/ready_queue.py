@@ -12,7 +12,9 @@ no deadline at all.
 Fairness: tasks of one level and one deadline take turns in order of arrival, inside one
 context and across contexts. Between two steps of a task, every task of its level and
 deadline that was ready at the end of the first one has had a step. Trio's locks and
-channels are fair only as long as that holds.
+channels are fair only as long as that holds. Two kinds of steps are not ordered here: a
+donated step is part of its caller's step, and the starvation guard lends steps to the
+context that has waited longest.
 
 Contexts are ordered, each with its own tasks in order of arrival. A context that
 changes its level moves all its queued tasks at once. An entry of the heap that has
