@@ -37,6 +37,10 @@ log = logging.getLogger("rtos.scheduler")
 QUANTUM: Final = 100e-6
 """Default of the longest batch of short steps in one pass of the loop, in seconds."""
 
+# Ctrl-C must not interrupt it while it moves tasks in the run queue: they would never run.
+# Its own module must not know Trio.
+trio.lowlevel.enable_ki_protection(SchedulingContext.rebase)
+
 _kernel: trio.lowlevel.RunVar[Kernel | None] = trio.lowlevel.RunVar("rtos_kernel")
 
 

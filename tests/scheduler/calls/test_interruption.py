@@ -18,10 +18,11 @@ from rtos.scheduler import open_scheduler
 from rtos.scheduler.calls import call, core, direct, port, server, worker
 from rtos.scheduler.calls.port import Port
 from rtos.scheduler.calls.worker import handle
+from rtos.scheduler.policy.context import SchedulingContext
 from rtos.testing import run_virtual
 
 KERNEL = str(Path(core.__file__).parents[1])
-PORT_CALL = Port.call.__code__
+WITHIN = {Port.call.__code__, SchedulingContext.rebase.__code__}
 EXCEPT = {
     # They exist only while the checks of the queue are enabled.
     "checked",
@@ -42,7 +43,7 @@ class InterruptionError(Exception):
 
 
 class Interrupter:
-    """Calls ``action`` at one of the events of ``sys.setprofile`` within the kernel's part of a call.
+    """Calls ``action`` at one of the events of ``sys.setprofile`` within ``Port.call`` or ``rebase``.
 
     Args:
       at: counts the events, from 0.
@@ -66,7 +67,7 @@ class Interrupter:
     def _profile(self, frame, event, _):
         if event not in self.events or not frame.f_code.co_filename.startswith(KERNEL):
             return
-        if frame.f_code.co_name in EXCEPT or not _is_within_call(frame):
+        if frame.f_code.co_name in EXCEPT or not _is_within_kernel(frame):
             return
         self.left -= 1
         if self.left < 0:
@@ -75,10 +76,10 @@ class Interrupter:
             self.action()
 
 
-def _is_within_call(frame):
-    """Whether a frame belongs to the kernel's part of a call, and not to the handler's."""
+def _is_within_kernel(frame):
+    """Whether a frame belongs to the kernel's part of a call, or to ``rebase``."""
     while frame is not None and frame.f_code is not HANDLER:
-        if frame.f_code is PORT_CALL:
+        if frame.f_code in WITHIN:
             return True
         frame = frame.f_back
     return False
@@ -248,3 +249,35 @@ def test_ctrl_c_interrupts_a_handler_on_both_paths(direct):
         run_virtual(main)
     assert caught.group_contains(KeyboardInterrupt)
     assert reached == [int(direct)]
+
+
+async def _rebase(at):
+    async with open_scheduler(reserve=0) as scheduler, trio.open_nursery() as nursery:
+        ran, context = [], scheduler.context("busy", level=5)
+
+        async def run(number):
+            ran.append(number)
+
+        with context:
+            for number in range(3):
+                nursery.start_soon(run, number)
+        with scheduler.context("test", level=0):
+            await trio.lowlevel.checkpoint()  # the tasks are in the run queue now, and this one goes first
+        interrupter = Interrupter(at, _press_ctrl_c, every=True)
+        try:
+            with interrupter:
+                context.rebase(2)
+            await trio.lowlevel.checkpoint()
+        except KeyboardInterrupt:
+            pass
+        await wait_all_tasks_blocked()
+        assert sorted(ran) == [0, 1, 2]
+        assert context.level == 2
+    return interrupter.where is not None
+
+
+def test_ctrl_c_during_rebase_loses_no_task():
+    at = 0
+    while run_virtual(_rebase, at):
+        at += 1
+    assert at > 5
