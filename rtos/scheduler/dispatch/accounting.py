@@ -58,7 +58,7 @@ class Accounts:
       wake_timers: called when a timer is due; set by the kernel.
       enforcement: the CPU budgets; unset until a context gets one.
       trace: what the loop did recently; off until the kernel starts it.
-      recorder: what is told of sleep and of the CPU.
+      recorder: records the sleep of the loop and samples of its CPU time.
     """
 
     enforcement: BudgetEnforcement

@@ -86,7 +86,7 @@ class StepDonation(Accounts):
         not succeed. Each context is billed for its part.
 
         Args:
-          task: parked in ``wait_task_rescheduled``; nobody else may reschedule it. The
+          task: parked in ``wait_task_rescheduled``; no other code may reschedule it. The
             caller parks it again (``park``), or lets it wait for something else (``suspend``).
           step: runs in the task's context variables and under its cancel scopes.
           value: argument of ``step``.

@@ -203,7 +203,7 @@ class RunQueue(StepDonation, deque[Any]):
                 self._following = 0
             if entries and timers.next_at() <= self.clock():
                 self.wake_timers()
-            # The loop cancels what is due, between two passes.
+            # Between two passes the loop cancels the scopes whose deadline has passed.
             at = deadlines.next_deadline()
             if at != math.inf and at <= self.clock():
                 break

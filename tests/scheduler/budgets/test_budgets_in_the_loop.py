@@ -153,7 +153,7 @@ async def test_exception_of_notify_is_logged(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail() -> None:
-        raise RuntimeError("told")
+        raise RuntimeError("broken")
 
     work = Work(autojump_clock)
     async with open_scheduler(host_level=0) as scheduler:

@@ -417,17 +417,17 @@ async def test_ready_tasks_are_counted_as_trio_counts_them(scheduler, autojump_c
 
 
 async def test_watchdog_reports_a_long_step_while_it_runs():
-    alarms, told = [], threading.Event()
+    alarms, reported = [], threading.Event()
 
     def note(alarm):
         alarms.append(alarm)
         if isinstance(alarm, LongStep) and alarm.context == "hog":
-            told.set()
+            reported.set()
 
     async with open_scheduler(ordered=False, watchdog=0.03, on_alarm=note) as scheduler:
 
         async def hog():
-            assert told.wait(10)
+            assert reported.wait(10)
 
         async with trio.open_nursery() as nursery:
             with scheduler.context("hog", level=6):
