@@ -149,11 +149,11 @@ class PortCore:
         worker = call.worker
         if call.state is SERVED and isinstance(worker, Worker):
             run_queue = self.scheduler.direct
-            # A worker that is ready has been rescheduled, by a cancellation.
-            is_scheduled = worker.state is READY
             if worker.begun is not None and run_queue is not None:
                 worker.suspend(run_queue)
-                is_scheduled = True
+            # A worker that is ready has been rescheduled, by a cancellation. One that goes on
+            # with a handler waits for what the handler waits for.
+            must_be_woken = worker.state is not READY and not worker.has_begun
             if worker.state is IDLE:
                 self.idle.remove(worker)
             worker.state = SERVING
@@ -164,7 +164,7 @@ class PortCore:
                 call.revoked = State.CANCELLED
                 if CHECKS:
                     states.advance_call(call, CallEvent.CANCEL)
-            if not is_scheduled:
+            if must_be_woken:
                 trio.lowlevel.reschedule(worker.task, outcome.Value(call))
             worker.scope.cancel()
         elif call.state is SERVED:
@@ -310,19 +310,6 @@ class PortCore:
         if CHECKS:
             states.advance_worker(worker, WorkerEvent.STOP)
 
-    async def raise_failure(self) -> None:
-        """Raise in a worker what ``fail`` was given.
-
-        A checkpoint if the scheduler is closed: a worker that is cancelled as well ends quietly.
-        """
-        failure = self.failure
-        if isinstance(failure, SchedulerClosed):
-            await trio.lowlevel.checkpoint_if_cancelled()
-            raise copy_of(failure)
-        if failure is not None:
-            self.failure = None
-            raise failure
-
     # The life cycle.
 
     def _admit(self) -> None:
@@ -361,7 +348,7 @@ class PortCore:
             self.idle[-1].scope.cancel()
 
     def start_drain(self) -> None:
-        """Block the calls that come from here on, until ``open``."""
+        """Block the calls that come from here on, until a worker is added."""
         if self.blocked is None:
             self.blocked = MailboxQueue(math.inf)
 

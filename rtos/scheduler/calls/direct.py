@@ -56,13 +56,13 @@ def serve_directly(core: PortCore, call: Call, worker: Worker, run_queue: RunQue
         worker.state = SERVING
         if CHECKS:
             states.advance_worker(worker, WorkerEvent.SUSPEND)
-        if failed is None:
-            worker.suspend(run_queue)
-        else:
+        if failed is not None:
             # It ends the worker, in a step of its own.
             trio.lowlevel.reschedule(worker.task, outcome.Error(failed))
-        if place and not call.is_answered:
-            call.timer = core.scheduler.add_timer(call.due, call.expire, place)
+        else:
+            worker.suspend(run_queue)
+            if place and not call.is_answered:
+                call.timer = core.scheduler.add_timer(call.due, call.expire, place)
     # Its traceback holds this frame.
     failed = None
     _end(call, run_queue)

@@ -82,15 +82,17 @@ async def open_port(
         msg = f"open_port({name!r}): {workers!r} workers serve nothing; use 1 or more"
         raise ValueError(msg)
     port = Port[RequestT, ReplyT](scheduler, name, capacity=capacity)
+    contexts = []
+    for number in range(workers):
+        worker = name if workers == 1 else f"{name}#{number}"
+        contexts.append(scheduler.context(worker, level=level, budget=budget))
+        budget = contexts[-1].budget
     async with trio.open_nursery() as nursery:
         try:
-            for number in range(workers):
-                worker = name if workers == 1 else f"{name}#{number}"
-                context = scheduler.context(worker, level=level, budget=budget)
-                budget = context.budget
+            for context in contexts:
                 with context:
                     serve_calls = partial(port.serve, handler, context=context)
-                    nursery.start_soon(serve_calls, name=f"{worker} worker")
+                    nursery.start_soon(serve_calls, name=f"{context.name} worker")
             yield port
         finally:
             port.close(DaemonDown(name, "its port was closed"))

@@ -12,8 +12,9 @@ import outcome
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from rtos.errors import DaemonDown
+from rtos.errors import DaemonDown, SchedulerClosed
 from rtos.scheduler.calls import states
+from rtos.scheduler.calls.core import copy_of
 from rtos.scheduler.calls.states import WorkerEvent
 from rtos.scheduler.calls.worker import IDLE, SERVING, Worker, handle, wait_for_call
 from rtos.scheduler.policy.context import context_variable
@@ -61,7 +62,7 @@ async def serve(core: PortCore, handler: Callable[[Any], Awaitable[Any]], contex
     core.add(worker)
     try:
         while True:
-            await core.raise_failure()
+            await _raise_failure(core)
             try:
                 # Only the end of a call, or a failure of the port, cancels this scope.
                 with trio.CancelScope() as worker.scope:
@@ -75,6 +76,17 @@ async def serve(core: PortCore, handler: Callable[[Any], Awaitable[Any]], contex
                 _finish_revoked(core, worker)
     finally:
         core.remove(worker)
+
+
+async def _raise_failure(core: PortCore) -> None:
+    failure = core.failure
+    if isinstance(failure, SchedulerClosed):
+        # For every worker, but one that is cancelled as well ends quietly.
+        await trio.lowlevel.checkpoint_if_cancelled()
+        raise copy_of(failure)
+    if failure is not None:
+        core.failure = None
+        raise failure
 
 
 async def _serve_calls(core: PortCore, worker: Worker) -> None:
@@ -107,6 +119,7 @@ async def _take(core: PortCore, worker: Worker) -> Call | None:
     """Take the next call that waits, if any can be answered in time."""
     # The worker inherits from the call that it is about to take (``PortCore.raise_workers``).
     # Otherwise every task between its own level and that of the call would run first.
+    #
     # Calls are drained without a pass of the loop in between, for as long as one quantum;
     # the bound on blocking includes it.
     if core.scheduler.may_continue():

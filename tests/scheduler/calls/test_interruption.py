@@ -88,7 +88,10 @@ def _is_within_kernel(frame):
 async def _serve(port, context):
     async def handler(request):
         if request == "sleep":
-            await trio.sleep(1)
+            try:
+                await trio.sleep(1)
+            except RuntimeError as error:
+                port.fail(error)  # the handler was woken before its time
         return request
 
     await port.serve(handler, context=context)
