@@ -90,6 +90,8 @@ async def _serve(port, context):
         if request == "sleep":
             try:
                 await trio.sleep(1)
+            except RecursionError:
+                raise
             except RuntimeError as error:
                 port.fail(error)  # the handler was woken before its time
         return request
