@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import re
 from functools import partial
 from pathlib import Path
@@ -62,8 +63,12 @@ def run(example: Example, monkeypatch: pytest.MonkeyPatch) -> str:
     # Tracebacks name the line of the page.
     code = compile("\n" * example.line + example.program, example.page, "exec")
     printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        exec(code, vars(module))
+    try:
+        with contextlib.redirect_stdout(printed):
+            exec(code, vars(module))
+    finally:
+        # A program may switch logging off, which would hold for the tests after it.
+        logging.disable(logging.NOTSET)
     return printed.getvalue()
 
 
