@@ -257,8 +257,12 @@ class Kernel(trio.abc.Instrument):
           owner: the scheduler whose timer it is; ``None`` for the kernel's own.
         """
         timer = self.timers.add(at, action, place, owner)
-        self.start()
-        self._arm_early()
+        if self._wakeup is None:
+            self.start()
+        wakeup = self._wakeup
+        # As ``_arm_early`` does, inline: each call that has a deadline adds a timer.
+        if wakeup is not None and (not wakeup.lazy or self.queue.recorder.asleep):
+            wakeup.arm(self.timers.next_at())
         return timer
 
     def _arm_early(self) -> None:

@@ -174,9 +174,10 @@ class Call(Message):
     def record(self, now: float, state: State) -> None:
         """Write the end of the call, in ``state``, to the trace."""
         owner, sender, worker = self.owner, self.sender, self.worker
-        record = owner.scheduler.record
+        scheduler = owner.scheduler
+        record = scheduler.record
         if record is not None:
-            record((CALLED, now, self.number or self.known_as(), self.statistics.name, sender.number,
+            record((CALLED, now, self.number or scheduler.next_call(), self.statistics.name, sender.number,
                     sender.name, owner.name, self.level, self.sent, not self.arrival, self.started,
                     0 if worker is None else worker.context.number, _OUTCOMES[state]))  # fmt: skip
 

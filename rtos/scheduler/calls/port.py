@@ -245,8 +245,9 @@ class Port(Generic[RequestT, ReplyT]):
         core, scheduler = self._core, self.scheduler
         now = scheduler.now()
         if context is None:
-            call = Call(core, statistics, request, scheduler.host_level, deadline, now)
-            call.payer = call.sender = scheduler.host
+            host = scheduler.host
+            call = Call(core, statistics, request, host.base_level, deadline, now)
+            call.payer = call.sender = host
             call.chain = core.chain
         else:
             due = context.job_deadline

@@ -86,7 +86,9 @@ class TimerHeap:
             msg = f"add_timer: {at!r} is not a time; use absolute seconds, or math.inf for never"
             raise ValueError(msg)
         timer = Timer(at, action, self, owner)
-        heappush(self.entries, (at, place or self.next_place(), timer))
+        if not place:
+            self._added = place = self._added + 1
+        heappush(self.entries, (at, place, timer))
         return timer
 
     def next_at(self) -> float:
