@@ -51,7 +51,7 @@ _account: Final[ContextVar[_Account]] = ContextVar("rtos_analysis_effort")
 
 @contextmanager
 def limit_effort(steps: int = EFFORT) -> Iterator[None]:
-    """Allow the block so many steps, or fewer where an outer limit has fewer left.
+    """Limit the analysis inside the block to ``steps`` steps, or to what an outer limit has left.
 
     What the block uses is taken off the outer limit.
 

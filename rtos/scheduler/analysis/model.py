@@ -121,7 +121,7 @@ class JobReport:
 
 @attrs.frozen
 class SetReport:
-    """What is proved of a set of jobs.
+    """The result of the analysis of a set of jobs.
 
     Attributes:
       jobs: the reports, the most urgent first.

@@ -211,7 +211,7 @@ class _Sweep:
         self._settle(awaited=False)
 
     def shares(self) -> tuple[Share, ...]:
-        """The result, the greatest share first."""
+        """The time that each cause took, the longest first."""
         total: defaultdict[_Key, int] = defaultdict(int)
         longest: defaultdict[_Key, int] = defaultdict(int)
         for given in self._given.values():

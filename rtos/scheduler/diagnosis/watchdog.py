@@ -196,7 +196,7 @@ class Watchdog:
     # Called by the loop, as a ``Watch``.
 
     def woke(self, late_ns: int) -> None:
-        """See ``Watch.woke``."""
+        """Implement ``Watch.woke``."""
         if late_ns > self._limit_ns:
             now_ns = time.perf_counter_ns()
             if now_ns - self._late_reported_ns >= _QUIET_NS:

@@ -79,7 +79,7 @@ _READERS: Final[dict[int, Callable[[Raw, int], Iterator[Record]]]] = {
 
 
 def make_missed(raw: Raw, epoch: int) -> Missed:
-    """The record of a miss."""
+    """Convert the raw record of a missed call to ``Missed``."""
     _, at, call, kind, context, name, port, level, sent, due, started, answered, serving = raw
     return Missed(
         at=nanoseconds(at),
