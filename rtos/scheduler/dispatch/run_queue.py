@@ -232,7 +232,16 @@ class RunQueue(StepDonation, deque[Any]):
             self._order_arrivals()
         if not ready.waiting:
             return None
-        context, since_ns, task = self._choose()
+        guard, system = self._guard, self.system
+        if (guard is None or guard.look_at > self._step_ns) and self._system_steps < _MOST_SYSTEM_STEPS:
+            # As ``_choose`` does, without the call: 2 % of a queued call among a hundred.
+            context, since_ns, task = ready.take()
+            if context is not system:
+                self._system_steps = 0
+            elif ready.waiting > len(system.ready):
+                self._system_steps += 1
+        else:
+            context, since_ns, task = self._choose()
         self._open_account(context, since_ns)
         if len(context.ready) >= _MANY and self._may_run_many(context):
             self._following = ready.following(_MOST_STEPS)

@@ -225,7 +225,16 @@ def run_step(runner: Any, task: Any) -> None:
         ended = outcome.Error(error.with_traceback(_without_our_frames(error.__traceback__)))
     # Outside the except blocks, or the error would become the context of others.
     if ended is None:
-        act_upon(runner, task, message)
+        if type(message) is _PARKED:
+            # As ``act_upon`` does, without the call.
+            task._schedule_points += 1
+            task._cancel_points += 1
+            task._abort_func = message.abort_func
+            if runner.ki_pending and task is runner.main_task:
+                task._attempt_delivery_of_pending_ki()
+            task._attempt_delivery_of_any_pending_cancel()
+        else:
+            act_upon(runner, task, message)
     else:
         runner.task_exited(task, ended)
         # The traceback of an error may keep this frame, which must keep nothing else alive.
