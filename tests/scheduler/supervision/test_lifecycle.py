@@ -155,6 +155,9 @@ class Machine(RuleBasedStateMachine):
         assert self.lifecycle.phase in (Phase.OPENING, Phase.OPEN)
         if child.parked is not None:
             assert child.is_unparking, "only an operator starts a parked child"
+        if child.is_unparking:
+            # Its failures so far are forgotten. The unpark may have waited for the end of a park.
+            self.restarted_at[name].clear()
         if child.is_unparking or self.strategy is Strategy.ONE_FOR_ONE:
             return
         # A group starts in order: nothing that comes after this child is up, unless it
@@ -223,9 +226,6 @@ class Machine(RuleBasedStateMachine):
         outcomes = []
         order = Order(operation, child, notify=lambda: outcomes.append(order.error))
         self.orders.append((order, outcomes))
-        if operation is Operation.UNPARK and child.state is State.PARKED:
-            # The failures so far are forgotten.
-            self.restarted_at[name].clear()
         self.lifecycle.place(order)
         if not self.is_open():
             assert isinstance(order.error, Refused)
