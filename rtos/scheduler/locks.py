@@ -21,6 +21,7 @@ all tasks are equal, so that the order is Trio's and nothing is inherited.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, cast, final
 
 import outcome
@@ -38,8 +39,32 @@ if TYPE_CHECKING:
     from rtos.scheduler.policy.context import SchedulingContext
 
 
+class _AsyncWith(ABC):
+    """``async with`` acquires on entering, which alone is a checkpoint, and releases on leaving."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    async def acquire(self) -> None:
+        """Acquire it."""
+
+    @abstractmethod
+    def release(self) -> None:
+        """Release it."""
+
+    @enable_ki_protection
+    async def __aenter__(self) -> None:
+        await self.acquire()
+
+    @enable_ki_protection
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+
 @final
-class Lock:
+class Lock(_AsyncWith):
     """A lock whose owner inherits the priority of its most urgent waiter.
 
     Replaces ``trio.Lock``: not reentrant, and only the owner may release it. ``async with lock``
@@ -121,16 +146,6 @@ class Lock:
             if self._queue:
                 self._find_context()
 
-    @enable_ki_protection
-    async def __aenter__(self) -> None:
-        await self.acquire()
-
-    @enable_ki_protection
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.release()
-
     def statistics(self) -> trio.LockStatistics:
         """A snapshot: ``locked``, ``owner`` (a task or ``None``) and ``tasks_waiting``."""
         return trio.LockStatistics(locked=self.locked(), owner=self._owner, tasks_waiting=len(self._queue))
@@ -158,7 +173,7 @@ class Lock:
 
 
 @final
-class Semaphore:
+class Semaphore(_AsyncWith):
     """A semaphore whose holders inherit the priority of its most urgent waiter.
 
     Replaces ``trio.Semaphore``. A task holds a semaphore from each acquire to its release, or
@@ -248,23 +263,13 @@ class Semaphore:
         else:
             self._value += 1
 
-    @enable_ki_protection
-    async def __aenter__(self) -> None:
-        await self.acquire()
-
-    @enable_ki_protection
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.release()
-
     def statistics(self) -> trio.lowlevel.ParkingLotStatistics:
         """A snapshot: ``tasks_waiting``."""
         return trio.lowlevel.ParkingLotStatistics(tasks_waiting=len(self._queue))
 
 
 @final
-class Condition:
+class Condition(_AsyncWith):
     """A condition variable on a ``Lock`` with priority inheritance.
 
     Replaces ``trio.Condition``. ``notify`` wakes the most urgent of the tasks that wait. From
@@ -310,16 +315,6 @@ class Condition:
     def release(self) -> None:
         """Release the lock. Raises as ``Lock.release``."""
         self._lock.release()
-
-    @enable_ki_protection
-    async def __aenter__(self) -> None:
-        await self.acquire()
-
-    @enable_ki_protection
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.release()
 
     @enable_ki_protection
     async def wait(self) -> None:

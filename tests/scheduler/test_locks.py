@@ -18,22 +18,18 @@ from rtos.scheduler.calls.port import Port
 from rtos.scheduler.locks import Condition, Lock, Semaphore
 from rtos.scheduler.policy.wait_queue import WaitQueue
 from rtos.testing import TICK, run_virtual, spend
+from tests.support.contexts import start
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from rtos.scheduler import Scheduler, SchedulingContext
+    from rtos.scheduler import Scheduler
 
 
 @pytest.fixture
 async def scheduler() -> AsyncIterator[Scheduler]:
     async with open_scheduler(reserve=0) as scheduler:
         yield scheduler
-
-
-def start(nursery: trio.Nursery, context: SchedulingContext, task: Callable[..., Any], *args: Any) -> None:
-    with context:
-        nursery.start_soon(task, *args)
 
 
 async def hold(lock: Any, until: trio.Event) -> None:

@@ -82,8 +82,7 @@ def non_preemptive(job: Job, jobs: Sequence[Job], *, blocking: int | None = None
       The worst response, ``None`` if there is no bound.
     """
     above = [other for other in jobs if other.level < job.level]
-    if blocking is None:
-        blocking = _longest(other for other in jobs if other.level > job.level)
+    blocking = _blocking(job, jobs, blocking)
     return _longest_wait(job, above, blocking, lambda release: release * job.period - job.jitter)
 
 
@@ -149,7 +148,7 @@ def response(job: Job, jobs: Sequence[Job], *, blocking: int | None = None) -> i
     same = [other for other in jobs if other.level == job.level and other is not job]
     if not same:
         return non_preemptive(job, jobs, blocking=blocking)
-    below = _longest(other for other in jobs if other.level > job.level) if blocking is None else blocking
+    below = _blocking(job, jobs, blocking)
     everybody = (job, *above, *same)
     longest = max(below, _longest(same))
     window = busy_window(everybody, lambda _: longest)
@@ -214,9 +213,13 @@ def in_bursts(job: Job, jobs: Sequence[Job], *, blocking: int | None = None) -> 
       The worst response, ``None`` if there is no bound.
     """
     above = [other for other in jobs if other is not job and other.level <= job.level]
-    if blocking is None:
-        blocking = _longest(other for other in jobs if other.level > job.level)
+    blocking = _blocking(job, jobs, blocking)
     return _longest_wait(job, above, blocking, lambda release: max(0, release * job.period - job.jitter))
+
+
+def _blocking(job: Job, jobs: Iterable[Job], given: int | None) -> int:
+    """The longest step of a less urgent level than ``job``; ``given``, if there is one."""
+    return _longest(other for other in jobs if other.level > job.level) if given is None else given
 
 
 def _never_ends(jobs: Collection[Job], once: int) -> bool:

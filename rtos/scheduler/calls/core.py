@@ -32,7 +32,7 @@ from rtos.scheduler.calls import states
 from rtos.scheduler.calls.call import Call
 from rtos.scheduler.calls.states import CallEvent, WorkerEvent, WorkerState
 from rtos.scheduler.calls.worker import IDLE, READY, SERVING, Worker
-from rtos.scheduler.policy.message_queue import HANDLED, SERVED, WAITING, State
+from rtos.scheduler.policy.message_queue import HANDLED, SERVED, WAITING, State, more_urgent
 from rtos.scheduler.policy.overload import CHECKS, MailboxQueue
 
 if TYPE_CHECKING:
@@ -211,11 +211,7 @@ class PortCore:
         """
         head = self.queue.head()
         if self.blocked is not None:
-            blocked = self.blocked.head()
-            if head is None or (
-                blocked is not None and (blocked.level, blocked.deadline) < (head.level, head.deadline)
-            ):
-                head = blocked
+            head = more_urgent(head, self.blocked.head())
         for worker in self.workers:
             if worker.state is not IDLE:
                 if head is None:

@@ -28,7 +28,7 @@ from rtos.scheduler.calls.server import check_handler, serve
 from rtos.scheduler.calls.states import WorkerEvent
 from rtos.scheduler.diagnosis import miss_log  # noqa: F401 - so that no missed deadline waits for the import
 from rtos.scheduler.policy.context import context_variable
-from rtos.scheduler.policy.levels import DEFAULT_LEVEL
+from rtos.scheduler.policy.levels import DEFAULT_LEVEL, deadline_error
 from rtos.scheduler.policy.overload import CHECKS
 
 if TYPE_CHECKING:
@@ -170,8 +170,7 @@ class Port(Generic[RequestT, ReplyT]):
         if statistics is None:
             statistics = self._statistics or self.statistics
         if math.isnan(deadline):
-            msg = f"{statistics.name}: deadline {deadline!r} is not a time; use absolute Trio time"
-            raise ValueError(msg)
+            raise deadline_error(statistics.name, deadline)
         core, direct = self._core, self.scheduler.direct
         idle, donates = core.idle, False
         if direct is None:

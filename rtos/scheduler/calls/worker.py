@@ -91,7 +91,7 @@ def wait_for_call(trap: Any) -> Generator[Any, Any, Any]:
 
 
 def _trap_of(abort: Callable[[RaiseCancelT], Abort]) -> Any:
-    waiting = trio.lowlevel.wait_task_rescheduled(abort)  # noqa: ASYNC105
+    waiting = trio.lowlevel.wait_task_rescheduled(abort)  # noqa: ASYNC105 - only its first step runs, here
     try:
         return waiting.send(None)
     finally:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import threading
+from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, Final
 
 from rtos.scheduler.policy.context import SchedulingContext, context_variable
@@ -41,7 +42,6 @@ class Accounts:
       host_level: level of tasks that have no context of their own.
       timers: the kernel's timers.
       clock: reads the Trio time of this loop, in seconds.
-      ticks_ns: reads the clock that steps are timed and billed by.
       epoch: ticks + epoch = nanoseconds of Trio time.
       real: whether the Trio clock is the system's.
 
@@ -70,7 +70,6 @@ class Accounts:
         host_level: int,
         timers: TimerHeap,
         clock: Callable[[], float],
-        ticks_ns: Callable[[], int],
         epoch: int,
         real: bool,
     ) -> None:
@@ -84,7 +83,7 @@ class Accounts:
         self._timers = timers
         self.is_real = real
         self.clock = clock
-        self.ticks_ns = ticks_ns
+        self.ticks_ns: Callable[[], int] = perf_counter_ns if real else lambda: round(clock() * 1e9)
         self.quantum_ns = quantum_ns
         # The context that ran last, and the one of the running step.
         self._last: SchedulingContext | None = None
@@ -93,7 +92,7 @@ class Accounts:
         self._level = 0
         self._since_ns = 0
         # When the pass began, and since when the running context has been running.
-        self._pass_ns = self._began_ns = self._settled_ns = ticks_ns()
+        self._pass_ns = self._began_ns = self._settled_ns = self.ticks_ns()
         self.trace = Trace(0, epoch=epoch)
         self.recorder = Recorder(self.trace, now_ns=self._began_ns, real=real)
 

@@ -14,7 +14,13 @@ import sys
 from typing import TYPE_CHECKING, Any, Final
 
 from rtos.scheduler.dispatch.accounting import Accounts
-from rtos.scheduler.dispatch.trio_compat import RUN_CONTEXT, act_upon, hooks_of, running_loop
+from rtos.scheduler.dispatch.trio_compat import (
+    RUN_CONTEXT,
+    act_upon,
+    has_pending_cancel,
+    hooks_of,
+    running_loop,
+)
 from rtos.scheduler.tracing.raw import STEP
 
 if TYPE_CHECKING:
@@ -175,7 +181,7 @@ class StepDonation(Accounts):
         """
         task, runner = RUN_CONTEXT.task, self._runner
         task._cancel_points += 1
-        return task._cancel_status.effectively_cancelled or (runner.ki_pending and task is runner.main_task)
+        return has_pending_cancel(runner, task)
 
     def has_overrun(self) -> bool:
         """Whether the pass, up to the end of the latest donation, is older than the limit."""

@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
@@ -96,7 +95,6 @@ class RunQueue(StepDonation, deque[Any]):
             host_level=host_level,
             timers=timers,
             clock=clock_reader(clock),
-            ticks_ns=perf_counter_ns if real else _ticks_of(clock),
             epoch=nanoseconds(clock.offset) if real else 0,
             real=real,
         )
@@ -456,7 +454,3 @@ class RunQueue(StepDonation, deque[Any]):
         _clear(self)
         self._runner.runq = plain
         accounts_variable.set(None)
-
-
-def _ticks_of(clock: trio.abc.Clock) -> Callable[[], int]:
-    return lambda: round(clock.current_time() * 1e9)

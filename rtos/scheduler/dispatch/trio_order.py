@@ -25,8 +25,6 @@ from rtos.scheduler.dispatch.wakeup import is_system
 from rtos.scheduler.tracing.raw import nanoseconds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from trio.lowlevel import Task
 
     from rtos.scheduler.policy.timer_heap import TimerHeap
@@ -43,7 +41,6 @@ class TrioOrder(Accounts, trio.abc.Instrument):
             host_level=host_level,
             timers=timers,
             clock=clock.current_time,
-            ticks_ns=perf_counter_ns if real else _ticks_of(clock),
             epoch=nanoseconds(clock.current_time()) - perf_counter_ns() if real else 0,
             real=real,
         )
@@ -106,7 +103,3 @@ class TrioOrder(Accounts, trio.abc.Instrument):
         """The name of the running task, readable from any thread."""
         task = self._task
         return "none" if task is None else str(task.name)
-
-
-def _ticks_of(clock: trio.abc.Clock) -> Callable[[], int]:
-    return lambda: round(clock.current_time() * 1e9)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from rtos.scheduler.policy.levels import deadline_error
 from rtos.scheduler.policy.message_queue import WAITING, Message
 
 if TYPE_CHECKING:
@@ -101,7 +102,4 @@ def check_deadline(operation: str, deadline: float) -> None:
       TypeError: it is not a number.
     """
     if math.isnan(deadline):
-        msg = (
-            f"{operation}: deadline {deadline!r} is not a time; use absolute Trio time, or math.inf for none"
-        )
-        raise ValueError(msg)
+        raise deadline_error(operation, deadline)

@@ -37,7 +37,7 @@ from rtos.errors import DeadlineMissed, MailboxFull
 from rtos.scheduler.mailbox.dead_letters import Poison, Quarantine, describe
 from rtos.scheduler.mailbox.envelope import ChannelStatistics, DropReason, Envelope, check_deadline
 from rtos.scheduler.mailbox.yielding import YieldPolicy
-from rtos.scheduler.policy.message_queue import HANDLED, WAITING
+from rtos.scheduler.policy.message_queue import HANDLED, WAITING, more_urgent
 from rtos.scheduler.policy.overload import MailboxQueue, Message, OverloadPolicy, State
 from rtos.scheduler.policy.timer_heap import TimerHeap
 
@@ -288,7 +288,7 @@ class MailboxState:
         queue = self.queue
         message: Any = queue.head()
         blocked: Any = self.blocked.head()
-        if message is None or _is_before(blocked, message):
+        if more_urgent(message, blocked) is blocked:
             message = blocked
             self.unblock(message, outcome.Value(None))
             self._accept_served(message)
@@ -408,9 +408,7 @@ class MailboxState:
         """Let the bound contexts inherit from the message that is next."""
         if not self.bound:
             return
-        head, blocked = self.control.head() or self.queue.head(), self.blocked.head()
-        if head is None or (blocked is not None and _is_before(blocked, head)):
-            head = blocked
+        head = more_urgent(self.control.head() or self.queue.head(), self.blocked.head())
         for context in self.bound.values():
             if head is None:
                 context.disinherit(self)
@@ -477,11 +475,6 @@ class MailboxState:
             control=attrs.evolve(self.control.statistics),
             quarantined=len(self.quarantine),
         )
-
-
-def _is_before(blocked: Message, head: Message) -> bool:
-    # Among equals the message that was accepted goes first.
-    return (blocked.level, blocked.deadline) < (head.level, head.deadline)
 
 
 def _arrival(message: Message) -> int:

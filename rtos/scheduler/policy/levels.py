@@ -45,7 +45,11 @@ def check_deadline(operation: str, deadline: float) -> None:
     """
     number: object = deadline
     if not isinstance(number, int | float) or number != number:
-        msg = (
-            f"{operation}: deadline {deadline!r} is not a time; use absolute Trio time, or math.inf for none"
-        )
-        raise ValueError(msg)
+        raise deadline_error(operation, deadline)
+
+
+def deadline_error(operation: str, deadline: float) -> ValueError:
+    """The error of a deadline that is not a time."""
+    return ValueError(
+        f"{operation}: deadline {deadline!r} is not a time; use absolute Trio time, or math.inf for none"
+    )

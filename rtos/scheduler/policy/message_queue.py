@@ -71,6 +71,15 @@ class Message:
 _Entry = tuple[int, float, int, Message]
 
 
+def more_urgent(first: Message | None, second: Message | None) -> Message | None:
+    """The more urgent of two messages by level and deadline, ``first`` among equals; either may be absent."""
+    if first is None or (
+        second is not None and (second.level, second.deadline) < (first.level, first.deadline)
+    ):
+        return second
+    return first
+
+
 class MessageQueue:
     """Messages in order of level, deadline and arrival.
 

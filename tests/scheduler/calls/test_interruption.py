@@ -7,6 +7,7 @@ the second, and so on, until the call is over before it comes.
 import math
 import signal
 import sys
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
@@ -127,8 +128,9 @@ SITUATIONS = {
 }
 
 
-async def _interrupt(situation, interrupter, errors):
-    """Call a port while ``interrupter`` is active; return whether it has acted."""
+@asynccontextmanager
+async def _port_in(situation):
+    """A port in a situation, with what to ask it and by when; it must be in order 2 s after the block."""
     is_direct, request, before = SITUATIONS[situation]
     async with open_scheduler(reserve=0, direct=is_direct) as scheduler, trio.open_nursery() as nursery:
         port, context = Port(scheduler, "port"), scheduler.context("worker", level=5)
@@ -138,7 +140,15 @@ async def _interrupt(situation, interrupter, errors):
         if before == "suspended":
             port.suspend()
             nursery.start_soon(_resume_later, port)
-        deadline = before if isinstance(before, float) else math.inf
+        yield port, request, before if isinstance(before, float) else math.inf
+        await trio.sleep(2)
+        await _check_in_order(port, context)
+        nursery.cancel_scope.cancel()
+
+
+async def _interrupt(situation, interrupter, errors):
+    """Call a port while ``interrupter`` is active; return whether it has acted."""
+    async with _port_in(situation) as (port, request, deadline):
         try:
             with interrupter:
                 await port.call(request, deadline=deadline)
@@ -147,9 +157,6 @@ async def _interrupt(situation, interrupter, errors):
             pass
         else:
             assert interrupter.where is None, f"{interrupter.where}: the interruption was lost"
-        await trio.sleep(2)
-        await _check_in_order(port, context)
-        nursery.cancel_scope.cancel()
     return interrupter.where is not None
 
 
@@ -200,22 +207,11 @@ async def _at_depth(frames, port, request):
 
 
 async def _exhaust_the_stack(situation, frames):
-    is_direct, request, before = SITUATIONS[situation]
-    async with open_scheduler(reserve=0, direct=is_direct) as scheduler, trio.open_nursery() as nursery:
-        port, context = Port(scheduler, "port"), scheduler.context("worker", level=5)
-        with context:
-            nursery.start_soon(_serve, port, context)
-        await wait_all_tasks_blocked()
-        if before == "suspended":
-            port.suspend()
-            nursery.start_soon(_resume_later, port)
+    async with _port_in(situation) as (port, request, _):
         try:
             failed = await _at_depth(frames, port, request) != request
         except RecursionError:
             failed = True
-        await trio.sleep(2)
-        await _check_in_order(port, context)
-        nursery.cancel_scope.cancel()
     return failed
 
 

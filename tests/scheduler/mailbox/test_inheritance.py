@@ -13,9 +13,10 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from rtos.scheduler import Lock, OverloadPolicy, open_mailbox, open_scheduler
 from rtos.testing import TICK, run_virtual, spend
+from tests.support.contexts import start
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
 
     from rtos.scheduler import Scheduler, SchedulingContext
 
@@ -24,11 +25,6 @@ if TYPE_CHECKING:
 async def scheduler() -> AsyncIterator[Scheduler]:
     async with open_scheduler(reserve=0) as scheduler:
         yield scheduler
-
-
-def start(nursery: trio.Nursery, context: SchedulingContext, task: Callable[..., Any], *args: Any) -> None:
-    with context:
-        nursery.start_soon(task, *args)
 
 
 class Receiver:
