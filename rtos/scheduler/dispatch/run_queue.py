@@ -271,7 +271,9 @@ class RunQueue(StepDonation, deque[Any]):
         ):
             self._close_account()
             self._running, self._level, self._since_ns, self._steps = context, context.level, since_ns, 0
-            self._opened_ns = self._step_ns
+            # The step begins where the account of the one before it ends: what the loop does in between,
+            # or the operating system, is billed to that one and must not make this one longer.
+            self._step_ns = self._opened_ns = self._began_ns
         self._steps += 1
 
     def _order_arrivals(self) -> None:

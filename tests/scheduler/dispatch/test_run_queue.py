@@ -1,7 +1,9 @@
 """The run queue in Trio loops: order, fairness, installation and removal, and what Trio guarantees."""
 
 import gc
+import itertools
 import queue
+import random
 import threading
 from collections import deque
 from contextlib import asynccontextmanager
@@ -741,3 +743,28 @@ async def test_system_tasks_give_way_after_eight_steps(autojump_clock):
         "urgent",
         "background",
     ]
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_time_between_two_steps_makes_no_step_longer_than_its_account(seed):
+    draw = random.Random(seed)
+    async with open_scheduler() as scheduler:
+        queue, now = scheduler.accounts, itertools.count(scheduler.accounts.ticks_ns())
+
+        def read():
+            # Now and then the operating system takes the CPU away between two readings.
+            return next(itertools.islice(now, draw.choice((100, 100, 20_000)), None))
+
+        queue.ticks_ns = read
+        contexts = [scheduler.context(f"{number}") for number in range(40)]
+
+        async def step():
+            pass
+
+        async with trio.open_nursery() as nursery:
+            for context in contexts:
+                with context:
+                    nursery.start_soon(step)
+        assert [context.steps for context in contexts] == [1] * 40
+        for context in contexts:
+            assert 0 < context.longest_ns <= context.cpu_ns
