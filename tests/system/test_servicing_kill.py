@@ -5,10 +5,11 @@ A part of them here; ``make torture`` takes every one.
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from servicing import kill_at_each
+from servicing import Rest, kill_at_each, live
 
 from tests.support.effort import short_or_full
 
@@ -28,5 +29,8 @@ def test_a_kill_at_any_step_of_the_servicing_leaves_each_message_answered_once(t
 
 
 def test_the_oracle_sees_answers_that_do_not_know_of_each_other(tmp_path: Path) -> None:
+    killed = live(tmp_path / "x", sys.maxsize, "forgetful", "unconcluded")
+    last = live(tmp_path / "x", 0, "forgetful")
+    assert (killed.killed, last.killed) == (True, False)
     with pytest.raises(AssertionError, match="not answered once: .*: [2-9]"):
-        kill_at_each(tmp_path, short_or_full(2, POINTS), "forgetful")
+        Rest.of(last.stored).check()

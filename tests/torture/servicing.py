@@ -10,7 +10,9 @@ system come to rest, and holds what is stored against what must be.
 from __future__ import annotations
 
 import json
+import os
 import random
+import signal
 import sys
 import uuid
 from collections import Counter
@@ -26,7 +28,7 @@ from rtos.user import coordination, servicing
 from rtos.user.claims import is_note, memory_id
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
 TEXTS = (
     "@helper-ai what is a bowline?",
@@ -150,7 +152,12 @@ class Rest:
         assert self.memories == Counter((who, memory_id(who, asked)) for who, asked in self.replies)
 
 
-def kill_at_each(root: Path, points: int, *ways: str) -> tuple[int, int, int]:
+def live(place: Path, at: int, *ways: str) -> dying.Life:
+    """Live once."""
+    return dying.live(Path(__file__), place, at, *ways)
+
+
+def kill_at_each(root: Path, points: int) -> tuple[int, int, int]:
     """Kill at so many steps, evenly over all that the servicing takes; 0 for each of them.
 
     Returns:
@@ -166,7 +173,7 @@ def kill_at_each(root: Path, points: int, *ways: str) -> tuple[int, int, int]:
         together += len(rest.notes)
         return len(rest.asked)
 
-    ended, asked = dying.kill_at_each(Path(__file__), root, points, check, *ways, lives=LIVES)
+    ended, asked = dying.kill_at_each(Path(__file__), root, points, check, lives=LIVES)
     return ended, asked, together
 
 
@@ -175,13 +182,32 @@ def draw_anew() -> None:
     coordination._draw = lambda _: random.getrandbits(64)
 
 
-def program(root: str, at: str, way: str = "") -> None:
-    """Live, and say what is stored; ``forgetful`` gives replies any id, which the oracle must find."""
+def _forget() -> None:
+    """Give replies any id, so that no later life finds them."""
+    servicing.reply_id = lambda *_: uuid.uuid4().hex
+
+
+def _die_unconcluded() -> None:
+    """Die when the first reply is stored, before the persona has stored that the message is done."""
+    send = servicing.Servicing._send
+
+    async def die(*words: Any) -> None:
+        await send(*words)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    servicing.Servicing._send = die
+
+
+WAYS = {"forgetful": _forget, "unconcluded": _die_unconcluded}
+
+
+def program(root: str, at: str, ways: Iterable[str] = ()) -> None:
+    """Live, and say what is stored."""
     draw_anew()
-    if way == "forgetful":
-        servicing.reply_id = lambda *_: uuid.uuid4().hex
+    for way in ways:
+        WAYS[way]()
     sys.stdout.write(json.dumps(trio.run(_live, Path(root), int(at))))
 
 
 if __name__ == "__main__":
-    program(*sys.argv[1:])
+    program(*sys.argv[1:3], sys.argv[3:])
